@@ -1,0 +1,51 @@
+"""The TensorFlow session: the one place that fixes import order, threads and seeds."""
+import contextlib
+import io
+import os
+
+import settings  # noqa: F401  sets the environment that NumPy and TensorFlow read when imported
+import numpy as np
+import tensorflow as tf
+
+with contextlib.redirect_stderr(io.StringIO()):  # Keras announces its backend on stderr
+    import keras  # noqa: F401
+from keras import backend as K
+
+tf.logging.set_verbosity(tf.logging.ERROR)
+# A user's keras.json may say otherwise, and every number here depends on these.
+K.set_floatx('float32')
+K.set_epsilon(1e-7)
+K.set_image_data_format('channels_last')
+
+
+def available_cores():
+    """Number of cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+
+
+def new_session(threads=0):
+    """A session with a graph of its own, so that several models live side by side in one process.
+
+    # Arguments
+        threads: threads of TensorFlow, within an op and between ops; 0 for all cores. Results repeat bit for bit
+            at an equal number of threads.
+
+    # Returns
+        `tf.Session`; enter `opened(session)` to build or run Keras models in it.
+    """
+    threads = threads or available_cores()
+    return tf.Session(graph=tf.Graph(), config=tf.ConfigProto(intra_op_parallelism_threads=threads,
+                                                              inter_op_parallelism_threads=threads))
+
+
+@contextlib.contextmanager
+def opened(session):
+    """Makes the session and its graph the ones Keras uses inside the `with` block."""
+    with session.graph.as_default(), session.as_default():
+        yield session
+
+
+def seed_weights(seed):
+    """Seeds NumPy's global generator, from which all of Keras' initialisers draw, and the graph's own seed."""
+    np.random.seed(seed)
+    tf.set_random_seed(seed)

@@ -1,0 +1,236 @@
+"""Every setting of a run: one table for the parser, the help, the README and `config.json`.
+
+Also here, because they must be in force before NumPy or TensorFlow is imported: the environment
+variables that both of them read, and the error class for a user's mistake. Standard library only.
+"""
+import argparse
+import collections
+import io
+import os
+import signal
+import sys
+
+# Keras' orthogonal initialiser calls NumPy's SVD, whose last bits depend on the number of OpenBLAS threads.
+os.environ['OPENBLAS_NUM_THREADS'] = '1'
+# 1 hides TensorFlow's note about processor features and leaves its warnings and errors.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
+os.environ['KERAS_BACKEND'] = 'tensorflow'
+
+CONFIG_VERSION = 1
+
+
+class UserError(Exception):
+    """A mistake of the user's, told in one line that names the place and the remedy.
+
+    Commands catch this class alone (exit code 1): any other exception is a bug and shows its traceback.
+    """
+
+
+class Stopped(Exception):
+    """A signal asked to stop, and all that is needed to go on is on disk; `signum` tells which signal."""
+
+    def __init__(self, signum):
+        super(Stopped, self).__init__('stopped by %s' % signal.Signals(signum).name)
+        self.signum = signum
+
+
+class Setting(collections.namedtuple('Setting', 'name default kind choices group help')):
+    """One row of the table: `kind` is `int`, `float`, `str`, `bool` or `'files'` (a list of one or two paths)."""
+    __slots__ = ()
+
+    @property
+    def option(self):
+        return '--' + self.name.replace('_', '-')
+
+
+def _table():
+    rows = []
+
+    def add(group, name, default, kind, text, choices=None):
+        rows.append(Setting(name, default, kind, choices, group, text))
+
+    tokenizers = ('space', 'word', 'char', 'chinese')
+    add('data', 'data', 'samples/translate', str,
+        'folder with train.tsv, val.tsv and perhaps test.tsv (or .tsv.gz)')
+    add('data', 'train', None, 'files',
+        'training text in place of --data: two files of equal length, or one tab-separated')
+    add('data', 'val', None, 'files', 'validation text; without it, part of the training text is held out')
+    add('data', 'test', None, 'files', 'test text, remembered for evaluate.py')
+    add('data', 'source_tokenizer', 'word', str, 'how source text becomes tokens', tokenizers)
+    add('data', 'target_tokenizer', 'chinese', str, 'how target text becomes tokens', tokenizers)
+    add('data', 'source_vocabulary', 10000, int, 'most source tokens kept')
+    add('data', 'target_vocabulary', 10000, int, 'most target tokens kept')
+    add('data', 'min_count', 1, int, 'drop tokens seen fewer times than this in the training text')
+    add('data', 'share_vocabulary', False, bool, 'one vocabulary and one embedding for source and target')
+    add('data', 'on_bad_utf8', 'error', str, 'what to do with bytes that are not UTF-8', ('error', 'replace'))
+    add('data', 'max_source_length', 100, int, 'drop pairs with more source tokens')
+    add('data', 'max_target_length', 60, int, 'drop pairs with more target tokens')
+
+    add('attention', 'attention', 'global', str, 'which source positions are seen', ('global', 'local-m', 'local-p'))
+    add('attention', 'score', 'general', str, 'score between decoder and encoder states (additive is concat)',
+        ('dot', 'general', 'concat', 'additive', 'scaled_dot', 'location', 'none'))
+    add('attention', 'attention_units', None, int, 'width of the concat score; the state size by default')
+    add('attention', 'attention_scale', False, bool, 'a trainable scalar on the scores')
+    add('attention', 'attention_normalize', False, bool, 'normed additive score (with concat)')
+    add('attention', 'window', 10, int, 'half-width W of the window of local attention')
+    add('attention', 'input_feeding', False, bool, 'join the last attentional state to the next input')
+
+    add('model', 'cell', 'lstm', str, 'kind of recurrent cell', ('lstm', 'gru'))
+    add('model', 'units', 128, int, 'size D of the decoder state')
+    add('model', 'encoder_units', None, int, 'size Dm of the encoder states, both directions together; D by default')
+    add('model', 'embedding', 128, int, 'size E of the embeddings')
+    add('model', 'encoder_layers', 1, int, 'encoder layers, 1 to 4')
+    add('model', 'decoder_layers', 1, int, 'decoder layers, 1 to 4')
+    add('model', 'bidirectional', True, bool, 'encoder reads both ways (each way D/2 wide)')
+    add('model', 'residual', False, bool, 'add the input to the output of each layer from the second on')
+    add('model', 'recurrent_activation', 'hard_sigmoid', str, 'gate activation', ('hard_sigmoid', 'sigmoid'))
+    add('model', 'init_scale', 0.1, float,
+        'draw all kernels and embeddings from a uniform distribution of this half-width; 0: as Keras does')
+    add('model', 'tie_embeddings', False, bool, 'target embedding and output share their weights')
+    add('model', 'source_embeddings', None, str, 'pretrained source vectors in word2vec or GloVe text format')
+    add('model', 'target_embeddings', None, str, 'pretrained target vectors in word2vec or GloVe text format')
+
+    add('training', 'epochs', 10, int, 'passes over the training text')
+    add('training', 'max_minutes', 0.0, float,
+        'start no further epoch after this many minutes of training; 0: no limit')
+    add('training', 'batch_size', 64, int, 'pairs in a batch B')
+    add('training', 'accumulate', 1, int, 'batches whose gradients make one update, weighted by tokens')
+    add('training', 'learning_rate', 2e-3, float, 'learning rate of Adam at its highest')
+    add('training', 'warmup', 0, int, 'updates over which the learning rate rises from zero')
+    add('training', 'decay', 'linear', str, 'how the learning rate falls over the run',
+        ('constant', 'linear', 'cosine'))
+    add('training', 'clip_norm', 5.0, float, 'largest global norm of the gradient; 0: no limit')
+    add('training', 'dropout', 0.1, float, 'dropout on the inputs of each layer')
+    add('training', 'word_dropout', 0.0, float, 'share of input tokens replaced by <unk> in training')
+    add('training', 'label_smoothing', 0.0, float, 'probability spread over the vocabulary in the training loss')
+    add('training', 'weight_decay', 0.0, float, 'decoupled weight decay, times the learning rate')
+    add('training', 'averaging', 0.0, float,
+        'decay of the running average of the weights that is validated and kept; 0: none')
+    add('training', 'seed', 1, int, 'decides weights, data order and dropout')
+
+    add('run', 'threads', 0, int, 'threads of TensorFlow; 0: all cores. One is the reference for exact repetition')
+    return rows
+
+
+SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
+
+
+def defaults():
+    """OrderedDict of every setting's default."""
+    return collections.OrderedDict((row.name, row.default) for row in SETTINGS.values())
+
+
+def namespace(values):
+    """Settings as attributes, every one of the table."""
+    return argparse.Namespace(**dict(defaults(), **values))
+
+
+def add_options(parser):
+    """Adds one option for each setting, grouped as in the table; what the user leaves out stays out of the result."""
+    groups = collections.OrderedDict()
+    for row in SETTINGS.values():
+        if row.group not in groups:
+            groups[row.group] = parser.add_argument_group(row.group + ' settings')
+        shown = {None: 'none', True: 'yes', False: 'no'}.get(row.default, row.default)
+        options = {'dest': row.name, 'default': argparse.SUPPRESS,
+                   'help': '%s (default: %s)' % (row.help.replace('%', '%%'), shown)}
+        if row.kind is bool:
+            options.update(nargs='?', const=True, type=_yes_or_no, metavar='yes|no')
+        elif row.kind == 'files':
+            options.update(nargs='+', metavar='FILE')
+        else:
+            options.update(type=row.kind, choices=row.choices,
+                           metavar=None if row.choices else {int: 'N', float: 'X', str: 'TEXT'}[row.kind])
+        groups[row.group].add_argument(row.option, **options)
+
+
+def _yes_or_no(text):
+    if text not in ('yes', 'no'):
+        raise argparse.ArgumentTypeError('%r is neither yes nor no' % text)
+    return text == 'yes'
+
+
+def check(settings):
+    """Refuses settings that contradict one another or make no model, in one line that names them and the remedy.
+
+    # Raises
+        UserError
+    """
+    def refuse(unless, text, *values):
+        if not unless:
+            raise UserError(text % values)
+
+    for name in ('units', 'embedding', 'source_vocabulary', 'target_vocabulary', 'min_count', 'max_source_length',
+                 'max_target_length', 'window', 'epochs', 'batch_size', 'accumulate'):
+        refuse(getattr(settings, name) >= 1, '%s must be at least 1, not %s', SETTINGS[name].option,
+               getattr(settings, name))
+    for name in ('dropout', 'word_dropout', 'label_smoothing', 'averaging'):
+        refuse(0 <= getattr(settings, name) < 1, '%s must lie in [0, 1), not %s', SETTINGS[name].option,
+               getattr(settings, name))
+    for name in ('encoder_layers', 'decoder_layers'):
+        refuse(1 <= getattr(settings, name) <= 4, '%s must lie between 1 and 4, not %s', SETTINGS[name].option,
+               getattr(settings, name))
+    refuse(settings.learning_rate > 0, '--learning-rate must be above 0')
+    refuse(settings.threads >= 0 and 0 <= settings.seed < 2 ** 31, '--threads and --seed must not be negative')
+    refuse(settings.train is None or len(settings.train) <= 2, '--train takes one tab-separated file or two files')
+    refuse(settings.train is not None or settings.val is None and settings.test is None,
+           '--val and --test go with --train; with --data the folder holds them')
+    width = settings.encoder_units or settings.units
+    refuse(not settings.bidirectional or width % 2 == 0,
+           'an encoder of %d units cannot be split between two directions: choose an even --encoder-units or '
+           '--bidirectional no', width)
+    score = 'concat' if settings.score == 'additive' else settings.score
+    refuse(score not in ('dot', 'scaled_dot') or width == settings.units,
+           '--score %s needs encoder and decoder states of one size, not --encoder-units %d and --units %d: '
+           'make them equal or choose --score general', score, width, settings.units)
+    refuse(score != 'location' or settings.attention == 'global',
+           '--score location scores fixed source positions and does not go with --attention %s: '
+           'choose --attention global or another score', settings.attention)
+    refuse(score != 'none' or settings.attention == 'global',
+           '--attention %s needs a score: choose one in place of --score none', settings.attention)
+    refuse(score != 'none' or not settings.attention_scale, '--attention-scale needs a score in place of --score none')
+    refuse(score != 'none' or not settings.input_feeding,
+           '--input-feeding feeds the attentional state, which --score none does not have: leave one of them out')
+    refuse(score == 'concat' or not settings.attention_normalize,
+           '--attention-normalize belongs to --score concat, not to --score %s', score)
+    refuse(score == 'concat' or settings.attention_units is None,
+           '--attention-units is the width of --score concat, not of --score %s', score)
+    refuse(settings.attention_units is None or settings.attention_units >= 1, '--attention-units must be at least 1')
+    refuse(not settings.residual or max(settings.encoder_layers, settings.decoder_layers) > 1,
+           '--residual joins layers from the second on: give --encoder-layers or --decoder-layers of at least 2')
+    refuse(not settings.share_vocabulary or settings.source_tokenizer == settings.target_tokenizer,
+           '--share-vocabulary needs one tokeniser, not --source-tokenizer %s and --target-tokenizer %s',
+           settings.source_tokenizer, settings.target_tokenizer)
+    refuse(not settings.share_vocabulary or settings.target_embeddings is None,
+           '--target-embeddings has no table of its own under --share-vocabulary: give --source-embeddings alone')
+
+
+def run_command(main, name):
+    """Runs a command's `main` by the rules all of them share: UTF-8 in any locale, one line for a user's mistake.
+
+    # Arguments
+        main: function of the list of arguments.
+        name: the command's file name, for messages.
+    """
+    for stream in ('stdin', 'stdout', 'stderr'):
+        if getattr(sys, stream) is not None:
+            raw = getattr(sys, stream).detach()
+            # stdin splits lines in the data module, on \n alone.
+            setattr(sys, stream, io.TextIOWrapper(raw, encoding='utf-8', errors='backslashreplace' if stream == 'stderr'
+                                                  else 'strict', newline='\n', line_buffering=stream != 'stdin'))
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except UserError as error:
+        print('%s: %s' % (name, ' '.join(str(error).split('\n'))), file=sys.stderr)
+        code = 1
+    except Stopped as error:
+        print('%s: %s; go on with --resume' % (name, error), file=sys.stderr)
+        code = 128 + error.signum
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # The reader has gone, which is no error; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
