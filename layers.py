@@ -1,0 +1,126 @@
+"""The small Keras layers that the model needs beside Keras' own and attention: noise, masks, slices, tied output.
+
+Each is a class where others would write a `Lambda`, which cannot be saved safely. Letters as in `seq2seq_model.py`.
+"""
+from keras import backend as K
+from keras.engine import Layer
+import tensorflow as tf
+from tensorflow.python.ops.gen_stateless_random_ops import stateless_random_uniform
+
+
+class Noise(object):
+    """Random numbers as a pure function of (seed, site, step, time), so that a resumed run draws what it would have.
+
+    # Arguments
+        seed: Integer, the run's seed.
+
+    `step` is a variable that the training loop sets before each batch. `site` numbers the places that draw.
+    """
+
+    def __init__(self, seed):
+        self.seed = seed
+        self.step = K.variable(0, dtype='int64', name='micro_step')
+
+    def uniform(self, shape, site, time=0):
+        """Uniform numbers in [0, 1) of the given shape; `time` tells the steps of a loop apart."""
+        drawn_at = self.step * 65536 + tf.cast(time, tf.int64)
+        seed = tf.stack([tf.constant(self.seed * 1000 + site, tf.int64), drawn_at])
+        return K.cast(stateless_random_uniform(shape, seed), K.floatx())
+
+    def dropout(self, x, rate, site, time=0):
+        """`x` with a share `rate` set to 0 and the rest divided by 1 - rate while training; `x` itself otherwise."""
+        rate = rate * K.cast(K.learning_phase(), K.floatx())
+        kept = K.cast(self.uniform(tf.shape(x), site, time) >= rate, K.floatx())
+        dropped = x * (kept / (1. - rate))
+        dropped._uses_learning_phase = True
+        return dropped
+
+
+class Dropout(Layer):
+    """Dropout that draws from `Noise`. Shape in and out `(B, T, E)`."""
+
+    def __init__(self, rate, noise, site, **kwargs):
+        super(Dropout, self).__init__(**kwargs)
+        self.rate, self.noise, self.site = rate, noise, site
+        self.supports_masking = True
+
+    def call(self, inputs):
+        return self.noise.dropout(inputs, self.rate, self.site)
+
+
+class WordDropout(Layer):
+    """Replaces a share `rate` of the valid ids `(B, T)` by `<unk>` while training."""
+
+    def __init__(self, rate, noise, site, **kwargs):
+        super(WordDropout, self).__init__(**kwargs)
+        self.rate, self.noise, self.site = rate, noise, site
+
+    def call(self, ids):
+        rate = self.rate * K.cast(K.learning_phase(), K.floatx())
+        replaced = tf.logical_and(self.noise.uniform(tf.shape(ids), self.site) < rate, ids > 3)
+        ids = tf.where(replaced, tf.ones_like(ids), ids)
+        ids._uses_learning_phase = True
+        return ids
+
+
+class SourceMask(Layer):
+    """Ids `(B, S)` to 1 where a token stands and 0 on padding: a recurrent layer hands no mask to its constants."""
+
+    def call(self, ids):
+        return K.cast(K.not_equal(ids, 0), K.floatx())
+
+
+class ZeroState(Layer):
+    """Ids `(B, S)` to a state of zeros `(B, width)`."""
+
+    def __init__(self, width, **kwargs):
+        super(ZeroState, self).__init__(**kwargs)
+        self.width = width
+
+    def call(self, ids):
+        return tf.zeros(tf.stack([tf.shape(ids)[0], self.width]), K.floatx())
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], self.width
+
+
+class TiedOutput(Layer):
+    """Logits from the target embedding's own weights: `(B, T, E)` to `(B, T, V)`, x . E^T."""
+
+    def __init__(self, embedding, **kwargs):
+        super(TiedOutput, self).__init__(**kwargs)
+        self.embedding = embedding
+
+    def call(self, inputs):
+        return K.dot(inputs, K.transpose(self.embedding.embeddings))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape[:-1]) + (self.embedding.input_dim,)
+
+
+class Slice(Layer):
+    """The part `[start:stop]` of the last axis of `(B, T, n)`."""
+
+    def __init__(self, start, stop, **kwargs):
+        super(Slice, self).__init__(**kwargs)
+        self.start, self.stop = start, stop
+
+    def call(self, inputs):
+        return inputs[:, :, self.start:self.stop]
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], input_shape[1], self.stop - self.start
+
+
+class Unmasked(Layer):
+    """Its input `(B, T, E)` without the mask."""
+
+    def __init__(self, **kwargs):
+        super(Unmasked, self).__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs):
+        return tf.identity(inputs)
+
+    def compute_mask(self, inputs, mask=None):
+        return None
