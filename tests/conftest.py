@@ -1,0 +1,28 @@
+"""Puts the checkout on the path, and gives each test that asks for one a TensorFlow session of its own."""
+import os
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+
+@pytest.fixture
+def tf_session():
+    """An empty graph and its session, single-threaded so that values repeat."""
+    import session
+    one = session.new_session(threads=1)
+    with session.opened(one):
+        yield one
+    one.close()
+
+
+@pytest.fixture
+def float64():
+    """Keras in float64 for the test's time. Ask for it before `tf_session`."""
+    import session  # noqa: F401  fixes the import order
+    from keras import backend as K
+    K.set_floatx('float64')
+    yield
+    K.set_floatx('float32')
