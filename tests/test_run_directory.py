@@ -1,0 +1,682 @@
+import collections
+import csv
+import errno
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import pytest
+
+import run_directory
+from run_directory import RunDirectory, check_config, hash_arrays, pack_weights
+from settings import CONFIG_VERSION, SETTINGS, UserError
+
+CONFIG = collections.OrderedDict((name, row.default) for name, row in SETTINGS.items())
+VOCABULARIES = {'vocab.source.txt': '<pad>\n<unk>\n<s>\n</s>\nthe\n'.encode('utf-8'),
+                'vocab.target.txt': '<pad>\n<unk>\n<s>\n</s>\n中\n'.encode('utf-8')}
+ABOUT = {'versions': {'numpy': np.__version__}, 'command': ['train.py'], 'data': {'train.tsv': 64 * '0'}}
+LAST = 2
+
+
+# ---- A training of two steps, in small --------------------------------------------------------------------------
+def make_weights(step):
+    return [('source', []), ('encoder', [('kernel:0', np.full((2, 3), step, 'f4')), ('bias:0', np.zeros(2, 'f4'))])]
+
+
+EXPECTED = [('source', []), ('encoder', [('kernel:0', (2, 3), 'f4'), ('bias:0', (2,), 'f4')])]
+
+
+def make_arrays(step):
+    return collections.OrderedDict([('weights/kernel:0', np.full((2, 3), step, 'f4')),
+                                    ('adam/m/kernel:0', np.full((2, 3), step / 7, 'f4')),
+                                    ('adam/iterations', np.int64(step)), ('random', np.arange(4, dtype='u4') + step)])
+
+
+def make_state(step):
+    log = [{'step': number, 'loss': 1 / number} for number in range(1, step + 1)]
+    return {'step': step, 'best': 0.1 * step if step else None, 'log': log}
+
+
+def start(path, overwrite=False):
+    with RunDirectory.create(path, CONFIG, VOCABULARIES, ABOUT, overwrite) as run:
+        go_on(run)
+
+
+def resume(path):
+    with RunDirectory.open(path, lock=True) as run:
+        go_on(run)
+
+
+def go_on(run):
+    state = (run.read_checkpoint() or (None, make_state(0)))[1]
+    run.write_log(state['log'])  # the run may have ended between a checkpoint and its log
+    for step in range(state['step'] + 1, LAST + 1):
+        run.write_weights(make_weights(step))
+        run.write_checkpoint(step, make_arrays(step), make_state(step))
+        run.write_log(make_state(step)['log'])
+    if run.read_config()['epochs'] != 12:
+        run.write_config(dict(CONFIG, epochs=12))
+
+
+def fingerprint(path):
+    """All that a run leaves, as values; UserError where it cannot be read."""
+    run = RunDirectory.open(path)
+    arrays, state = run.read_checkpoint()
+    weights = run.read_weights(EXPECTED)[1][1]
+    manifest = run.manifest()
+    del manifest['previous']  # may stay after a cut: either hash is one of a whole file
+    names = {os.path.relpath(os.path.join(folder, name), path) for folder, _, names in os.walk(path) for name in names}
+    # One older checkpoint may be left until the next is written: cut between the pointer's move and its removal.
+    names -= {f'checkpoint/{step}.h5' for step in range(LAST)}
+    return (list(run.read_config().items()), [run.read_file(name) for name in VOCABULARIES], list(arrays),
+            hash_arrays(arrays), state, hash_arrays(enumerate(weights)), run._read('log.csv'), manifest, names)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp('finished') / 'run')
+    start(path)
+    return path
+
+
+@pytest.fixture
+def path(finished, tmp_path):
+    """A finished run of one's own."""
+    return shutil.copytree(finished, str(tmp_path / 'run'))
+
+
+@pytest.fixture
+def memory():
+    """A directory for thousands of small files, in memory where the system has such a place."""
+    with tempfile.TemporaryDirectory(dir='/dev/shm' if os.access('/dev/shm', os.W_OK) else None) as path:
+        yield path
+
+
+def forge(path, name, data):
+    """Puts a file into a run as an attacker would, who can make hashes too."""
+    target = os.path.join(path, name)
+    with open(target, 'wb') as stream:
+        stream.write(data)
+    record, key = (('checkpoint/last', 'sha256') if name.startswith('checkpoint/') else ('manifest.json', 'files'))
+    with open(os.path.join(path, record), 'rb') as stream:
+        content = json.loads(stream.read().decode('utf-8'))
+    sha256 = hashlib.sha256(data).hexdigest()
+    content[key] = sha256 if key == 'sha256' else dict(content[key], **{name: sha256})
+    with open(os.path.join(path, record), 'wb') as stream:
+        stream.write(json.dumps(content).encode('utf-8'))
+
+
+def refused(action, *args):
+    with pytest.raises(UserError) as caught:
+        action(*args)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+# ---- Round trips ----------------------------------------------------------------------------------------------
+def test_a_run_comes_back_as_it_was_written(finished):
+    run = RunDirectory.open(finished)
+    assert run.read_config() == dict(CONFIG, epochs=12) and list(run.read_config()) == list(CONFIG)
+    assert {name: run.read_file(name) for name in VOCABULARIES} == VOCABULARIES
+    arrays, state = run.read_checkpoint()
+    assert state == make_state(LAST) and list(arrays) == list(make_arrays(LAST))
+    assert hash_arrays(arrays) == hash_arrays(make_arrays(LAST)) and arrays['adam/iterations'].shape == ()
+    weights = run.read_weights(EXPECTED)
+    assert [layer for layer, _ in weights] == ['source', 'encoder'] and weights[0][1] == []
+    assert np.array_equal(weights[1][1][0], np.full((2, 3), LAST)) and weights[1][1][1].shape == (2,)
+    with open(os.path.join(finished, 'log.csv'), encoding='utf-8', newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(int(row['step']), float(row['loss'])) for row in rows] == [(1, 1.0), (2, 1 / 2)]
+    manifest = run.manifest()
+    assert {name: manifest[name] for name in ABOUT} == ABOUT and manifest['previous'] == {}
+    for name, sha256 in manifest['files'].items():
+        with open(os.path.join(finished, name), 'rb') as stream:
+            assert hashlib.sha256(stream.read()).hexdigest() == sha256
+    assert set(manifest['files']) == {'config.json', 'weights.h5', *VOCABULARIES}
+    assert sorted(os.listdir(os.path.join(finished, 'checkpoint'))) == ['2.h5', 'last']
+
+
+def test_log_rows_with_other_columns_and_none_keep_their_places(path):
+    run = RunDirectory.open(path)
+    run.write_log([{'step': 1, 'loss': 0.1 + 0.2}, {'step': 2, 'loss': None, 'note': 'a,"b"\nc'}])
+    assert run._read('log.csv') == b'step,loss,note\n1,0.30000000000000004,\n2,,"a,""b""\nc"\n'
+
+
+def test_a_run_without_checkpoint_or_weights_yet_says_so(tmp_path):
+    path = str(tmp_path / 'deep' / 'run')
+    with RunDirectory.create(path, CONFIG, VOCABULARIES, ABOUT) as run:
+        assert run.read_checkpoint() is None
+        assert 'has no hash of weights.h5' in refused(run.read_weights, EXPECTED)
+
+
+def test_a_second_checkpoint_at_the_same_step_never_touches_the_first(path):
+    run = RunDirectory.open(path)
+    written = []
+    for number in range(4):
+        before = run._pointer()['file']
+        written.append(run.write_checkpoint(2, make_arrays(number), {'number': number})['file'])
+        assert written[-1] != before and run.read_checkpoint()[1] == {'number': number}
+    assert written == ['2.1.h5', '2.h5', '2.1.h5', '2.h5']
+
+
+def test_kept_checkpoints_stay_and_can_be_read_by_their_pointer(path):
+    run = RunDirectory.open(path)
+    kept = []
+    for step in 4, 5, 6:
+        kept.append(run.write_checkpoint(step, make_arrays(step), {}, keep=['2.h5', '4.h5'][:step - 3]))
+    assert sorted(os.listdir(os.path.join(path, 'checkpoint'))) == ['2.h5', '4.h5', '6.h5', 'last']
+    assert run.read_checkpoint(kept[0])[0]['adam/iterations'] == 4
+    assert 'is missing' in refused(run.read_checkpoint, kept[1])
+    again = run.write_checkpoint(4, make_arrays(9), {}, keep=['4.h5'])
+    assert again['file'] == '4.1.h5' and run.read_checkpoint(kept[0])[0]['adam/iterations'] == 4
+
+
+def test_a_checkpoint_with_nan_is_refused_and_the_last_good_one_stays(path):
+    run = RunDirectory.open(path)
+    before = fingerprint(path)
+    assert 'NaN' in refused(run.write_checkpoint, 4, {'m': np.array([np.nan])}, {})
+    assert 'NaN' in refused(run.write_weights, [('encoder', [('kernel:0', np.array([np.inf]))])])
+    with pytest.raises(ValueError):
+        run.write_checkpoint(4, {}, {'best': float('nan')})
+    assert fingerprint(path) == before
+
+
+def test_a_checkpoint_that_was_cut_short_makes_room_for_the_next(path, monkeypatch):
+    run, original = RunDirectory.open(path), run_directory.write_bytes
+
+    def cut(target, data):
+        if target.endswith('last'):
+            raise UserError('full')
+        if target.endswith('5.h5'):
+            assert sorted(os.listdir(os.path.join(path, 'checkpoint'))) == ['2.h5', 'last']
+        original(target, data)
+    monkeypatch.setattr(run_directory, 'write_bytes', cut)
+    for step in 4, 5:
+        assert refused(run.write_checkpoint, step, make_arrays(step), {}) == 'full'
+        assert run.read_checkpoint()[1] == make_state(LAST)
+
+
+def test_manifest_entries_are_added_and_the_hashes_stay(path):
+    run = RunDirectory.open(path)
+    files = run.manifest()['files']
+    run.update_manifest(commands=[['train.py', '--resume']])
+    assert run.manifest()['commands'] == [['train.py', '--resume']] and run.manifest()['files'] == files
+
+
+# ---- Settings -------------------------------------------------------------------------------------------------
+BAD_SETTINGS = [
+    ({'batchsize': 3}, "unknown setting 'batchsize': did you mean 'batch_size'?"),
+    ({'zzzz' * 999: 3}, 'see --help'), ({'version': CONFIG_VERSION + 1}, 'newer program'),
+    ({'version': '1'}, '"version"'), ({'version': True}, '"version"'), ({'version': 0}, '"version"'),
+    ({'units': 128.0}, "'units' must be a whole number"), ({'units': True}, 'whole number'), ({'units': '1'}, 'whole'),
+    ({'units': -1}, 'whole number from 0'), ({'units': 2 ** 60}, 'whole number'), ({'units': None}, 'whole'),
+    ({'dropout': 'x'}, "'dropout' must be a number"), ({'dropout': False}, 'a number'), ({'dropout': -0.1}, 'a number'),
+    ({'bidirectional': 1}, 'true or false'), ({'bidirectional': 'no'}, 'true or false'), ({'data': None}, 'a text'),
+    ({'data': 'a\0b'}, 'a text'), ({'data': '\ud800'}, 'a text'), ({'data': ['a']}, 'a text'),
+    ({'cell': 'rnn'}, 'lstm, gru'), ({'cell': ['lstm']}, 'lstm, gru'),
+    ({'train': 'a.tsv'}, 'one or two paths'), ({'train': []}, 'one or two paths'),
+    ({'train': ['a', 'b', 'c']}, 'one or two paths'), ({'train': ['a', 3]}, 'one or two paths')]
+
+
+@pytest.mark.parametrize('change, message', BAD_SETTINGS, ids=range(len(BAD_SETTINGS)))
+def test_settings_that_are_unknown_or_of_a_wrong_kind_are_refused_by_name(path, change, message):
+    data = json.dumps(dict(CONFIG, **{'version': CONFIG_VERSION, **change})).encode('ascii')
+    forge(path, 'config.json', data)
+    told = refused(RunDirectory.open(path).read_config)
+    assert message in told and told.startswith(os.path.join(path, 'config.json')) and len(told) < len(path) + 250
+    assert message in refused(check_config, change, 'x', False)
+
+
+def test_a_missing_setting_is_refused_in_a_run_and_not_in_a_config_of_the_user(path):
+    for name in ['version', *CONFIG]:
+        config = dict(CONFIG, version=CONFIG_VERSION)
+        del config[name]
+        assert name in refused(check_config, config, 'x')
+        assert name == 'version' or name not in check_config(config, 'x', complete=False)
+    assert check_config({'dropout': 0, 'train': ['a', 'ü\udcc3'], 'seed': 3}, 'x', complete=False) == {
+        'train': ['a', 'ü\udcc3'], 'dropout': 0.0, 'seed': 3}
+    assert type(check_config({'dropout': 0}, 'x', complete=False)['dropout']) is float
+
+
+def test_a_config_that_is_no_good_is_never_written(path, tmp_path):
+    assert 'batchsize' in refused(RunDirectory.open(path).write_config, dict(CONFIG, batchsize=3))
+    assert 'units' in refused(RunDirectory.create, str(tmp_path / 'new'), dict(CONFIG, units='3'), {}, {})
+    assert not (tmp_path / 'new').exists()
+
+
+# ---- Directories that are damaged or hostile ------------------------------------------------------------------
+def read_all(path):
+    run = RunDirectory.open(path)
+    return (run.read_config(), [run.read_file(name) for name in VOCABULARIES],
+            [(layer, [a.tolist() for a in arrays]) for layer, arrays in run.read_weights(EXPECTED)],
+            hash_arrays((run.read_checkpoint() or ({},))[0]))
+
+
+@pytest.mark.parametrize('name', ['config.json', 'weights.h5', 'checkpoint/2.h5', *VOCABULARIES])
+@pytest.mark.parametrize('change', [lambda data: data + b'\n', lambda data: data[:-1], lambda data: b'',
+                                    lambda data: data[:9] + bytes([data[9] ^ 1]) + data[10:]])
+def test_a_file_that_is_not_the_one_that_was_written_is_refused(path, name, change):
+    target = os.path.join(path, name)
+    with open(target, 'rb+') as stream:
+        data = change(stream.read())
+        stream.seek(0)
+        stream.truncate()
+        stream.write(data)
+    assert refused(read_all, path).startswith(target)
+
+
+@pytest.mark.parametrize('name', ['config.json', 'weights.h5', 'checkpoint/2.h5', 'checkpoint/last', 'manifest.json',
+                                  *VOCABULARIES])
+def test_links_pipes_folders_and_gaps_in_place_of_a_file_are_refused(path, name, tmp_path):
+    target, outside = os.path.join(path, name), str(tmp_path / 'outside')
+    os.rename(target, outside)
+    if name != 'checkpoint/last':  # without a pointer there is no checkpoint yet
+        refused(read_all, path)
+    relative = os.path.relpath(outside, os.path.dirname(target))
+    for make in (lambda: os.symlink(outside, target), lambda: os.symlink(relative, target), lambda: os.mkfifo(target),
+                 lambda: os.symlink('/dev/zero', target), lambda: os.mkdir(target)):
+        make()
+        assert name in refused(read_all, path)
+        if not os.path.isdir(target):
+            os.unlink(target)
+
+
+@pytest.mark.parametrize('name', ['checkpoint', 'tensorboard'])
+def test_a_folder_that_leads_out_of_the_directory_is_refused_and_nothing_written_there(path, name, tmp_path):
+    outside = tmp_path / 'outside'
+    outside.mkdir()
+    (outside / '7.h5').write_bytes(b'')
+    (outside / 'events.out.tfevents.1').write_bytes(b'')
+    shutil.rmtree(os.path.join(path, name), ignore_errors=True)
+    os.symlink(str(outside), os.path.join(path, name))
+    assert 'symbolic link' in refused(RunDirectory.open, path)
+    assert 'symbolic link' in refused(RunDirectory.open, path, True)
+    assert 'symbolic link' in refused(start, path, True)
+    assert sorted(os.listdir(str(outside))) == ['7.h5', 'events.out.tfevents.1']
+
+
+@pytest.mark.parametrize('change', [
+    {'file': '../2.h5'}, {'file': '/etc/passwd'}, {'file': '2.h5/../../config.json'}, {'file': 'last'}, {'file': ''},
+    {'file': '2.h5\n'}, {'file': '٣.h5'}, {'file': 3}, {'file': None}, {'sha256': 'x' * 64}, {'sha256': ''},
+    {'sha256': None}, {'sha256': '0' * 64}, {'step': '3'}, {'step': True}, {'more': 1}, {'file': '4.h5'}])
+def test_a_pointer_to_anything_but_a_checkpoint_is_refused(path, change):
+    target = os.path.join(path, 'checkpoint', 'last')
+    with open(target, 'rb+') as stream:
+        pointer = dict(json.loads(stream.read().decode('utf-8')), **change)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(json.dumps(pointer).encode('utf-8'))
+    told = refused(RunDirectory.open(path).read_checkpoint)
+    if change not in ({'sha256': '0' * 64}, {'file': '4.h5'}):  # those do name one, and it does not fit
+        assert 'does not name a checkpoint' in told
+
+
+@pytest.mark.parametrize('change', [
+    {'format': 'other'}, {'files': {'../config.json': '0' * 64}}, {'files': {'/etc/passwd': '0' * 64}}, {'files': []},
+    {'files': {'config.json': 3}}, {'files': {'config.json': '0' * 64}}, {'previous': 'x'}, {'files': {}}])
+def test_a_manifest_that_does_not_fit_is_refused(path, change):
+    target = os.path.join(path, 'manifest.json')
+    with open(target, 'rb+') as stream:
+        manifest = dict(json.loads(stream.read().decode('utf-8')), **change)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(json.dumps(manifest).encode('utf-8'))
+    told = refused(read_all, path)
+    assert 'manifest.json' in told
+    assert 'is no hash of a file of a run' in told or change.get('files') in ({}, {'config.json': '0' * 64}, None)
+
+
+@pytest.mark.parametrize('state, message', [
+    (b'{"arrays": ["b"], "state": {}}', 'is no checkpoint'), (b'{"arrays": [["a"]], "state": {}}', 'is no checkpoint'),
+    (b'{"arrays": {"a": 1}, "state": {}}', 'is no checkpoint'), (b'{"arrays": ["a"], "state": 3}', 'is no checkpoint'),
+    (b'{"arrays": ["a", "a"], "state": {}}', 'is no checkpoint'), (b'{"arrays": ["a"]', 'not valid JSON'),
+    (b'', 'not valid JSON'), (None, "has no 'state/json'"), (1.5, 'type float64')], ids=range(9))
+def test_a_checkpoint_made_by_a_stranger_is_refused(path, state, message):
+    state = [] if state is None else [('json', np.frombuffer(state, 'u1') if isinstance(state, bytes) else np.ones(3))]
+    forge(path, 'checkpoint/2.h5', pack_weights([('arrays', [('a', np.ones(2))]), ('state', state)]))
+    assert message in refused(RunDirectory.open(path).read_checkpoint)
+
+
+@pytest.mark.parametrize('data', [b'\x80\x03cposix\nsystem\n.', b'!!python/object/apply:os.system ["x"]', b'\x93NUMPY'])
+def test_pickles_arrays_with_pickles_and_yaml_are_refused_even_with_a_hash_that_fits(path, data):
+    for name in 'weights.h5', 'checkpoint/2.h5', 'config.json':
+        copy = shutil.copytree(path, path + name.replace('/', ''))
+        forge(copy, name, data)
+        assert name in refused(read_all, copy)
+
+
+def test_weights_of_another_model_are_refused_before_they_are_read(path):
+    forge(path, 'weights.h5', pack_weights([('encoder', [('kernel:0', np.ones((10 ** 5, 3), 'f4'))])]))
+    assert 'has shape (100000, 3), the model needs (2, 3)' in refused(RunDirectory.open(path).read_weights, EXPECTED)
+
+
+def test_any_changed_byte_in_a_run_loads_as_it_was_or_ends_in_our_own_error(finished, memory, capsys):
+    rng, good, tried, failed = random.Random(1), read_all(finished), 1200, 0
+    names = ['config.json', 'weights.h5', 'checkpoint/2.h5', 'checkpoint/last', 'manifest.json', *VOCABULARIES]
+    path = shutil.copytree(finished, os.path.join(memory, 'run'))
+    originals = {name: RunDirectory.open(path)._read(name) for name in names}
+    for case in range(tried):
+        name = rng.choice(names)
+        data = bytearray(originals[name])
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            place = rng.randrange(len(data))
+            if rng.random() < 0.1:
+                data = data[:place + 1] + data[place + rng.choice((2, 9, 10 ** 6)):]
+            else:
+                data[place] = rng.choice((rng.randrange(256), data[place] ^ 1 << rng.randrange(8), 0x22, 0x7d, 0x2c))
+        forged = name[-3:] == '.h5' and rng.random() < 0.7  # so that most get past the hash
+        if forged:
+            forge(path, name, bytes(data))
+        else:
+            with open(os.path.join(path, name), 'wb') as stream:
+                stream.write(data)
+        try:
+            loaded = read_all(path)
+            assert forged or loaded == good
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1
+            failed += 1
+        for other in {name, 'manifest.json', 'checkpoint/last'}:
+            with open(os.path.join(path, other), 'wb') as stream:
+                stream.write(originals[other])
+    with capsys.disabled():
+        print(f'\nmutated run directories: {tried} tried, {failed} refused, {tried - failed} loaded')
+    assert read_all(path) == good and 0 < failed < tried
+
+
+# ---- Whose directory it is ------------------------------------------------------------------------------------
+def snapshot(path):
+    return {os.path.join(folder, name): open(os.path.join(folder, name), 'rb').read()
+            for folder, _, names in os.walk(path) for name in names}
+
+
+def test_a_run_is_replaced_only_when_told_to(path):
+    before = snapshot(path)
+    assert '--overwrite' in refused(start, path) and '--resume' in refused(RunDirectory.check_new, path)
+    assert snapshot(path) == before
+    RunDirectory.check_new(path, overwrite=True)
+    start(path, overwrite=True)
+    assert read_all(path)
+
+
+def test_overwrite_removes_what_a_run_wrote_and_nothing_else(path):
+    theirs = ['notes.txt', 'checkpoint/mine.h5', 'checkpoint/2.h5.bak', 'tensorboard/notes', '.x.01234567.tmp',
+              'src/lock']
+    ours = ['tensorboard/events.out.tfevents.1.host', 'tensorboard/val/events.out.tfevents.2.host', 'checkpoint/17.h5',
+            '.weights.h5.01234567.tmp', 'checkpoint/.last.89abcdef.tmp', 'checkpoint/.7.h5.01234567.tmp', 'curves.png']
+    for name in theirs + ours:
+        os.makedirs(os.path.dirname(os.path.join(path, name)), exist_ok=True)
+        with open(os.path.join(path, name), 'wb') as stream:
+            stream.write(name.encode('ascii'))
+    start(path, overwrite=True)
+    left = {os.path.relpath(name, path): data for name, data in snapshot(path).items()}
+    assert {name: left[name] for name in theirs} == {name: name.encode('ascii') for name in theirs}
+    assert not set(ours) & set(left) and not os.path.exists(os.path.join(path, 'tensorboard', 'val'))
+    assert read_all(path)
+
+
+@pytest.mark.parametrize('overwrite', [False, True])
+@pytest.mark.parametrize('files', [{'a': b''}, {'config.json': b'{}'}, {'config.json': b'{}', 'manifest.json': b'{}'},
+                                   {'manifest.json': b'{"format": "mine"}'}, {'weights.h5': b'', 'log.csv': b''},
+                                   {'.a.01234567.tmp': b''}, {'checkpoint/2.h5': b''}])
+def test_a_directory_that_no_run_wrote_is_never_touched(tmp_path, files, overwrite):
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    before = snapshot(str(tmp_path))
+    assert 'choose another directory' in refused(RunDirectory.check_new, str(tmp_path), overwrite)
+    assert 'choose another directory' in refused(start, str(tmp_path), overwrite)
+    refused(RunDirectory.open, str(tmp_path), True)
+    assert snapshot(str(tmp_path)) == before
+
+
+def test_a_file_in_place_of_the_directory_is_refused(tmp_path):
+    (tmp_path / 'a').write_bytes(b'x')
+    for path in str(tmp_path / 'a'), str(tmp_path / 'a' / 'b'):
+        refused(start, path)
+        refused(RunDirectory.open, path)
+    refused(RunDirectory.open, str(tmp_path / 'none'))
+    assert 'no config.json' in refused(RunDirectory.open, str(tmp_path))
+    assert (tmp_path / 'a').read_bytes() == b'x' and os.listdir(str(tmp_path)) == ['a']
+
+
+def test_a_start_that_fails_leaves_no_directory_behind(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(os, 'write', refuse)
+    assert 'free some space' in refused(start, str(tmp_path / 'run'))
+    assert os.listdir(str(tmp_path)) == []
+
+
+HOLDER = '''import sys, time
+sys.path.insert(0, sys.argv[1])
+from run_directory import RunDirectory
+run = RunDirectory.open(sys.argv[2], lock=True)
+print('locked', flush=True)
+time.sleep(60)
+'''
+
+
+def test_a_second_process_is_refused_until_the_first_ends_even_by_kill_9(path):
+    root = os.path.dirname(os.path.abspath(run_directory.__file__))
+    holder = subprocess.Popen([sys.executable, '-c', HOLDER, root, path], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b'locked\n'
+        before = snapshot(path)
+        for action in (RunDirectory.open, path, True), (start, path, True):
+            assert 'another process is training' in refused(*action)
+        assert snapshot(path) == before
+        assert read_all(path)  # reading needs no lock
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    start(path, overwrite=True)
+
+
+def test_a_lock_goes_with_close_and_not_before(path):
+    with RunDirectory.open(path, lock=True):
+        assert 'another process' in refused(RunDirectory.open, path, True)
+    RunDirectory.open(path, lock=True).close()
+
+
+def test_the_loser_of_two_starts_leaves_the_winners_run_alone(tmp_path, monkeypatch):
+    path, original = str(tmp_path / 'run'), RunDirectory._take_lock
+
+    def late(run):
+        monkeypatch.setattr(RunDirectory, '_take_lock', original)
+        start(path)
+        original(run)
+    monkeypatch.setattr(RunDirectory, '_take_lock', late)
+    assert '--overwrite' in refused(start, path)
+    assert read_all(path)
+
+
+# ---- Faults ---------------------------------------------------------------------------------------------------
+CALLS = ('write', 'fsync', 'replace', 'unlink')
+
+
+def count_and_cut(cut):
+    """Puts `cut(number, name, call)` in place of each of CALLS, `call` being the real one; fsync does nothing."""
+    numbers = iter(range(10 ** 9))
+    originals = {name: getattr(os, name) for name in CALLS}
+    originals['fsync'] = lambda descriptor: None
+    return {name: lambda *args, name=name, **options: cut(
+        next(numbers), name, lambda: originals[name](*args, **options), args) for name in CALLS}
+
+
+def in_child(action, cut):
+    """Runs `action` in a process of its own with `cut`; its exit code."""
+    child = os.fork()
+    if child == 0:
+        try:
+            for name, call in count_and_cut(cut).items():
+                setattr(os, name, call)
+            action()
+            os._exit(0)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return os.WEXITSTATUS(os.waitpid(child, 0)[1])
+
+
+def killed_at(number, moment):
+    """Ends the process, with no chance to tidy up, before or after the call of that number, or amid that write."""
+    writes = iter(range(10 ** 9))
+
+    def cut(this, name, call, args):
+        if moment == 'amid':
+            if name != 'write' or next(writes) != number:
+                return call()
+            os.pwrite(args[0], bytes(args[1])[:len(args[1]) // 2], 0)
+        elif this != number:
+            return call()
+        elif moment == 'after':
+            call()
+        os._exit(9)
+    return cut
+
+
+def check_between(path):
+    """What anybody may read while training is cut: one valid state, the weights at most one step ahead."""
+    state = (RunDirectory.open(path).read_checkpoint() or (None, make_state(0)))[1]
+    assert state == make_state(state['step'])
+    assert RunDirectory.open(path).read_config() in (CONFIG, dict(CONFIG, epochs=12))
+    try:
+        step = RunDirectory.open(path).read_weights(EXPECTED)[1][1][0][0, 0]
+    except UserError as error:
+        assert state['step'] == 0 and ('has no hash' in str(error) or 'is missing' in str(error))
+    else:
+        assert step in (state['step'], state['step'] + 1)
+
+
+def no_sync(monkeypatch):
+    monkeypatch.setattr(os, 'fsync', lambda descriptor: None)
+
+
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_a_run_killed_at_any_call_goes_on_to_the_same_end(finished, memory, monkeypatch, capsys, overwrite):
+    no_sync(monkeypatch)
+    # What lies there before: nothing, or another run with a user's own note beside it.
+    old = os.path.join(memory, 'old')
+    files = dict(VOCABULARIES, **{'vocab.source.txt': b'old\n'})
+    with RunDirectory.create(old, dict(CONFIG, units=7), files, {}) as run:
+        run.write_weights(make_weights(8))
+        run.write_checkpoint(8, make_arrays(8), make_state(8))
+    with open(os.path.join(old, 'notes.txt'), 'w'):
+        pass
+    good, tried = fingerprint(finished), 0
+    for moment in 'before', 'amid', 'after':
+        for number in range(1000):
+            path = os.path.join(memory, f'{moment}{number}')
+            if overwrite:
+                shutil.copytree(old, path)
+            code = in_child(lambda: start(path, overwrite), killed_at(number, moment))
+            assert code in (0, 9)
+            if code == 0:
+                break
+            tried += 1
+            try:
+                with RunDirectory.open(path) as run:
+                    config = run.read_config()
+            except UserError as error:
+                assert 'no run' in str(error) or 'no such' in str(error)
+                start(path, overwrite)  # the same command again
+            else:
+                if config['units'] == 7:  # not yet begun
+                    assert run.read_checkpoint()[1] == make_state(8) and run.read_file('vocab.source.txt') == b'old\n'
+                    start(path, overwrite)
+                else:
+                    check_between(path)
+                    resume(path)
+            result = fingerprint(path)
+            assert result[:-1] == good[:-1] and result[-1] - {'notes.txt'} == good[-1]
+            assert os.path.exists(os.path.join(path, 'notes.txt')) == overwrite
+            shutil.rmtree(path)
+    with capsys.disabled():
+        print(f'\nkilled while {"overwriting" if overwrite else "training"}: {tried} tried, {tried} survived')
+    assert tried > 100
+
+
+@pytest.mark.parametrize('stays', [False, True])
+def test_a_run_refused_by_the_system_at_any_call_goes_on_to_the_same_end(
+        finished, memory, monkeypatch, capsys, stays):
+    no_sync(monkeypatch)
+    good, tried, told = fingerprint(finished), 0, 0
+    for number in range(1000):
+        path, seen = os.path.join(memory, str(number)), []
+
+        def cut(this, name, call, args):
+            seen.append(this)
+            if this == number or (stays and this > number and name != 'unlink'):  # a full disk lets files go
+                raise OSError(errno.ENOSPC, 'No space left on device')
+            return call()
+        with monkeypatch.context() as patch:
+            for name, call in count_and_cut(cut).items():
+                patch.setattr(os, name, call)
+            try:
+                start(path)
+            except UserError as error:
+                assert 'No space left on device' in str(error) and len(str(error).splitlines()) == 1
+                told += 1
+        if max(seen) < number:
+            break
+        tried += 1
+        assert not [name for name in snapshot(path) if name.endswith('.tmp')]
+        if os.path.exists(os.path.join(path, 'config.json')):
+            check_between(path)
+            resume(path)
+        else:
+            start(path)
+        assert fingerprint(path) == good
+        shutil.rmtree(path)
+    with capsys.disabled():
+        moment = 'from a call on' if stays else 'at one call'
+        print(f'\nfull disk {moment}: {tried} tried, {tried} survived, {told} told')
+    assert tried > 50 and told > tried - 5
+
+
+def test_the_pointer_moves_last_and_the_weights_come_first(path, monkeypatch):
+    names, original = [], os.replace
+    monkeypatch.setattr(os, 'replace', lambda a, b: (names.append(os.path.relpath(b, path)), original(a, b)))
+    run = RunDirectory.open(path)
+    run.write_weights(make_weights(4))
+    assert names == ['manifest.json', 'weights.h5', 'manifest.json']
+    del names[:]
+    run.write_checkpoint(4, make_arrays(4), make_state(4))
+    assert names == ['checkpoint/4.h5', 'checkpoint/last']
+
+
+def test_one_who_reads_while_another_trains_always_finds_a_whole_run(path):
+    child = os.fork()
+    if child == 0:
+        try:
+            with RunDirectory.open(path, lock=True) as run:
+                for step in range(4, 10 ** 6):
+                    run.write_weights(make_weights(step))
+                    run.write_checkpoint(step, make_arrays(step), make_state(0))
+        finally:
+            os._exit(1)
+    try:
+        steps, end = set(), time.time() + 1.5
+        while time.time() < end:
+            run = RunDirectory.open(path)
+            run.read_config()
+            arrays, _ = run.read_checkpoint()
+            assert arrays['weights/kernel:0'][0, 0] == arrays['adam/iterations']
+            steps.add(run.read_weights(EXPECTED)[1][1][0][0, 0])
+        assert len(steps) > 3
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert read_all(path)
