@@ -1,0 +1,386 @@
+"""Pictures: values in the pixels, labels that would break the drawing, text for terminals, the page's data."""
+import glob
+import html.parser
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import plots
+from settings import UserError
+
+ROOT = os.path.dirname(os.path.abspath(plots.__file__))
+
+
+def pixels(png):
+    """(height, width, 3) of a PNG's bytes."""
+    from PIL import Image
+    return np.asarray(Image.open(io.BytesIO(png)).convert('RGB'))
+
+
+def cell_colours(source_tokens, target_tokens, weights):
+    """(T, S, 3): the colour at the centre of each cell of the written picture."""
+    image = pixels(plots.alignment_png(source_tokens, target_tokens, weights, title='t'))
+    figure = plots.alignment_figure(source_tokens, target_tokens, weights, title='t')
+    centres = [[figure.axes[0].transData.transform((s, t)) for s in range(len(source_tokens))]
+               for t in range(len(target_tokens))]
+    return np.array([[image[int(image.shape[0] - y), int(x)] for x, y in row] for row in centres]).astype(int)
+
+
+def drawn_texts(figure):
+    return [text for axes in figure.axes[:1] for text in axes.texts]
+
+
+def test_each_cell_has_the_colour_of_its_weight_at_its_place():
+    weights = np.array([[0.0, 0.25, 0.75], [1.0, 0.0, 0.0]])
+    colours = cell_colours(['the', 'red', 'book'], ['书', '红'], weights)
+    import matplotlib.cm
+    wanted = matplotlib.cm.get_cmap('Blues')(weights)[..., :3] * 255
+    assert np.abs(colours - wanted).max() <= 2
+    darkness = -colours.sum(-1)
+    assert darkness[0, 0] < darkness[0, 1] < darkness[0, 2] < darkness[1, 0]
+    assert darkness[0, 0] == darkness[1, 1] == darkness[1, 2]
+
+
+def test_source_is_on_top_and_target_at_the_left():
+    last = 'W' * 24  # leans out beyond the heat map
+    figure = plots.alignment_figure(['a', 'bb', last], ['dddd', 'eeeee'], np.full((2, 3), 1 / 3))
+    figure.canvas.draw()
+    boxes = {text.get_text(): text.get_window_extent() for text in drawn_texts(figure)}
+    heat_map = figure.axes[0].get_window_extent()
+    assert set(boxes) == {'a', 'bb', last, 'dddd', 'eeeee'}
+    assert all(boxes[name].y0 >= heat_map.y1 for name in ('a', 'bb', last))
+    assert all(boxes[name].x1 <= heat_map.x0 for name in ('dddd', 'eeeee'))
+    assert boxes['a'].x0 < boxes['bb'].x0 < boxes[last].x0
+    assert boxes['dddd'].y0 > boxes['eeeee'].y0
+    page = figure.bbox
+    for box in boxes.values():
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+
+
+HOSTILE = ['$x^2$', '$', '$$', '\\$', '\\$\\$', 'a_b^c', '\\frac{1}{2}', '$\\frac{', '%', '{', '', ' ', '\\', '\\\\']
+
+
+def test_no_label_is_read_as_a_formula():
+    from matplotlib.cbook import is_math_text
+    for token in HOSTILE:
+        text, _ = plots.label_font(token, 10)
+        assert not is_math_text(text)
+        assert text.replace('\\$', '$') == token, 'matplotlib draws this for a text that is no formula'
+    plots.alignment_png(HOSTILE, HOSTILE, np.eye(len(HOSTILE)), title='$ \\frac{ $')
+
+
+def test_control_characters_and_lone_surrogates_are_drawn_as_replacements(capsys):
+    assert plots.label_font('a\n\x1b[31m\ud800\u2028\x00', 10)[0] == 'a□□[31m□□□'
+    plots.alignment_png(['\n\n', '\x00书'], ['\ud800'], [[0.5, 0.5]])
+    assert capsys.readouterr().err == ''
+
+
+def test_long_tokens_are_cut():
+    assert plots._cut('x' * 24, 24) == 'x' * 24
+    assert plots._cut('x' * 25, 24) == 'x' * 23 + '…'
+    assert plots._cut('书' * 5, 6) == '书书…'
+    short = pixels(plots.alignment_png(['x' * 100], ['y' * 10 ** 5], [[1.0]]))
+    assert max(short.shape) < 1000
+
+
+@pytest.mark.parametrize('source_length, target_length', [(400, 3), (3, 400), (400, 400)])
+def test_long_inputs_make_pictures_of_bounded_size(source_length, target_length):
+    source, target = ['w%d' % n for n in range(source_length)], ['v%d' % n for n in range(target_length)]
+    figure = plots.alignment_figure(source, target, np.zeros((target_length, source_length)))
+    width, height = figure.get_size_inches() * plots.DPI
+    assert width <= 3500 and height <= 3500
+    labels = len(drawn_texts(figure))
+    assert 100 < labels < 2 * plots.LONGEST_SIDE / plots.LABEL_PITCH + 2, 'labels neither overlap nor vanish'
+
+
+def test_long_titles_are_cut_at_the_width_of_the_picture():
+    for title in ('W' * 200, 'i' * 200, '书' * 200, 'short'):
+        figure = plots.alignment_figure(['a'] * 5, ['b'], np.zeros((1, 5)), title=title)
+        figure.canvas.draw()
+        text, = figure.texts
+        width, box = figure.bbox.width, text.get_window_extent()
+        assert 0 <= box.x0 and box.x1 <= width
+        assert text.get_text() == title or text.get_text().endswith('…') and box.x1 > 0.85 * width
+
+
+def test_size_grows_with_the_number_of_tokens():
+    few = plots.alignment_figure(['a'] * 5, ['b'] * 5, np.zeros((5, 5))).get_size_inches()
+    many = plots.alignment_figure(['a'] * 15, ['b'] * 25, np.zeros((25, 15))).get_size_inches()
+    assert np.allclose(many - few, [10 * plots.CELL, 20 * plots.CELL])
+
+
+@pytest.mark.parametrize('source, target, weights', [
+    (['a', 'b'], [], []), (['a', 'b'], [], np.zeros((0, 2))), ([], ['c'], np.zeros((1, 0))), ([], [], [])])
+def test_empty_sides_make_a_picture(source, target, weights):
+    assert pixels(plots.alignment_png(source, target, weights)).shape[1] > 50
+    assert plots.format_alignment(source, target, weights) == '\n'.join(target)
+
+
+@pytest.mark.parametrize('weights, told', [
+    (np.zeros((3, 2)), r'\(3, 2\).*2 target and 3 source tokens need \(2, 3\)'),
+    (np.zeros(6), r'\(6,\)'),
+    (np.zeros((0, 3)), r'\(0, 3\)'),
+    ([[0.5, 0.5, 0], [0, 1.5, 0]], '0 to 1.5'),
+    ([[0.5, 0.5, 0], [0, -0.5, 0]], '-0.5'),
+    ([[0.5, 0.5, 0], [0, np.nan, 0]], 'nan')])
+def test_wrong_weights_are_refused(weights, told):
+    for make in (plots.alignment_png, plots.format_alignment):
+        with pytest.raises(ValueError, match=told):
+            make(['a', 'b', 'c'], ['d', 'e'], weights)
+
+
+def test_float32_sums_a_little_over_one_are_taken():
+    assert plots.checked_weights(['a'], ['b'], np.float32([[1.000001]])) == 1
+
+
+def test_a_path_that_cannot_be_written_is_named(tmp_path):
+    path = str(tmp_path / 'absent' / 'a.png')
+    with pytest.raises(UserError, match='absent'):
+        plots.plot_alignment(path, ['a'], ['b'], [[1.0]])
+    with pytest.raises(UserError, match='absent'):
+        plots.plot_training(path, [])
+    with pytest.raises(UserError, match='absent'):
+        plots.write_html(path, [])
+
+
+# Fonts
+
+def sample_characters():
+    files = glob.glob(os.path.join(ROOT, 'samples', '*', '*.tsv')) + [os.path.join(ROOT, 'samples', 'sentences.txt')]
+    texts = []
+    for name in files:
+        if os.path.exists(name):
+            with open(name, encoding='utf-8', newline='\n') as lines:
+                texts.append(lines.read())
+    return ''.join(sorted(set(''.join(texts)) - set('\n\t')))
+
+
+def test_bundled_font_covers_the_samples():
+    known = plots._characters(plots.BUNDLED_FONT)
+    wanted = sample_characters() + '我你他是的，。？！'
+    assert [character for character in wanted if ord(character) not in known] == []
+
+
+def test_bundled_font_and_its_licence_are_there_and_small():
+    assert os.path.getsize(plots.BUNDLED_FONT) < 400 * 1000
+    with open(os.path.join(ROOT, 'fonts', 'OFL.txt'), encoding='utf-8') as lines:
+        assert 'SIL OPEN FONT LICENSE Version 1.1' in lines.read()
+
+
+def test_labels_of_the_samples_are_drawn_without_a_warning(capsys):
+    characters = sample_characters() + '我们看书'
+    tokens = [characters[n:n + 12] for n in range(0, len(characters), 12)]
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        plots.alignment_png(tokens, ['书'], np.zeros((1, len(tokens))), title='老师 (the teacher)')
+    assert capsys.readouterr().err == ''
+
+
+def test_chinese_is_drawn_with_glyphs_that_differ():
+    images = [plots.alignment_png([], [token], np.zeros((1, 0))) for token in ('书', '人', '书')]
+    assert images[0] == images[2] != images[1]
+
+
+def test_font_is_chosen_label_by_label(monkeypatch, tmp_path):
+    system = str(tmp_path / 'system.ttf')
+    covered = {'DejaVuSans.ttf': 'abc□ ', 'NotoSansSC-Subset.ttf': 'ab书', 'system.ttf': 'a书龘'}
+    monkeypatch.setattr(plots, '_characters', lambda path: frozenset(map(ord, covered[os.path.basename(path)])))
+    monkeypatch.setattr(plots, '_system_fonts', lambda: [system])
+    chosen = {text: os.path.basename(plots.label_font(text, 9)[1].get_file()) for text in ('abc', 'b书', '书龘')}
+    assert chosen == {'abc': 'DejaVuSans.ttf', 'b书': 'NotoSansSC-Subset.ttf', '书龘': 'system.ttf'}
+
+
+def test_characters_without_any_font_are_told_once_and_drawn_as_boxes(monkeypatch, capsys):
+    monkeypatch.setattr(plots, '_told', [])
+    monkeypatch.setattr(plots, '_system_fonts', lambda: [])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        plots.alignment_png(['\u9f98', 'a\u9fa0'], ['b', '\u9f98'], np.zeros((2, 2)))
+        plots.alignment_png(['\u9fa1'], ['b'], np.zeros((1, 1)))
+    told = capsys.readouterr().err
+    assert told.count('\n') == 1 and 'U+9F98' in told
+    assert plots.label_font('a\u9fa0', 10)[0] == 'a□'
+
+
+def test_missing_bundled_font_is_no_crash(monkeypatch, capsys):
+    monkeypatch.setattr(plots, '_told', [])
+    monkeypatch.setattr(plots, '_system_fonts', lambda: [])
+    monkeypatch.setattr(plots, 'BUNDLED_FONT', '/nowhere/font.ttf')
+    plots.alignment_png(['书'], ['人'], [[1.0]])
+    assert capsys.readouterr().err.count('\n') == 1
+
+
+def test_importing_is_cheap_and_drawing_leaves_pyplot_alone():
+    code = ('import sys, plots; assert "matplotlib" not in sys.modules; plots.alignment_png(["a"], ["b"], [[1]]); '
+            'assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules')
+    subprocess.run([sys.executable, '-W', 'error::RuntimeWarning', '-c', code], cwd=ROOT, check=True,
+                   env=dict(os.environ, MPLBACKEND='TkAgg', LANG='C'))
+
+
+# Training curves
+
+def curves(tmp_path, monkeypatch, rows):
+    """The figure that `plot_training` writes, as {panel: {curve: points}}."""
+    kept = []
+    make = plots._figure
+    monkeypatch.setattr(plots, '_figure', lambda *size: kept.append(make(*size)) or kept[0])
+    path = str(tmp_path / 'curve.png')
+    plots.plot_training(path, rows)
+    with open(path, 'rb') as file:
+        assert pixels(file.read()).std() > 5
+    return {axes.get_ylabel(): {line.get_label(): [tuple(point) for point in line.get_xydata() if point[1] == point[1]]
+                                for line in axes.lines if not line.get_label().startswith('_')}
+            for axes in kept[0].axes}
+
+
+def test_training_curves_hold_the_logged_values_and_gaps(tmp_path, monkeypatch):
+    rows = [{'epoch': 1, 'step': 10, 'train_perplexity': 90.0, 'val_perplexity': float('nan'), 'val_bleu': ''},
+            {'epoch': 2, 'step': '20', 'train_perplexity': '40.5', 'val_perplexity': None, 'val_bleu': '3.5'},
+            {'epoch': 3, 'step': 30, 'train_perplexity': float('inf'), 'val_perplexity': 30, 'learning_rate': 0.001},
+            {'epoch': 4, 'train_perplexity': 5, 'val_accuracy': 0.5}]
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert curves(tmp_path, monkeypatch, rows) == {
+            'perplexity': {'train perplexity': [(10, 90), (20, 40.5)], 'val perplexity': [(30, 30)]},
+            'bleu': {'val bleu': [(20, 3.5)]}, 'learning rate': {'learning rate': [(30, 0.001)]}}
+
+
+@pytest.mark.parametrize('rows, panels', [
+    ([], {}),
+    ([{'epoch': 1}], {}),
+    ([{'val_accuracy': 0.5}, {'val_accuracy': 0.75}], {'accuracy': {'val accuracy': [(1, 0.5), (2, 0.75)]}}),
+    ([{'epoch': 1, 'val_perplexity': 2.0}, {'epoch': 2, 'val_perplexity': 2.0}],
+     {'perplexity': {'val perplexity': [(1, 2.0), (2, 2.0)]}}),
+    ([{'epoch': 1, 'train_perplexity': 0.0}], {})])
+def test_training_curves_of_thin_logs(tmp_path, monkeypatch, rows, panels):
+    assert curves(tmp_path, monkeypatch, rows) == panels
+
+
+@pytest.mark.parametrize('low', [1.001, 25.0])
+@pytest.mark.parametrize('ratio', [1.0, 1.2, 4.0, 1000.0])
+def test_perplexity_axis_has_readable_ticks_at_every_scale(tmp_path, monkeypatch, low, ratio):
+    figures = []
+    make = plots._figure
+    monkeypatch.setattr(plots, '_figure', lambda *size: figures.append(make(*size)) or figures[0])
+    plots.plot_training(str(tmp_path / 'curve.png'), [{'train_perplexity': low * ratio}, {'train_perplexity': low}])
+    axes = figures[0].axes[0]
+    bottom, top = axes.get_ylim()
+    labels = [tick.label1.get_text() for tick in axes.yaxis.get_major_ticks() if bottom <= tick.get_loc() <= top]
+    assert 2 <= len(labels) <= 12 and '' not in labels
+
+
+# Text
+
+def test_text_lists_the_heaviest_source_tokens_in_aligned_columns():
+    text = plots.format_alignment(['a', 'red', 'book'], ['书', 'rouge', '红色'],
+                                  [[0.05, 0.02, 0.93], [0.3, 0.4, 0.3], [0.0, 1.0, 0.0]])
+    assert text == ('书     book 0.93  a 0.05\n'
+                    'rouge  red 0.40   a 0.30  book 0.30\n'
+                    '红色   red 1.00')
+
+
+def test_text_counts_cells_not_characters():
+    text = plots.format_alignment(['书', 'e\u0301', '本'], ['ab', '中', '，'],
+                                  [[0.5, 0.5, 0], [0.1, 0.9, 0], [0, 0.3, 0.7]])
+    assert text == ('ab  书 0.50  e\u0301 0.50\n'
+                    '中  e\u0301 0.90   书 0.10\n'
+                    '，  本 0.70  e\u0301 0.30')
+
+
+def test_text_shows_at_most_three_and_drops_light_ones_but_the_heaviest():
+    assert plots.format_alignment(list('abcde'), ['x'], [[0.2] * 5]) == 'x  a 0.20  b 0.20  c 0.20'
+    assert plots.format_alignment(['s%d' % n for n in range(50)], ['x'], [[0.02] * 50]) == 'x  s0 0.02'
+    tied = [[0.2 if n % 8 == 3 else 0.0 for n in range(40)]]
+    assert plots.format_alignment(list(map(str, range(40))), ['x'], tied) == 'x  3 0.20  11 0.20  19 0.20'
+    assert plots.format_alignment(['a', 'b'], ['x'], [[0.96, 0.04]]) == 'x  a 0.96'
+    assert plots.format_alignment(['a'], ['x', 'yy'], [[0.0], [1.0]]) == 'x\nyy  a 1.00'
+
+
+def test_text_sends_no_control_sequence_to_the_terminal():
+    assert plots.format_alignment(['\x1b[2J'], ['a\nb'], [[1]]) == 'a□b  □[2J 1.00'
+
+
+# The page (its behaviour in a browser: test_html_page.py)
+
+class Page(html.parser.HTMLParser):
+    """Collects the tags and the contents of the data element."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.data, self.in_data = [], '', False
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.in_data = dict(attributes).get('id') == 'data'
+
+    def handle_endtag(self, tag):
+        self.in_data = False
+
+    def handle_data(self, data):
+        if self.in_data:
+            self.data += data
+
+
+def page_of(tmp_path, sentences):
+    path = str(tmp_path / 'page.html')
+    plots.write_html(path, sentences)
+    with open(path, encoding='utf-8', newline='') as file:
+        return file.read()
+
+
+NASTY = ['</script>', '<script>alert(1)</script>', '</script x', '<!--<script', '"', "'", '\\', '<!--', '-->', ']]>',
+         '&lt;', '&', '\u2028', '\x00', '\r\n', '\ud800', '书', '😀', '"DATA"', '/*FONT*/', '{{', '%s',
+         '<img src=x onerror=alert(1)>']
+
+
+def test_page_returns_hostile_tokens_unchanged_and_gains_no_tag(tmp_path):
+    weights = np.eye(len(NASTY))
+    page = Page(page_of(tmp_path, [{'source': ' '.join(NASTY), 'source_tokens': NASTY, 'hypotheses': [
+        {'text': ''.join(NASTY), 'tokens': NASTY, 'score': -0.25, 'weights': weights}]}]))
+    assert json.loads(page.data) == [{'source': ' '.join(NASTY), 'source_tokens': NASTY, 'hypotheses': [
+        {'text': ''.join(NASTY), 'tokens': NASTY, 'score': -0.25, 'weights': (1000 * weights).tolist()}]}]
+    assert page.tags == Page(page_of(tmp_path, [])).tags
+    assert not set('<>&\u2028\u2029') & set(page.data), 'browsers end a script sooner than this parser'
+
+
+def test_page_rounds_weights_and_keeps_what_json_has_no_number_for_out(tmp_path):
+    data = json.loads(Page(page_of(tmp_path, [
+        {'source': 'a b', 'source_tokens': ['a', 'b'], 'hypotheses': [
+            {'text': 'c', 'tokens': ['c'], 'score': np.float32(-0.5), 'weights': np.float32([[0.12345, 0.87655]])},
+            {'text': 'd', 'tokens': ['d'], 'score': float('-inf'), 'weights': None},
+            {'text': '', 'tokens': [], 'score': None, 'weights': []}]},
+        {'source': '', 'source_tokens': [], 'hypotheses': []}])).data)
+    assert data[0]['hypotheses'] == [
+        {'text': 'c', 'tokens': ['c'], 'score': -0.5, 'weights': [[123, 877]]},
+        {'text': 'd', 'tokens': ['d'], 'score': None, 'weights': None},
+        {'text': '', 'tokens': [], 'score': None, 'weights': []}]
+    assert data[1] == {'source': '', 'source_tokens': [], 'hypotheses': []}
+
+
+def test_page_refers_to_nothing_outside_itself(tmp_path):
+    text = page_of(tmp_path, [{'source': '书', 'source_tokens': ['书'], 'hypotheses': []}])
+    page = Page(text)
+    assert [attributes for _, attributes in page.tags if 'src' in attributes or 'href' in attributes] == []
+    assert 'http:' not in text and 'https:' not in text and '@import' not in text
+    assert text.count('url(') == text.count('url(data:font/ttf;base64,') == 1
+    assert "default-src 'none'" in text
+
+
+def test_page_carries_the_font_only_for_chinese(tmp_path):
+    sentence = {'source': 'é', 'source_tokens': ['é'], 'hypotheses': []}
+    assert len(page_of(tmp_path, [sentence])) < 20000
+    assert len(page_of(tmp_path, [dict(sentence, source='书')])) > 200000
+
+
+def test_page_refuses_weights_that_do_not_fit(tmp_path):
+    with pytest.raises(ValueError, match=r'\(1, 1\)'):
+        page_of(tmp_path, [{'source': 'a', 'source_tokens': ['a', 'b'], 'hypotheses': [
+            {'text': 'c', 'tokens': ['c'], 'score': 0, 'weights': [[1]]}]}])
