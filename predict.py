@@ -1,0 +1,134 @@
+"""Translates lines of text with a trained run; without options, the sample sentences with the last run.
+
+    predict.py                                            # samples/sentences.txt with the run trained last
+    predict.py --run runs/x --input text.en --output text.zh
+    echo 'where is the book ?' | predict.py --input - --show-attention
+"""
+import argparse
+import os
+import sys
+import time
+
+import data
+import settings
+from settings import UserError
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(prog='predict.py', description=__doc__.split('\n')[0],
+                                     epilog='N lines in, N lines out, in order; an empty line gives an empty line.')
+    parser.add_argument('--run', metavar='DIR', help='run directory (default: the one in runs/ trained last)')
+    parser.add_argument('--input', metavar='FILE|-', default='samples/sentences.txt',
+                        help='text, a line a sentence, .gz too; - is standard input (default: %(default)s)')
+    parser.add_argument('--output', metavar='FILE|-', default='-', help='where to write (default: standard output)')
+    parser.add_argument('--batch-size', type=positive, default=32, metavar='N',
+                        help='sentences decoded together (default: %(default)s)')
+    parser.add_argument('--max-length', type=positive, metavar='N',
+                        help='most tokens of an output (default: twice the source length and 10)')
+    parser.add_argument('--on-bad-utf8', choices=('error', 'replace'), default='error',
+                        help='what to do with bytes that are not UTF-8 (default: %(default)s)')
+    parser.add_argument('--show-attention', action='store_true', help='print the alignment as text to standard error')
+    parser.add_argument('--plot-dir', metavar='DIR', help='write a picture of the alignment for each sentence')
+    parser.add_argument('--threads', type=int, default=0, metavar='N', help="threads of TensorFlow; 0: as in the run's "
+                        'settings (default: %(default)s)')
+    return parser.parse_args(argv)
+
+
+def positive(text):
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError('%r is not a number from 1' % text)
+    return int(text)
+
+
+def last_run(folder='runs'):
+    """The run directory in `folder` whose weights are the newest."""
+    runs = [os.path.join(folder, name) for name in (os.listdir(folder) if os.path.isdir(folder) else [])]
+    runs = [(os.path.getmtime(os.path.join(run, 'weights.h5')), run) for run in runs
+            if os.path.isfile(os.path.join(run, 'weights.h5'))]
+    if not runs:
+        raise UserError('%s: no trained run there: run train.py first, or name one with --run' % folder)
+    return max(runs)[1]
+
+
+def source_lines(options):
+    """Lines of the input as they come."""
+    if options.input == '-':
+        if sys.stdin.isatty():
+            tell('a sentence and Enter translates it; Ctrl-D ends')
+        return data.decode_lines(sys.stdin.buffer, 'standard input', options.on_bad_utf8)
+    return data.read_lines(options.input, options.on_bad_utf8)
+
+
+def batches(lines, size):
+    """Lists of at most `size` items, each as soon as it is full or the input ends; what comes before an error first."""
+    batch = []
+    try:
+        for line in lines:
+            batch.append(line)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except UserError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+class Pictures(object):
+    """A PNG for each sentence, numbered by its line."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise UserError('%s: cannot make this folder for --plot-dir: %s' % (folder, error.strerror))
+
+    def draw(self, number, tokens, hypothesis):
+        import plots
+        plots.plot_alignment(os.path.join(self.folder, '%04d.png' % number), tokens, hypothesis.tokens,
+                             hypothesis.alignment)
+
+
+def tell(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(argv):
+    options = parse(argv)
+    path = options.run or last_run()
+    lines = source_lines(options)
+    pictures = Pictures(options.plot_dir) if options.plot_dir else None
+    from translator import Translator
+    translator = Translator.load(path, options.threads)
+    interactive = options.input == '-' and sys.stdin.isatty()
+    if options.output == '-':
+        output = sys.stdout
+    else:
+        try:
+            output = open(options.output, 'w', encoding='utf-8', newline='\n')
+        except OSError as error:
+            raise UserError('%s: cannot be written: %s' % (options.output, error.strerror))
+    number, started = 0, time.time()
+    # A larger portion than a batch lets sentences of similar length meet; a person at the terminal waits for neither.
+    for portion in batches(lines, 1 if interactive else 16 * options.batch_size):
+        for text, (best,) in zip(portion, translator.translate(portion, options.batch_size, options.max_length)):
+            number += 1
+            output.write(best.text.replace('\n', ' ') + '\n')
+            tokens = translator.encode(text)
+            if options.show_attention and tokens:
+                import plots
+                tell('%s\n%s' % (text, plots.format_alignment(tokens, best.tokens, best.alignment)))
+            if pictures and tokens:
+                pictures.draw(number, tokens, best)
+        output.flush()
+    seconds = time.time() - started
+    tell('%s: %d lines in %.1f s, %.0f lines/s' % (path, number, seconds, number / max(seconds, 1e-9)))
+    if output is not sys.stdout:
+        output.close()
+
+
+if __name__ == '__main__':
+    settings.run_command(main, 'predict.py')
