@@ -1,0 +1,26 @@
+# docker build -t global-attention .
+# docker run -v "$PWD/runs:/runs" global-attention train.py
+ARG BASE=python:3.6.15-slim-bullseye
+FROM ${BASE}
+
+# HOME: matplotlib and Keras keep files there, and under `docker run --user` no home directory is writable.
+ENV LANG=C.UTF-8 HOME=/tmp
+WORKDIR /app
+
+# Before the code, so that a change to the code does not install again.
+COPY requirements-pip.txt requirements.txt requirements-dev.txt ./
+RUN python -m pip install --no-cache-dir --require-hashes -r requirements-pip.txt \
+ && python -m pip install --no-cache-dir --require-hashes -r requirements.txt \
+ && python -c 'import tensorflow'
+# For `docker run IMAGE test`.
+RUN python -m pip install --no-cache-dir --require-hashes -r requirements-dev.txt
+
+RUN useradd --uid 1000 --no-create-home --home-dir /tmp user \
+ && mkdir /data /runs && chmod 1777 /runs && ln -s /runs runs
+COPY . .
+USER user
+VOLUME ["/data", "/runs"]
+
+# As process 1 Python would ignore SIGTERM; SIGINT it takes as Ctrl-C.
+STOPSIGNAL SIGINT
+ENTRYPOINT ["sh", "/app/docker-entrypoint.sh"]

@@ -1,0 +1,48 @@
+# Set-up, demonstration, tests. `make` alone lists the targets.
+PYTHON = .venv/bin/python
+DOCKER = docker
+IMAGE = global-attention
+.DEFAULT_GOAL = help
+.PHONY: help setup demo test test-all lint image lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## find CPython 3.6, make .venv and install the pinned packages, once
+	@sh setup.sh
+
+demo: setup ## train samples/translate (minutes), score its test part, translate sentences and draw their alignments
+	$(PYTHON) train.py --overwrite
+	$(PYTHON) evaluate.py --run runs/translate --alignments samples/translate/test.align
+	$(PYTHON) predict.py --run runs/translate --show-attention --plot-dir runs/translate/alignments
+
+test: setup ## the fast tests
+	$(PYTHON) -m pytest -m "not slow"
+
+test-all: setup ## all tests
+	$(PYTHON) -m pytest
+
+lint: setup ## check the style
+	$(PYTHON) -m flake8
+
+image: ## build the container image
+	$(DOCKER) build -t $(IMAGE) .
+
+# Not by anybody's own package index (PIP_CONFIG_FILE). pip-compile writes the two options in an order in which the
+# second undoes the first; hence sed.
+COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null CUSTOM_COMPILE_COMMAND='make lock' \
+	.venv/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links
+lock: setup ## make requirements*.txt and the pins of environment.yml anew from requirements*.in
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/pip install -qq pip==21.3.1 setuptools==59.6.0 wheel==0.37.1
+	env PIP_CONFIG_FILE=/dev/null .venv/lock/bin/pip install -qq pip-tools==6.4.0 click==8.0.4 pep517==0.13.1
+	for name in requirements-pip requirements requirements-dev; do \
+	    $(COMPILE) --output-file $$name.txt $$name.in || exit 1; \
+	done
+	sed -i '0,/^[a-z]/s/^\([a-z]\)/--only-binary :all:\n--no-binary gast,termcolor\n\n\1/' requirements.txt requirements-dev.txt
+	sed -i '/- pip:/q' environment.yml
+	sed -n 's/^\([a-z][^ ]*==[^ ]*\) .*/      - \1/p' requirements.txt >> environment.yml
+
+clean: ## remove .venv and what tests leave behind, not runs/
+	rm -rf .venv .setup.lock .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

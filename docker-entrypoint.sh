@@ -1,0 +1,30 @@
+#!/bin/sh
+# What the image runs: `train.py ...` and the other commands, `test ...`, or any program. Each `exec`s, so that signals
+# reach Python itself.
+set -eu
+app=$(cd "$(dirname "$0")" && pwd)
+
+case ${1:-} in
+    '')
+        echo 'usage: docker run IMAGE train.py|predict.py|... [--help] [options], docker run IMAGE test'
+        ;;
+    test)
+        shift
+        cd "$app"
+        exec python -m pytest -p no:cacheprovider -m 'not slow' "$@"
+        ;;
+    *.py)
+        if [ -f "$app/$1" ]; then
+            command=$app/$1
+            shift
+            exec python "$command" "$@"
+        fi
+        exec python "$@"
+        ;;
+    -*)
+        exec python "$@"
+        ;;
+    *)
+        exec "$@"
+        ;;
+esac

@@ -1,0 +1,129 @@
+#!/bin/sh
+# Makes .venv on CPython 3.6 and installs the pinned packages there; `make setup` calls it. Where that is done already
+# it does nothing, and an install that was cut short starts afresh. PYTHON36=/path/to/python3.6 names the interpreter.
+set -eu
+cd "$(dirname "$0")"
+unset PYTHONHOME PYTHONPATH
+
+say() {
+    printf 'setup: %s\n' "$*" >&2
+}
+
+stop() {
+    say "$*"
+    exit 1
+}
+
+complete() {
+    [ "$(cat .venv/complete 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null
+}
+
+# Tells machine and path of the interpreter that a candidate stands on: a virtual environment's own may be .venv itself.
+probe='
+import ensurepip, os, platform, ssl, sys, venv
+if sys.version_info[:2] != (3, 6) or platform.python_implementation() != "CPython" or sys.maxsize < 2 ** 32:
+    sys.exit(1)
+base = os.path.join(sys.base_prefix, "bin", "python3.6")
+print(platform.machine(), base if os.access(base, os.X_OK) else sys.executable)
+'
+
+find_python() {
+    if [ -n "${PYTHON36:-}" ]; then
+        "$PYTHON36" -c "$probe" 2>/dev/null
+        return
+    fi
+    pyenv_root=$(pyenv root 2>/dev/null) || pyenv_root=${PYENV_ROOT:-${HOME:-}/.pyenv}
+    for candidate in python3.6 python3 python "$pyenv_root"/versions/3.6*/bin/python3.6; do
+        "$candidate" -c "$probe" 2>/dev/null && return
+    done
+    return 1
+}
+
+find_conda() {
+    for candidate in micromamba mamba conda "${MAMBA_EXE:-}" "${CONDA_EXE:-}"; do
+        command -v "$candidate" && return
+    done
+    return 1
+}
+
+# The conda part of environment.yml alone: the packages come by hash, as everywhere.
+make_conda_environment() {
+    say "no CPython 3.6 on PATH or in pyenv: making one with $1"
+    sed '/- pip:/,$d' environment.yml > "$temporary/environment.yml"
+    case $1 in
+        *micromamba*) "$1" create --yes --prefix "$PWD/.venv" --file "$temporary/environment.yml" ;;
+        *)
+            CONDA_ALWAYS_YES=1 MAMBA_ALWAYS_YES=1 \
+                "$1" env create --prefix "$PWD/.venv" --file "$temporary/environment.yml"
+            ;;
+    esac >&2 || stop "$1 made no environment, see above. Docker works too: make image"
+}
+
+make_environment() {
+    rm -rf .venv
+    machine=$(uname -m)
+    if found=$(find_python); then
+        machine=${found%% *}
+    elif [ -n "${PYTHON36:-}" ]; then
+        stop "PYTHON36=$PYTHON36 is not a 64-bit CPython 3.6 with the modules venv, ensurepip and ssl"
+    fi
+    case $machine in
+        x86_64 | amd64) ;;
+        *) stop "TensorFlow 1.12 has no wheel for $machine, only for x86-64 with AVX: use Docker with --platform" \
+                "linux/amd64 on an emulator that has AVX (QEMU 7.2 or later, Rosetta from macOS 15)" ;;
+    esac
+    if [ -n "$found" ]; then
+        "${found#* }" -m venv .venv
+    elif conda=$(find_conda); then
+        make_conda_environment "$conda"
+    else
+        cat >&2 <<'END'
+setup: Keras 2.2.4 and TensorFlow 1.12 need CPython 3.6 (64-bit), and there is none on PATH, in pyenv or through conda,
+mamba or micromamba. Any one of these will do: Docker, which brings its own (make image); pyenv (pyenv install 3.6.15);
+or conda, mamba or micromamba on PATH, which set-up then uses by itself with environment.yml. A CPython 3.6 at another
+place is named with: make setup PYTHON36=/path/to/python3.6
+END
+        exit 1
+    fi
+}
+
+install_packages() {
+    say "installing the pinned packages into .venv (about 660 MB on disk; some minutes the first time)"
+    for name in requirements-pip requirements-dev; do
+        .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r "$name.txt" >&2 ||
+            stop "pip could not install $name.txt, see above; the next call starts afresh"
+    done
+}
+
+check_tensorflow() {
+    status=0
+    (.venv/bin/python -c 'import tensorflow'; exit $?) > "$temporary/log" 2>&1 || status=$?
+    if [ "$status" -gt 128 ]; then
+        stop "TensorFlow 1.12 dies at import (signal $((status - 128))): its wheel needs a processor, or an emulator," \
+            "with AVX (QEMU 7.2 or later, Rosetta from macOS 15); use another machine"
+    elif [ "$status" -ne 0 ]; then
+        cat "$temporary/log" >&2
+        stop "TensorFlow does not import, see above"
+    fi
+}
+
+wanted=$(cat requirements-pip.txt requirements-dev.txt | cksum)
+if complete; then
+    exit 0
+fi
+temporary=$(mktemp -d)
+trap 'rm -rf "$temporary"' EXIT
+trap 'exit 130' INT TERM
+# Two calls at once: the second waits, and finds the work done.
+if command -v flock >/dev/null; then
+    exec 9> .setup.lock
+    flock 9
+    if complete; then
+        exit 0
+    fi
+fi
+make_environment
+install_packages
+check_tensorflow
+echo "$wanted" > .venv/complete
+say ".venv is complete"

@@ -1,0 +1,102 @@
+#!/bin/sh
+# Builds the image for real and runs its commands, without a container engine and without a registry of images: buildah
+# with chroot isolation, over a base made here of Debian's minimal system and the CPython 3.6 that .venv stands on.
+#
+#     sudo sh tests/container/build.sh [base] [image] [import] [commands] [test]
+#
+# With no argument, all five in turn. Needs root, buildah, debootstrap, and `make setup` done before; ten minutes, 4 GB.
+# pip's settings (index, certificates) of the user who calls are lent to the build, and do not stay in the image.
+set -eu
+cd "$(dirname "$0")/../.."
+base=localhost/global-attention-base
+image=localhost/global-attention
+export BUILDAH_ISOLATION=chroot STORAGE_DRIVER="${STORAGE_DRIVER:-vfs}"
+
+for tool in buildah debootstrap; do
+    command -v $tool > /dev/null || { echo "build.sh: no $tool: apt-get install buildah debootstrap" >&2; exit 1; }
+done
+prefix=$(.venv/bin/python -c 'import sys; print(sys.base_prefix)') || { echo 'build.sh: make setup first' >&2; exit 1; }
+temporary=$(mktemp -d)
+container=
+clean() {
+    [ -z "$container" ] || buildah rm "$container" > /dev/null
+    rm -rf "$temporary"
+}
+trap clean EXIT
+trap 'exit 130' INT TERM
+
+# The system of the same release as here, so that the copied interpreter finds the libc that it was built with; libraries
+# that it needs besides are copied too.
+make_base() {
+    root=$temporary/root
+    debootstrap --variant=minbase "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$root" > "$temporary/debootstrap.log" ||
+        { tail "$temporary/debootstrap.log" >&2; exit 1; }
+    cp -a "$prefix/." "$root/usr/local/"
+    find "$root/usr/local" -name '*.pyc' -delete
+    find "$root/usr/local" -name '*.so*' -o -path '*/bin/python3.6' | xargs ldd 2>/dev/null |
+        sed -n 's/.* => \(\/[^ ]*\) .*/\1/p' | sort -u |
+        while read -r library; do
+            case $library in
+                "$prefix"/*) ;;
+                *) [ -e "$root$library" ] || { mkdir -p "$root$(dirname "$library")"; cp -L "$library" "$root$library"; } ;;
+            esac
+        done
+    ln -sf python3.6 "$root/usr/local/bin/python"
+    rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
+    chroot "$root" /sbin/ldconfig
+    container=$(buildah from scratch)
+    buildah add --quiet "$container" "$root" /
+    buildah config --env PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin --cmd python3 "$container"
+    buildah commit --quiet "$container" "$base"
+    buildah rm "$container" > /dev/null
+    container=
+    rm -rf "$root"
+}
+
+make_image() {
+    # Site, user and environment settings of pip in one file.
+    .venv/bin/python -m pip config list | sed -n "s/^\(global\|:env:\)\.\(cert\|index-url\|proxy\)='\(.*\)'$/\2 = \3/p" |
+        sort -u | { echo '[global]'; cat; } > "$temporary/pip.conf"
+    set -- --volume "$temporary/pip.conf:/etc/pip.conf:ro"
+    certificates=$(sed -n 's/^cert = //p' "$temporary/pip.conf")
+    [ -z "$certificates" ] || set -- "$@" --volume "$(dirname "$certificates"):$(dirname "$certificates"):ro"
+    buildah bud --build-arg "BASE=$base" "$@" --tag "$image" .
+    for name in "$base" "$image"; do
+        buildah images --noheading --format '{{.Name}} {{.Size}}' "$name"
+    done
+}
+
+# As `docker run IMAGE ...` does: the image's entry point, user and environment, /data and /runs mounted.
+run() {
+    echo "+ docker run IMAGE $*"
+    container=$(buildah from --pull-never "$image")
+    # buildah lays an image's own volumes over those of the command line; other tools the other way round.
+    buildah config --volume /data- --volume /runs- "$container"
+    # shellcheck disable=SC2046
+    buildah run --volume "$temporary/runs:/runs" --volume "$PWD/samples:/data:ro" "$container" -- \
+        $(buildah inspect --format '{{range .OCIv1.Config.Entrypoint}}{{.}} {{end}}' "$container") "$@"
+    buildah rm "$container" > /dev/null
+    container=
+}
+
+mkdir -m 1777 "$temporary/runs"
+for step in ${*:-base image import commands test}; do
+    case $step in
+        base) make_base ;;
+        image) make_image ;;
+        import)
+            run sh -c 'test "$(id -u)" != 0 && test "$PWD" = /app && touch /runs/file runs/file && ls /data/* && ! touch /app/file 2>/dev/null'
+            run -c 'import keras, sys, tensorflow; print(sys.version, keras.__version__, tensorflow.__version__, "你好")'
+            ;;
+        commands)
+            run train.py --data /data/translate --units 16 --embedding 16 --epochs 1
+            echo 'does Tom like these maps?' > "$temporary/runs/input"
+            run predict.py --input /runs/input --output /runs/output --show-attention --plot-dir /runs/pictures
+            test "$(wc -l < "$temporary/runs/output")" = 1
+            ls "$temporary"/runs/pictures/*.png
+            run sh -c 'printf "one\n\ntwo\n" | python predict.py --input - | wc -l | grep -x 3'
+            ;;
+        test) run test ;;
+        *) echo "build.sh: no step $step" >&2; exit 2 ;;
+    esac
+done
