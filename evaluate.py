@@ -29,6 +29,8 @@ def parse(argv):
                         help='gold links of each pair, "i-j i-j": source token i to target token j, from 0')
     parser.add_argument('--bleu-tokenize', choices=('none', '13a', 'intl', 'zh', 'char'), default='13a',
                         help="sacreBLEU's tokeniser (default: %(default)s)")
+    parser.add_argument('--by-length', metavar='N,N', type=edges,
+                        help='also BLEU and perplexity by source length, bands that end at these numbers of tokens')
     parser.add_argument('--batch-size', type=positive, default=32, metavar='N', help='(default: %(default)s)')
     parser.add_argument('--json', action='store_true', help='one JSON object in place of the table')
     parser.add_argument('--threads', type=int, default=0, metavar='N', help="0: as in the run's settings")
@@ -36,6 +38,13 @@ def parse(argv):
     if (options.source is None) != (options.target is None):
         parser.error('--source and --target go together')
     return options
+
+
+def edges(text):
+    numbers = [int(part) if part.isdigit() else 0 for part in text.split(',')]
+    if sorted(set(numbers)) != numbers or numbers[0] < 1:
+        raise argparse.ArgumentTypeError('%r: give rising numbers from 1, such as 10,20' % text)
+    return numbers
 
 
 def read_pairs(options, chosen):
@@ -75,6 +84,16 @@ def scores(translator, pairs, options):
         agreement = metrics.alignment_agreement([one.alignment for one in forced], [gold[i] for i in scorable])
         rows.append(('alignment agreement', agreement.share,
                      'of %d linked target tokens, forced decoding' % agreement.tokens))
+    if options.by_length:
+        nll = dict(zip(scorable, ((-math.fsum(one.log_probabilities), len(one.log_probabilities)) for one in forced)))
+        for band in metrics.length_bands([len(translator.encode(source)) for source, _ in pairs], options.by_length):
+            rows.append(('lines of %s' % band.label, len(band.indices), 'source tokens'))
+            if len(band.indices):
+                bleu = metrics.bleu([outputs[i] for i in band.indices], [references[i] for i in band.indices],
+                                    options.bleu_tokenize)
+                known = [nll[i] for i in band.indices if i in nll]
+                rows.append(('BLEU of %s' % band.label, bleu.score, ''))
+                rows.append(('perplexity of %s' % band.label, metrics.perplexity(*map(sum, zip(*known))), ''))
     return rows
 
 

@@ -67,7 +67,7 @@ def _table():
     add('data', 'max_target_length', 60, int, 'drop pairs with more target tokens')
 
     add('attention', 'attention', 'global', str, 'which source positions are seen', ('global', 'local-m', 'local-p'))
-    add('attention', 'score', 'general', str, 'score between decoder and encoder states (additive is concat)',
+    add('attention', 'score', 'concat', str, 'score between decoder and encoder states (additive is concat)',
         ('dot', 'general', 'concat', 'additive', 'scaled_dot', 'location', 'none'))
     add('attention', 'attention_units', None, int, 'width of the concat score; the state size by default')
     add('attention', 'attention_scale', False, bool, 'a trainable scalar on the scores')
@@ -90,21 +90,21 @@ def _table():
     add('model', 'source_embeddings', None, str, 'pretrained source vectors in word2vec or GloVe text format')
     add('model', 'target_embeddings', None, str, 'pretrained target vectors in word2vec or GloVe text format')
 
-    add('training', 'epochs', 10, int, 'passes over the training text')
+    add('training', 'epochs', 14, int, 'passes over the training text')
     add('training', 'max_minutes', 0.0, float,
         'start no further epoch after this many minutes of training; 0: no limit')
-    add('training', 'batch_size', 64, int, 'pairs in a batch B')
+    add('training', 'batch_size', 32, int, 'pairs in a batch B')
     add('training', 'accumulate', 1, int, 'batches whose gradients make one update, weighted by tokens')
-    add('training', 'learning_rate', 2e-3, float, 'learning rate of Adam at its highest')
+    add('training', 'learning_rate', 4e-3, float, 'learning rate of Adam at its highest')
     add('training', 'warmup', 0, int, 'updates over which the learning rate rises from zero')
     add('training', 'decay', 'linear', str, 'how the learning rate falls over the run',
         ('constant', 'linear', 'cosine'))
     add('training', 'clip_norm', 5.0, float, 'largest global norm of the gradient; 0: no limit')
-    add('training', 'dropout', 0.1, float, 'dropout on the inputs of each layer')
-    add('training', 'word_dropout', 0.0, float, 'share of input tokens replaced by <unk> in training')
+    add('training', 'dropout', 0.3, float, 'dropout on the inputs of each layer')
+    add('training', 'word_dropout', 0.05, float, 'share of input tokens replaced by <unk> in training')
     add('training', 'label_smoothing', 0.0, float, 'probability spread over the vocabulary in the training loss')
     add('training', 'weight_decay', 0.0, float, 'decoupled weight decay, times the learning rate')
-    add('training', 'averaging', 0.0, float,
+    add('training', 'averaging', 0.99, float,
         'decay of the running average of the weights that is validated and kept; 0: none')
     add('training', 'seed', 1, int, 'decides weights, data order and dropout')
 

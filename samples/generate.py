@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Write the three sample corpora, or check that the files here are what it writes.
+
+    python samples/generate.py [DIR]      write all files below DIR (by default the folder of this script)
+    python samples/generate.py --check    exit 1 and name the first file that differs
+
+Standard library only, Python 3.6 or later; the same bytes everywhere, every time.
+"""
+import argparse
+import collections
+import os
+import sys
+
+import grammar_answer
+import grammar_summarise
+import grammar_translate
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def lines(rows):
+    return ''.join(row + '\n' for row in rows)
+
+
+def files():
+    """{path below the folder: text} of every generated file."""
+    made = collections.OrderedDict()
+    translate = grammar_translate.parts()
+    for part in ('train', 'val', 'test'):
+        made['translate/%s.tsv' % part] = lines('%s\t%s' % (one.source, one.target) for one in translate[part])
+    links = [one.alignment for one in translate['test']]
+    made['translate/test.align'] = lines(' '.join('%d-%d' % link for link in one) for one in links)
+    made['sentences.txt'] = lines(grammar_translate.SHOWN)
+    for name, grammar in (('summarise', grammar_summarise), ('answer', grammar_answer)):
+        corpus = grammar.parts()
+        for part in ('train', 'val', 'test'):
+            made['%s/%s.tsv' % (name, part)] = lines('%s\t%s' % pair[:2] for pair in corpus[part])
+    return made
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description='Write the three sample corpora.')
+    parser.add_argument('folder', nargs='?', default=HERE, metavar='DIR',
+                        help='folder to write to (default: %(default)s)')
+    parser.add_argument('--check', action='store_true',
+                        help='write nothing; exit 1 and name the first file that differs')
+    options = parser.parse_args(arguments)
+    for name, text in files().items():
+        path = os.path.join(options.folder, *name.split('/'))
+        data = text.encode('utf-8')
+        if options.check:
+            try:
+                with open(path, 'rb') as file:
+                    same = file.read() == data
+            except FileNotFoundError:
+                same = False
+            if not same:
+                print('%s differs from what this script writes: run python samples/generate.py' % path, file=sys.stderr)
+                return 1
+        else:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, 'wb') as file:
+                file.write(data)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
