@@ -286,6 +286,14 @@ def find_corpus(folder):
     return {part: paths for part, paths in found.items() if paths}
 
 
+def corpus_paths(settings):
+    """{'train': [paths], 'val': ..., 'test': ...} by a run's settings: the files they name, or those of the folder."""
+    if settings.train is None:
+        return find_corpus(settings.data)
+    files = (('train', settings.train), ('val', settings.val), ('test', settings.test))
+    return {part: paths for part, paths in files if paths}
+
+
 def read_vectors(path, vocabulary, size):
     """Pretrained vectors in word2vec's or GloVe's text format: lines of a token and its numbers, below a line with their
     count and size in the former. Returns ([ids], float32 (n, size)) of tokens in `vocabulary`, its specials apart."""

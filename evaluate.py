@@ -13,9 +13,8 @@ import time
 import data
 import metrics
 import settings
-from predict import last_run, positive
-from settings import UserError
-from train import corpus_paths
+from run_directory import last_run
+from settings import UserError, positive
 
 
 def parse(argv):
@@ -50,7 +49,7 @@ def edges(text):
 def read_pairs(options, chosen):
     if options.source:
         return data.load_pairs([options.source, options.target])
-    paths = corpus_paths(chosen)
+    paths = data.corpus_paths(chosen)
     if options.split not in paths:
         raise UserError('the run has no %s text: name one with --source and --target, or choose another --split'
                         % options.split)

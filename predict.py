@@ -11,7 +11,8 @@ import time
 
 import data
 import settings
-from settings import UserError
+from run_directory import last_run
+from settings import UserError, positive, tell
 
 
 def parse(argv):
@@ -32,22 +33,6 @@ def parse(argv):
     parser.add_argument('--threads', type=int, default=0, metavar='N', help="threads of TensorFlow; 0: as in the run's "
                         'settings (default: %(default)s)')
     return parser.parse_args(argv)
-
-
-def positive(text):
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError('%r is not a number from 1' % text)
-    return int(text)
-
-
-def last_run(folder='runs'):
-    """The run directory in `folder` whose weights are the newest."""
-    runs = [os.path.join(folder, name) for name in (os.listdir(folder) if os.path.isdir(folder) else [])]
-    runs = [(os.path.getmtime(os.path.join(run, 'weights.h5')), run) for run in runs
-            if os.path.isfile(os.path.join(run, 'weights.h5'))]
-    if not runs:
-        raise UserError('%s: no trained run there: run train.py first, or name one with --run' % folder)
-    return max(runs)[1]
 
 
 def source_lines(options):
@@ -90,10 +75,6 @@ class Pictures(object):
         import plots
         plots.plot_alignment(os.path.join(self.folder, '%04d.png' % number), tokens, hypothesis.tokens,
                              hypothesis.alignment)
-
-
-def tell(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(argv):

@@ -119,6 +119,16 @@ def _is_text(value):
         return False
 
 
+def last_run(folder='runs'):
+    """The run directory in `folder` whose weights are the newest."""
+    runs = [os.path.join(folder, name) for name in (os.listdir(folder) if os.path.isdir(folder) else [])]
+    runs = [(os.path.getmtime(os.path.join(run, 'weights.h5')), run) for run in runs
+            if os.path.isfile(os.path.join(run, 'weights.h5'))]
+    if not runs:
+        raise UserError('%s: no trained run there: run train.py first, or name one with --run' % folder)
+    return max(runs)[1]
+
+
 # ---- The directory --------------------------------------------------------------------------------------------
 class RunDirectory:
     """One run's files. `create` and `open` make one; use it in a `with` statement, or `close` it, to let the lock go.

@@ -150,6 +150,18 @@ def _yes_or_no(text):
     return text == 'yes'
 
 
+def positive(text):
+    """The whole number from 1 that an option's text tells, for argparse."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError('%r is not a number from 1' % text)
+    return int(text)
+
+
+def tell(text):
+    """A line on stderr: stdout carries results only."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def check(settings):
     """Refuses settings that contradict one another or make no model, in one line that names them and the remedy.
 

@@ -8,11 +8,10 @@ import argparse
 import os
 import platform
 import shlex
-import sys
 
 import data
 import settings
-from settings import UserError
+from settings import UserError, tell
 
 SHOWN = 4  # sentences translated after each epoch, always the same ones
 
@@ -29,14 +28,6 @@ def parse(argv):
     options = argparse.Namespace(**{name: given.pop(name) for name in ('run', 'resume', 'overwrite')})
     options.given = given
     return options
-
-
-def corpus_paths(chosen):
-    """{'train': [paths], ...} of the settings' data folder or files."""
-    if chosen.train is None:
-        return data.find_corpus(chosen.data)
-    files = (('train', chosen.train), ('val', chosen.val), ('test', chosen.test))
-    return {part: paths for part, paths in files if paths}
 
 
 def run_path(options, chosen):
@@ -109,7 +100,7 @@ def train(options, argv):
         with RunDirectory.open(path, lock=True) as run:
             chosen = settings.namespace(resumed_settings(options, run.read_config(), path))
             settings.check(chosen)
-            paths = corpus_paths(chosen)
+            paths = data.corpus_paths(chosen)
             hashes = data_hashes(paths)
             recorded = run.manifest()['data']
             for part in sorted(set(hashes) | set(recorded)):
@@ -123,7 +114,7 @@ def train(options, argv):
     settings.check(chosen)
     path = run_path(options, chosen)
     RunDirectory.check_new(path, options.overwrite)
-    paths = corpus_paths(chosen)
+    paths = data.corpus_paths(chosen)
     fit(lambda files: RunDirectory.create(path, vars(chosen), files, about(argv, data_hashes(paths)),
                                           options.overwrite), chosen, paths)
     return path
@@ -168,10 +159,6 @@ def fit(run, chosen, paths, resume=False):
             tell('resuming at epoch %d, batch %d' % (trainer.state.epoch + 1, trainer.state.position + 1))
         trainer.fit()
     return run
-
-
-def tell(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(argv):

@@ -17,8 +17,8 @@ LONGEST = 16   # tokens of an English sentence
 # function, share of training and validation in parts of a thousand
 KINDS = ((doing, 180), (asking_what, 40), (asking_who, 35), (asking_where_when, 65), (activity, 105), (going, 80),
          (errand, 25), (handling, 80), (asking_a_favour, 20), (giving, 45), (state, 65), (ability, 20),
-         (describing, 60), (colour, 30), (comparing, 35), (existing, 35), (being_somewhere, 50), (living, 10), (being_something, 20),
-         (relating_thing, 50), (relating_person, 45), (reason, 25))
+         (describing, 60), (colour, 30), (comparing, 35), (existing, 35), (being_somewhere, 50), (living, 10),
+         (being_something, 20), (relating_thing, 50), (relating_person, 45), (reason, 25))
 
 # The sentences that the README shows: never part of the training or validation text.
 SHOWN = ('we like the coat that your grandmother bought last Saturday.',
