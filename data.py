@@ -295,8 +295,8 @@ def corpus_paths(settings):
 
 
 def read_vectors(path, vocabulary, size):
-    """Pretrained vectors in word2vec's or GloVe's text format: lines of a token and its numbers, below a line with their
-    count and size in the former. Returns ([ids], float32 (n, size)) of tokens in `vocabulary`, its specials apart."""
+    """Pretrained vectors in the text format of word2vec (first a line of their count and size) or GloVe (without), each
+    a token and its numbers. Returns ([ids], float32 (n, size)) of tokens in `vocabulary`, its specials apart."""
     ids, rows = [], []
     for number, line in enumerate(read_lines(path), 1):
         token, *numbers = line.rstrip(' ').rsplit(' ', size)  # from the right: tokens may have blanks inside
