@@ -100,6 +100,8 @@ class GlobalAttention(Layer):
         if not isinstance(input_shape, list) or not 2 <= len(input_shape) <= 3:
             raise ValueError('Attention takes a list of encoder states and decoder states, got %s.' % (input_shape,))
         memory, query = input_shape[:2]
+        if len(input_shape) == 3 and len(input_shape[2]) != 2:
+            raise ValueError('Attention takes positions (B, T), got %s.' % (input_shape[2],))
         if len(memory) != 3 or len(query) not in (2, 3):
             raise ValueError('Attention takes encoder states (B, S, Dm) and decoder states (B, T, Dq) or (B, Dq), '
                              'got %s and %s.' % (memory, query))
@@ -135,9 +137,7 @@ class GlobalAttention(Layer):
         if self.scale:
             self.factor = self.add_weight(shape=(), name='factor', initializer='ones')
         self._build_alignment(query_size)
-        self.input_spec = [InputSpec(ndim=3, axes={-1: size}), InputSpec(ndim=len(query), axes={-1: query_size})]
-        if len(input_shape) == 3:
-            self.input_spec.append(InputSpec(ndim=2))
+        self.input_spec = [InputSpec(ndim=3, axes={-1: size}), InputSpec(min_ndim=2, max_ndim=3, axes={-1: query_size})]
         super(GlobalAttention, self).build(input_shape)
 
     def _kernel(self, name, shape):
@@ -147,6 +147,10 @@ class GlobalAttention(Layer):
 
     def _build_alignment(self, query_size):
         """Weights of the alignment itself: none where attention is global."""
+
+    def assert_input_compatibility(self, inputs):
+        # A layer may be called on sequences and, to decode, on one step with its position: a third input has no spec.
+        super(GlobalAttention, self).assert_input_compatibility(inputs[:2] if isinstance(inputs, list) else inputs)
 
     # Arithmetic
 
