@@ -70,8 +70,8 @@ class Adam(Optimizer):
         if self.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
         t = K.cast(self.iterations, K.floatx()) + 1.
-        powers = [K.pow(beta, t) for beta in (self.beta_1, self.beta_2)]
-        decay = K.minimum(self.averaging, (1. + t) / (10. + t)) if self.averaging else None
+        powers = [K.pow(K.constant(beta), t) for beta in (self.beta_1, self.beta_2)]
+        decay = K.minimum(K.constant(self.averaging), (1. + t) / (10. + t)) if self.averaging else None
         done = []
         for index, (weight, gradient, m, v) in enumerate(zip(params, gradients, *moments)):
             before = [gradient]

@@ -25,13 +25,12 @@ def greedy(step, states, max_lengths):
     # Returns
         `Found`.
     """
-    rows = tf.shape(max_lengths)[0]
+    rows, real = tf.shape(max_lengths)[0], states[0].dtype
 
     def array(dtype, shape):
         return tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=shape)
 
-    arrays = [array(tf.int32, [None]), array(tf.float32, [None]), array(tf.float32, [None, None]),
-              array(tf.float32, [None])]
+    arrays = [array(tf.int32, [None]), array(real, [None]), array(real, [None, None]), array(real, [None])]
 
     def body(time, token, ended, lengths, states, arrays):
         logits, states, weights = step(token, states)
@@ -61,5 +60,5 @@ def greedy(step, states, max_lengths):
         tf.transpose(one.stack(), [1, 0] + list(range(2, rank))) for one, rank in zip(arrays, (2, 2, 3, 2))]
     valid = tf.sequence_mask(lengths, tf.shape(ids)[1])
     return Found(ids, lengths, tf.where(valid, log_probabilities, tf.zeros_like(log_probabilities)),
-                 weights * tf.cast(valid, tf.float32)[:, :, None],
+                 weights * tf.cast(valid, real)[:, :, None],
                  tf.where(valid, margins, tf.zeros_like(margins)))

@@ -1,0 +1,325 @@
+"""The whole model once more, in plain NumPy and float64: an independent check, and a text for porters.
+
+Nothing here comes from the Keras side, and no framework is needed: Python 3.6 or later and NumPy. What is computed
+is what Keras 2.2.4 computes with its old defaults (`hard_sigmoid` gates, a GRU that resets before the product), at
+inference: no dropout. Equation numbers are those of Luong, Pham and Manning (2015), https://arxiv.org/abs/1508.04025.
+
+Letters in shapes: B sentences, S and T source and target length, D decoder state, Dm encoder state, E embedding,
+U width of the concat score, V vocabulary, N rows of one decoder step (B of them, or more in a search).
+
+Weights are arrays under the names they have in `weights.h5` (a `:0` at the end may be there or not):
+
+    source_embedding/embeddings (V, E)      target_embedding/embeddings (V, E), none with a shared vocabulary
+    encoder_n/kernel (in, G)                encoder_n/recurrent_kernel (units, G)            encoder_n/bias (G,)
+    encoder_n/forward_lstm/..., encoder_n/backward_lstm/... (or _gru): the same three for each direction
+    bridge_n_h/kernel (Dm, D), bridge_n_h/bias (D,), and bridge_n_c/... for an LSTM's cell state
+    decoder_n/...                           as encoder_n; with input feeding decoder/cell_n/...
+    attention/kernel                        general (D, Dm); location (D, largest S)
+    attention/memory_kernel (Dm, U), attention/query_kernel (D, U), attention/score_kernel (U, 1)    concat
+    attention/norm (), attention/bias (U,)  concat, normalised;      attention/factor ()    scaled scores
+    attention/position_kernel (D, D), attention/position_score_kernel (D, 1)                local-p
+    attentional_state/kernel (Dm + D, D)    the context's rows first
+    output/kernel (D, V)                    without tied embeddings
+    output_projection/kernel (D, E)         with tied embeddings where E and D differ
+
+With input feeding all of attention/ and attentional_state/ stand below decoder/.
+G is 4 units in the order i, f, c, o for an LSTM and 3 units in the order z, r, h for a GRU. All products are
+row vector times matrix.
+"""
+from collections import OrderedDict, namedtuple
+
+import numpy as np
+
+PAD, UNK, START, END = 0, 1, 2, 3
+
+Memory = namedtuple('Memory', 'states mask')
+Memory.__doc__ = 'What every decoder step looks at: encoder states (N, S, Dm) and where they are valid, (N, S).'
+
+States = namedtuple('States', 'attentional cells position')
+States.__doc__ = """What one decoder step hands to the next.
+
+attentional: h~_{t-1} (N, D), which input feeding needs. cells: for each layer from the lowest up, [h, c] of an LSTM or
+[h] of a GRU, each (N, D). position: t, counted from 0.
+"""
+
+Found = namedtuple('Found', 'ids lengths log_probabilities weights margins')
+Found.__doc__ = """What `NumpyModel.greedy` returns.
+
+ids (B, T) without <s>, <pad> behind </s>; lengths (B,) with </s>; log_probabilities (B, T) of each token in nats;
+weights (B, T, S); margins (B, T), the logit of the token less that of the runner-up. All are 0 behind the end.
+"""
+
+
+# Activations
+
+def sigmoid(x):
+    """1 / (1 + e^-x), in a form that does not overflow."""
+    return 0.5 * (1. + np.tanh(0.5 * x))
+
+
+def hard_sigmoid(x):
+    """Keras' piecewise linear sigmoid: slope 0.2, so 0 below -2.5 and 1 above 2.5."""
+    return np.clip(0.2 * x + 0.5, 0., 1.)
+
+
+def masked_softmax(scores, valid):
+    """Softmax over the last axis where `valid`, exactly 0 elsewhere; all 0 where nothing is valid."""
+    scores = np.where(valid, scores, -np.inf)
+    highest = np.max(scores, axis=-1, keepdims=True)
+    exponentials = np.exp(scores - np.where(np.isfinite(highest), highest, 0.))
+    total = np.sum(exponentials, axis=-1, keepdims=True)
+    return exponentials / np.where(total > 0., total, 1.)
+
+
+def log_softmax(logits):
+    """Logarithm of the softmax over the last axis, in nats."""
+    shifted = logits - np.max(logits, axis=-1, keepdims=True)
+    return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+
+
+# Recurrent cells: x (N, in), states (N, units) each, to the new states, of which the first is the output
+
+def lstm_step(x, states, kernel, recurrent_kernel, bias, gate):
+    """Keras' LSTM: gates in the order input, forget, candidate, output."""
+    h, c = states
+    i, f, candidate, o = np.split(x @ kernel + h @ recurrent_kernel + bias, 4, axis=-1)
+    c = gate(f) * c + gate(i) * np.tanh(candidate)
+    return [gate(o) * np.tanh(c), c]
+
+
+def gru_step(x, states, kernel, recurrent_kernel, bias, gate):
+    """Keras' GRU (`reset_after=False`): gates in the order update, reset, candidate; z keeps the old state."""
+    h, = states
+    x_z, x_r, x_h = np.split(x @ kernel + bias, 3, axis=-1)
+    u_z, u_r, u_h = np.split(recurrent_kernel, 3, axis=-1)
+    z, r = gate(x_z + h @ u_z), gate(x_r + h @ u_r)
+    return [z * h + (1. - z) * np.tanh(x_h + (r * h) @ u_h)]
+
+
+class NumpyModel(object):
+    """Encoder, bridge, decoder with attention, output.
+
+    # Arguments
+        settings: dict, the settings of a run as in its `config.json`.
+        weights: dict of arrays by name, see above.
+    """
+
+    def __init__(self, settings, weights):
+        self.settings = settings
+        self.weights = {name.split(':')[0]: np.asarray(value, np.float64) for name, value in weights.items()}
+        self.gate = {'sigmoid': sigmoid, 'hard_sigmoid': hard_sigmoid}[settings['recurrent_activation']]
+        self.cell_step, self.cell_states = {'lstm': (lstm_step, 2), 'gru': (gru_step, 1)}[settings['cell']]
+        self.score = {'additive': 'concat'}.get(settings['score'], settings['score'])
+
+    def _decoder_weight(self, name):
+        return self.weights[('decoder/' if self.settings['input_feeding'] else '') + name]
+
+    def _cell(self, name, x, states):
+        kernel, recurrent_kernel, bias = [self.weights[name + '/' + part]
+                                          for part in ('kernel', 'recurrent_kernel', 'bias')]
+        return self.cell_step(x, states, kernel, recurrent_kernel, bias, self.gate)
+
+    def _target_table(self):
+        side = 'source' if self.settings['share_vocabulary'] else 'target'
+        return self.weights[side + '_embedding/embeddings']                                             # (V, E)
+
+    # Encoder
+
+    def _layer(self, name, x, mask, backwards=False):
+        """One direction of one recurrent layer, from zero states: `(B, S, in)` to outputs `(B, S, units)`, last states.
+
+        A padded step keeps the states and puts out the state it found. Reading backwards, padding comes first.
+        """
+        rows, length = mask.shape
+        states = [np.zeros((rows, len(self.weights[name + '/recurrent_kernel'])))] * self.cell_states
+        outputs = [None] * length
+        for s in range(length - 1, -1, -1) if backwards else range(length):
+            stepped = self._cell(name, x[:, s], states)
+            states = [np.where(mask[:, s, None], new, old) for new, old in zip(stepped, states)]
+            outputs[s] = states[0]
+        return np.stack(outputs, axis=1), states
+
+    def encode(self, source):
+        """Source ids `(B, S)` to encoder states `(B, S, Dm)` and, for each layer, its last states `(B, Dm)`."""
+        settings, mask, last_states = self.settings, source != PAD, []
+        x = self.weights['source_embedding/embeddings'][source]                                         # (B, S, E)
+        for number in range(1, settings['encoder_layers'] + 1):
+            below, name = x, 'encoder_%d' % number
+            if settings['bidirectional']:
+                # "Last" is what each direction ends with: the backward one at the first word.
+                forward, forward_states = self._layer('%s/forward_%s' % (name, settings['cell']), x, mask)
+                backward, backward_states = self._layer('%s/backward_%s' % (name, settings['cell']), x, mask, True)
+                x = np.concatenate([forward, backward], axis=-1)
+                states = [np.concatenate(pair, axis=-1) for pair in zip(forward_states, backward_states)]
+            else:
+                x, states = self._layer(name, x, mask)
+            if settings['residual'] and number > 1:
+                x = x + below
+            last_states.append(states)
+        return x, last_states
+
+    def bridge(self, last_states):
+        """Last states of the encoder's layers to the first states of the decoder's layers, each `(B, D)`.
+
+        Decoder layer n starts from encoder layer n, or from the top one where there are fewer: as it is, or through
+        tanh(W state + b) where two directions or two sizes meet.
+        """
+        settings, first_states = self.settings, []
+        dense = settings['bidirectional'] or (settings['encoder_units'] or settings['units']) != settings['units']
+        for number in range(1, settings['decoder_layers'] + 1):
+            states = last_states[min(number, settings['encoder_layers']) - 1]
+            if dense:
+                names = ['bridge_%d_%s' % (number, kind) for kind in 'hc']
+                states = [np.tanh(state @ self.weights[name + '/kernel'] + self.weights[name + '/bias'])
+                          for name, state in zip(names, states)]
+            first_states.append(states)
+        return first_states
+
+    def start(self, source):
+        """Source ids `(B, S)` to the `Memory` and the `States` before the decoder's first step."""
+        encoder_states, last_states = self.encode(source)
+        attentional = np.zeros((len(source), self.settings['units']))
+        return Memory(encoder_states, source != PAD), States(attentional, self.bridge(last_states), 0)
+
+    # Attention
+
+    def scores(self, h, encoder_states):
+        """Scores `(N, S)` between decoder states `(N, D)` and encoder states `(N, S, Dm)`, before any mask."""
+        def weight(name):
+            return self._decoder_weight('attention/' + name)
+
+        if self.score in ('dot', 'scaled_dot'):                                     # eq. 7: h_t . h_s
+            scores = np.einsum('nd,nsd->ns', h, encoder_states)
+            if self.score == 'scaled_dot':
+                scores = scores / np.sqrt(encoder_states.shape[-1])
+        elif self.score == 'general':                                               # eq. 7: h_t W_a h_s
+            scores = np.einsum('nd,nsd->ns', h @ weight('kernel'), encoder_states)
+        elif self.score == 'concat':                                                # eq. 7: v_a . tanh(W_a [h_t; h_s])
+            pairs = (h @ weight('query_kernel'))[:, None] + encoder_states @ weight('memory_kernel')    # (N, S, U)
+            v = weight('score_kernel')[:, 0]                                                            # (U,)
+            if self.settings['attention_normalize']:
+                pairs = pairs + weight('bias')
+                v = weight('norm') * v / np.linalg.norm(v)
+            scores = np.tanh(pairs) @ v
+        else:                                                                       # eq. 8: W_a h_t
+            scores = (h @ weight('kernel'))[:, :encoder_states.shape[1]]
+        return scores * weight('factor') if self.settings['attention_scale'] else scores
+
+    def align(self, scores, h, mask, position):
+        """Scores `(N, S)` to scores after mask and window (-inf where they hide a position) and weights `(N, S)`."""
+        if self.settings['attention'] == 'global':
+            return np.where(mask, scores, -np.inf), masked_softmax(scores, mask)
+        window, source = float(self.settings['window']), np.arange(scores.shape[1])
+        if self.settings['attention'] == 'local-m':
+            centre = np.full((len(h), 1), float(position))                          # p_t = t
+        else:                                                                       # eq. 9: S sigmoid(v_p tanh W_p h_t)
+            inner = np.tanh(h @ self._decoder_weight('attention/position_kernel'))
+            centre = sigmoid(inner @ self._decoder_weight('attention/position_score_kernel'))
+            centre = centre * mask.sum(axis=1, keepdims=True)                                           # (N, 1)
+        valid = mask & (np.abs(source - centre) <= window)
+        weights = masked_softmax(scores, valid)
+        if self.settings['attention'] == 'local-p':                                 # eq. 10, sigma = W / 2
+            weights = weights * np.exp(-(source - centre) ** 2 / (2. * (window / 2.) ** 2))
+        return np.where(valid, scores, -np.inf), weights
+
+    # Decoder
+
+    def step(self, tokens, states, memory):
+        """One decoder step.
+
+        # Arguments
+            tokens: ids `(N,)`, the last token of each row.
+            states: `States`. memory: `Memory`.
+
+        # Returns
+            Stages of the step as an OrderedDict of arrays with N rows, and the new `States`. The stages are
+            decoder_states, logits and, with attention, scores, masked_scores, weights, context, attentional_states.
+        """
+        settings, stages = self.settings, OrderedDict()
+        x = self._target_table()[tokens]                                                                # (N, E)
+        if settings['input_feeding']:
+            x = np.concatenate([x, states.attentional], axis=-1)                    # section 3.3
+        cells = []
+        for number, cell in enumerate(states.cells, 1):
+            below = x
+            name = ('decoder/cell_%d' if settings['input_feeding'] else 'decoder_%d') % number
+            cells.append(self._cell(name, x, cell))
+            x = cells[-1][0]
+            if settings['residual'] and number > 1:
+                x = x + below
+        attentional = stages['decoder_states'] = x                                                      # (N, D)
+        if self.score != 'none':
+            stages['scores'] = self.scores(x, memory.states)                                            # (N, S)
+            stages['masked_scores'], stages['weights'] = self.align(stages['scores'], x, memory.mask, states.position)
+            stages['context'] = np.einsum('ns,nsd->nd', stages['weights'], memory.states)               # (N, Dm)
+            joined = np.concatenate([stages['context'], x], axis=-1)                # eq. 5: tanh(W_c [c_t; h_t])
+            attentional = np.tanh(joined @ self._decoder_weight('attentional_state/kernel'))
+            stages['attentional_states'] = attentional
+        stages['logits'] = self.logits(attentional)                                                     # (N, V)
+        return stages, States(attentional, cells, states.position + 1)
+
+    def logits(self, attentional):
+        """Eq. 6 without its softmax: W_s h~_t, `(N, D)` to `(N, V)`."""
+        if not self.settings['tie_embeddings']:
+            return attentional @ self.weights['output/kernel']
+        if self.settings['embedding'] != self.settings['units']:
+            attentional = attentional @ self.weights['output_projection/kernel']
+        return attentional @ self._target_table().T
+
+    # Whole sequences
+
+    def forward(self, source, target):
+        """Every stage for a batch.
+
+        # Arguments
+            source: ids `(B, S)`, padded behind with 0.
+            target: decoder input ids `(B, T)`: <s> and the target's tokens.
+
+        # Returns
+            OrderedDict: encoder_states `(B, S, Dm)`, initial_states `(B, number of states, D)`, then the stages of
+            `step` over all steps: decoder_states `(B, T, D)`, scores, masked_scores, weights `(B, T, S)`, context
+            `(B, T, Dm)`, attentional_states `(B, T, D)`, logits `(B, T, V)`.
+        """
+        source, target = np.asarray(source, np.int64), np.asarray(target, np.int64)
+        memory, states = self.start(source)
+        stages = OrderedDict([('encoder_states', memory.states),
+                              ('initial_states', np.stack([state for cell in states.cells for state in cell], axis=1))])
+        steps = []
+        for t in range(target.shape[1]):
+            step, states = self.step(target[:, t], states, memory)
+            steps.append(step)
+        stages.update((name, np.stack([step[name] for step in steps], axis=1)) for name in steps[0])
+        return stages
+
+    def greedy(self, source, max_lengths):
+        """The most probable token at each step until </s>, or until `max_lengths` `(B,)` tokens. Returns `Found`."""
+        source, max_lengths = np.asarray(source, np.int64), np.asarray(max_lengths)
+        memory, states = self.start(source)
+        tokens, lengths, steps = np.full(len(source), START), np.zeros(len(source), np.int64), []
+        running = max_lengths > 0
+        while running.any():
+            stages, states = self.step(tokens, states, memory)
+            order = np.argsort(-stages['logits'], axis=-1, kind='mergesort')        # stable: the lower id wins a tie
+            best, second = [np.take_along_axis(stages['logits'], order[:, rank:rank + 1], -1)[:, 0] for rank in (0, 1)]
+            log_probabilities = np.take_along_axis(log_softmax(stages['logits']), order[:, :1], -1)[:, 0]
+            tokens = np.where(running, order[:, 0], PAD)
+            weights = stages.get('weights', np.zeros(source.shape))
+            steps.append((tokens, running * log_probabilities, running[:, None] * weights, running * (best - second)))
+            lengths = lengths + running
+            running = running & (tokens != END) & (lengths < max_lengths)
+        ids, log_probabilities, weights, margins = [np.stack(values, axis=1) for values in zip(*steps)]
+        return Found(ids, lengths, log_probabilities, weights, margins)
+
+
+def loss(logits, target, smoothing=0.):
+    """Mean over the valid target tokens of (1 - e)(-log p_y) + e mean_v(-log p_v), in nats.
+
+    # Arguments
+        logits: `(B, T, V)`.
+        target: decoder output ids `(B, T)`: the target's tokens and </s>, padded behind with 0.
+        smoothing: e, the share of the probability spread evenly over the vocabulary.
+    """
+    log_p, valid = log_softmax(logits), np.asarray(target) != PAD
+    chosen = np.take_along_axis(log_p, np.asarray(target, np.int64)[:, :, None], -1)[:, :, 0]
+    each = -(1. - smoothing) * chosen - smoothing * np.mean(log_p, axis=-1)                             # (B, T)
+    return np.sum(each[valid]) / np.sum(valid)

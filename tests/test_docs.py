@@ -1,0 +1,55 @@
+import os
+import re
+
+import session  # first: it fixes the import order
+import numpy as np
+import tensorflow as tf
+from keras import backend as K
+
+import data
+import search
+from run_directory import RunDirectory
+from settings import defaults, namespace
+from seq2seq_model import Seq2Seq
+from small_models import ROOT, set_weights
+
+
+def python_blocks(name):
+    """The ```python blocks of a page, each with the lines before it blank, so that errors name the right line."""
+    with open(os.path.join(ROOT, 'docs', name), encoding='utf-8') as file:
+        text = file.read()
+    return ['\n' * text[:found.start(1)].count('\n') + found.group(1)
+            for found in re.finditer(r'^```python\n(.*?)^```', text, re.DOTALL | re.MULTILINE)]
+
+
+def test_the_keras_idiom_gives_what_greedy_search_gives_for_the_same_run(tmp_path, monkeypatch, capsys):
+    words = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + 'we like the coat that your grandmother bought'.split())
+    config = dict(defaults(), units=6, embedding=5, score='general', threads=1)
+    # A real run's directory, all but the training. The seed makes outputs of several lengths.
+    monkeypatch.chdir(tmp_path)
+    vocabularies = {'vocab.%s.txt' % side: words.to_bytes() for side in ('source', 'target')}
+    one = session.new_session(threads=1)
+    with RunDirectory.create('runs/translate', config, vocabularies, {}) as run, session.opened(one):
+        model = Seq2Seq(namespace(config), len(words), len(words))
+        set_weights(model, seed=43, scale=3.)
+        run.write_weights([(layer.name, [(weight.name, value) for weight, value in
+                                         zip(layer.weights, K.batch_get_value(layer.weights))])
+                           for layer in model.training_model.layers if layer.weights])
+        limits = tf.placeholder(tf.int32, [None])
+        found = search.greedy(model.step, model.start(), limits)
+        sources = [[4, 5, 6, 7, 8, 9, 4, 10, 11], [6, 1], [9], [8, 8, 4, 7]]
+        expected = K.get_session().run(found, {model.source: data.pad(sources), limits: [9] * 4})
+    one.close()
+
+    example = {}
+    with session.opened(session.new_session(threads=1)):  # not closed: Keras' functions outlive the models
+        for block in python_blocks('keras_idiom.md'):
+            assert len(block.strip().split('\n')) <= 60
+            exec(compile(block, 'docs/keras_idiom.md', 'exec'), example)
+        for row, source in enumerate(sources):
+            ids, alignment = example['translate'](example['encoder'], example['decoder'], source, 9)
+            length = expected.lengths[row]
+            assert ids == expected.ids[row, :length].tolist()
+            assert np.max(np.abs(alignment - expected.weights[row, :length, :len(source)])) < 1e-6
+    assert len(set(expected.lengths)) >= 3
+    assert capsys.readouterr().out.split() == words.decode(example['ids'])
