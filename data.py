@@ -13,7 +13,7 @@ import re
 import unicodedata
 import zlib
 
-from settings import UserError  # first: sets what NumPy reads when it is imported
+from settings import UserError, system_path  # first: sets what NumPy reads when it is imported
 
 import numpy as np
 
@@ -289,9 +289,9 @@ def find_corpus(folder):
 def corpus_paths(settings):
     """{'train': [paths], 'val': ..., 'test': ...} by a run's settings: the files they name, or those of the folder."""
     if settings.train is None:
-        return find_corpus(settings.data)
+        return find_corpus(system_path(settings.data))
     files = (('train', settings.train), ('val', settings.val), ('test', settings.test))
-    return {part: paths for part, paths in files if paths}
+    return {part: [system_path(path) for path in paths] for part, paths in files if paths}
 
 
 def read_vectors(path, vocabulary, size):

@@ -13,12 +13,12 @@ import time
 import data
 import metrics
 import settings
-from run_directory import last_run
-from settings import UserError, positive
+from run_directory import RunDirectory, last_run
+from settings import UserError, namespace, positive, thread_count
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(prog='evaluate.py', description=__doc__.split('\n')[0])
+    parser = argparse.ArgumentParser(prog='evaluate.py', description=__doc__.split('\n')[0], allow_abbrev=False)
     parser.add_argument('--run', metavar='DIR', help='run directory (default: the one in runs/ trained last)')
     parser.add_argument('--split', choices=('val', 'test'), default='test',
                         help="which part of the run's own data (default: %(default)s)")
@@ -32,7 +32,7 @@ def parse(argv):
                         help='also BLEU and perplexity by source length, bands that end at these numbers of tokens')
     parser.add_argument('--batch-size', type=positive, default=32, metavar='N', help='(default: %(default)s)')
     parser.add_argument('--json', action='store_true', help='one JSON object in place of the table')
-    parser.add_argument('--threads', type=int, default=0, metavar='N', help="0: as in the run's settings")
+    parser.add_argument('--threads', type=thread_count, default=0, metavar='N', help="0: as in the run's settings")
     options = parser.parse_args(argv)
     if (options.source is None) != (options.target is None):
         parser.error('--source and --target go together')
@@ -53,10 +53,18 @@ def read_pairs(options, chosen):
     if options.split not in paths:
         raise UserError('the run has no %s text: name one with --source and --target, or choose another --split'
                         % options.split)
-    return data.load_pairs(paths[options.split])
+    return data.load_pairs(paths[options.split], chosen.on_bad_utf8)
 
 
-def scores(translator, pairs, options):
+def read_gold(options, pairs):
+    gold = metrics.read_alignments(options.alignments)
+    if len(gold) != len(pairs):
+        raise UserError('%s: %d lines for %d pairs: give the links of just these pairs'
+                        % (options.alignments, len(gold), len(pairs)))
+    return gold
+
+
+def scores(translator, pairs, gold, options):
     """List of (name, value, signature or unit) in the order in which they are shown."""
     started = time.time()
     hypotheses = [best for best, in translator.translate([source for source, _ in pairs], options.batch_size)]
@@ -75,11 +83,7 @@ def scores(translator, pairs, options):
             ('perplexity', metrics.perplexity(-math.fsum(values), len(values)), 'of the references, </s> included'),
             ('token accuracy', sum(margin > 0 for one in forced for margin in one.margins) / float(len(values)), ''),
             ('decoding', len(pairs) / max(seconds, 1e-9), 'lines/s, batches of %d' % options.batch_size)]
-    if options.alignments:
-        gold = metrics.read_alignments(options.alignments)
-        if len(gold) != len(pairs):
-            raise UserError('%s: %d lines for %d pairs: give the links of just these pairs'
-                            % (options.alignments, len(gold), len(pairs)))
+    if gold is not None:
         agreement = metrics.alignment_agreement([one.alignment for one in forced], [gold[i] for i in scorable])
         rows.append(('alignment agreement', agreement.share,
                      'of %d linked target tokens, forced decoding' % agreement.tokens))
@@ -99,11 +103,16 @@ def scores(translator, pairs, options):
 def main(argv):
     options = parse(argv)
     path = options.run or last_run()
+    # Whatever is wrong with the input is told before TensorFlow takes its seconds.
+    pairs = read_pairs(options, namespace(RunDirectory.open(path).read_config()))
+    if not any(source.strip() and target.strip() for source, target in pairs):
+        raise UserError('%s: no pair has text on both sides: nothing can be scored' % (options.source or path))
+    gold = read_gold(options, pairs) if options.alignments else None
     from translator import Translator
-    translator = Translator.load(path, options.threads)
-    rows = scores(translator, read_pairs(options, translator.settings), options)
+    rows = scores(Translator.load(path, options.threads), pairs, gold, options)
     if options.json:
-        print(json.dumps({name: value if math.isfinite(value) else None for name, value, _ in rows}))
+        values = {name: value if math.isfinite(value) else None for name, value, _ in rows}
+        print(json.dumps(dict(values, notes={name: note for name, _, note in rows if note})))
         return
     print(path)
     for name, value, note in rows:

@@ -5,18 +5,19 @@
     echo 'where is the book ?' | predict.py --input - --show-attention
 """
 import argparse
+import contextlib
 import os
 import sys
 import time
 
 import data
 import settings
-from run_directory import last_run
-from settings import UserError, positive, tell
+from run_directory import RunDirectory, last_run
+from settings import UserError, positive, tell, thread_count
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(prog='predict.py', description=__doc__.split('\n')[0],
+    parser = argparse.ArgumentParser(prog='predict.py', description=__doc__.split('\n')[0], allow_abbrev=False,
                                      epilog='N lines in, N lines out, in order; an empty line gives an empty line.')
     parser.add_argument('--run', metavar='DIR', help='run directory (default: the one in runs/ trained last)')
     parser.add_argument('--input', metavar='FILE|-', default='samples/sentences.txt',
@@ -30,7 +31,8 @@ def parse(argv):
                         help='what to do with bytes that are not UTF-8 (default: %(default)s)')
     parser.add_argument('--show-attention', action='store_true', help='print the alignment as text to standard error')
     parser.add_argument('--plot-dir', metavar='DIR', help='write a picture of the alignment for each sentence')
-    parser.add_argument('--threads', type=int, default=0, metavar='N', help="threads of TensorFlow; 0: as in the run's "
+    parser.add_argument('--threads', type=thread_count, default=0, metavar='N',
+                        help="threads of TensorFlow; 0: as in the run's "
                         'settings (default: %(default)s)')
     return parser.parse_args(argv)
 
@@ -61,6 +63,26 @@ def batches(lines, size):
         yield batch
 
 
+def check_places(options):
+    """Refuses an input that cannot be read and an output that would destroy it, before any work and any writing."""
+    if options.input != '-':
+        next(data.read_lines(options.input, options.on_bad_utf8), None)
+        if os.path.exists(options.output) and os.path.samefile(options.input, options.output):
+            raise UserError('%s: is the input too: name another file for --output' % options.output)
+
+
+@contextlib.contextmanager
+def told(output, name):
+    """A `UserError` where the system refuses to write; a reader of a pipe who goes is no error."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())  # Python will flush again at exit
+        raise UserError('%s: cannot be written: %s' % (name, error.strerror))
+
+
 class Pictures(object):
     """A PNG for each sentence, numbered by its line."""
 
@@ -80,6 +102,8 @@ class Pictures(object):
 def main(argv):
     options = parse(argv)
     path = options.run or last_run()
+    check_places(options)
+    RunDirectory.open(path).read_config()  # what is wrong there is told before TensorFlow takes its seconds
     lines = source_lines(options)
     pictures = Pictures(options.plot_dir) if options.plot_dir else None
     from translator import Translator
@@ -97,14 +121,16 @@ def main(argv):
     for portion in batches(lines, 1 if interactive else 16 * options.batch_size):
         for text, (best,) in zip(portion, translator.translate(portion, options.batch_size, options.max_length)):
             number += 1
-            output.write(best.text.replace('\n', ' ') + '\n')
+            with told(output, options.output):
+                output.write(best.text.replace('\n', ' ') + '\n')
             tokens = translator.encode(text)
             if options.show_attention and tokens:
                 import plots
                 tell('%s\n%s' % (text, plots.format_alignment(tokens, best.tokens, best.alignment)))
             if pictures and tokens:
                 pictures.draw(number, tokens, best)
-        output.flush()
+        with told(output, options.output):
+            output.flush()
     seconds = time.time() - started
     tell('%s: %d lines in %.1f s, %.0f lines/s' % (path, number, seconds, number / max(seconds, 1e-9)))
     if output is not sys.stdout:

@@ -157,6 +157,11 @@ def positive(text):
     return int(text)
 
 
+def thread_count(text):
+    """The whole number from 0 that an option's text tells, for argparse."""
+    return 0 if text == '0' else positive(text)
+
+
 def tell(text):
     """A line on stderr: stdout carries results only."""
     print(text, file=sys.stderr, flush=True)
@@ -182,9 +187,15 @@ def check(settings):
     for name in ('encoder_layers', 'decoder_layers'):
         refuse(1 <= getattr(settings, name) <= 4, '%s must lie between 1 and 4, not %s', SETTINGS[name].option,
                getattr(settings, name))
+    for name in ('init_scale', 'max_minutes', 'learning_rate', 'warmup', 'clip_norm', 'weight_decay', 'threads'):
+        refuse(0 <= getattr(settings, name) < float('inf'), '%s must not be negative or infinite, not %s',
+               SETTINGS[name].option, getattr(settings, name))
     refuse(settings.learning_rate > 0, '--learning-rate must be above 0')
-    refuse(settings.threads >= 0 and 0 <= settings.seed < 2 ** 31, '--threads and --seed must not be negative')
-    refuse(settings.train is None or len(settings.train) <= 2, '--train takes one tab-separated file or two files')
+    refuse(0 <= settings.seed < 2 ** 31, '--seed must lie between 0 and 2147483647, not %s', settings.seed)
+    refuse(settings.encoder_units is None or settings.encoder_units >= 1, '--encoder-units must be at least 1')
+    for name in ('train', 'val', 'test'):
+        refuse(len(getattr(settings, name) or ()) <= 2, '%s takes one tab-separated file or two files',
+               SETTINGS[name].option)
     refuse(settings.train is not None or settings.val is None and settings.test is None,
            '--val and --test go with --train; with --data the folder holds them')
     width = settings.encoder_units or settings.units
@@ -217,6 +228,11 @@ def check(settings):
            '--target-embeddings has no table of its own under --share-vocabulary: give --source-embeddings alone')
 
 
+def system_path(path):
+    """A path out of a file as this locale's Python takes it: Python 3.6 thinks ASCII of the names where LANG=C."""
+    return os.fsdecode(path.encode('utf-8', 'surrogateescape'))
+
+
 def run_command(main, name):
     """Runs a command's `main` by the rules all of them share: UTF-8 in any locale, one line for a user's mistake.
 
@@ -225,11 +241,12 @@ def run_command(main, name):
         name: the command's file name, for messages.
     """
     for stream in ('stdin', 'stdout', 'stderr'):
-        if getattr(sys, stream) is not None:
-            raw = getattr(sys, stream).detach()
-            # stdin splits lines in the data module, on \n alone.
-            setattr(sys, stream, io.TextIOWrapper(raw, encoding='utf-8', errors='backslashreplace' if stream == 'stderr'
-                                                  else 'strict', newline='\n', line_buffering=stream != 'stdin'))
+        if getattr(sys, stream) is None:  # closed before the start, as by >&-
+            setattr(sys, stream, open(os.devnull, 'r' if stream == 'stdin' else 'w'))
+        raw = getattr(sys, stream).detach()
+        # stdin splits lines in the data module, on \n alone. A path may hold surrogates, which stand for odd bytes.
+        setattr(sys, stream, io.TextIOWrapper(raw, encoding='utf-8', errors='backslashreplace' if stream == 'stderr'
+                                              else 'surrogateescape', newline='\n', line_buffering=stream != 'stdin'))
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

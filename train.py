@@ -17,7 +17,7 @@ SHOWN = 4  # sentences translated after each epoch, always the same ones
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(prog='train.py', description=__doc__.split('\n')[0],
+    parser = argparse.ArgumentParser(prog='train.py', description=__doc__.split('\n')[0], allow_abbrev=False,
                                      epilog='Every setting is kept in config.json of the run directory.')
     parser.add_argument('--run', metavar='DIR', help='run directory (default: runs/ and the name of the data folder)')
     existing = parser.add_mutually_exclusive_group()
@@ -102,7 +102,8 @@ def train(options, argv):
             settings.check(chosen)
             paths = data.corpus_paths(chosen)
             hashes = data_hashes(paths)
-            recorded = run.manifest()['data']
+            recorded = run.manifest().get('data')
+            recorded = recorded if isinstance(recorded, dict) else {}
             for part in sorted(set(hashes) | set(recorded)):
                 if hashes.get(part) != recorded.get(part):
                     raise UserError('%s: the %s text is not the one the run began with (%s): give that text back, or '
@@ -115,8 +116,9 @@ def train(options, argv):
     path = run_path(options, chosen)
     RunDirectory.check_new(path, options.overwrite)
     paths = data.corpus_paths(chosen)
-    fit(lambda files: RunDirectory.create(path, vars(chosen), files, about(argv, data_hashes(paths)),
-                                          options.overwrite), chosen, paths)
+    hashes = data_hashes(paths)
+    fit(lambda files: RunDirectory.create(path, vars(chosen), files, about(argv, hashes), options.overwrite),
+        chosen, paths)
     return path
 
 
@@ -129,11 +131,23 @@ def fit(run, chosen, paths, resume=False):
     train_corpus, validation_corpus, shown = read_corpora(chosen, paths)
     source, target = build_vocabularies(chosen, train_corpus)
     tell('vocabularies: %s source and %s target tokens' % (format(len(source), ','), format(len(target), ',')))
+    vocabularies, vectors = {'vocab.source.txt': source, 'vocab.target.txt': target}, []
+    for side in ('source', 'target'):
+        path = getattr(chosen, side + '_embeddings')
+        if path and not resume:
+            vocabulary = vocabularies['vocab.%s.txt' % side]
+            vectors.append((side, *data.read_vectors(path, vocabulary, chosen.embedding)))
+            tell('%s: vectors for %d of %d %s tokens' % (path, len(set(vectors[-1][1])), len(vocabulary), side))
+    if resume:
+        for name, vocabulary in vocabularies.items():
+            if run.read_file(name) != vocabulary.to_bytes():
+                raise UserError('%s: is not the vocabulary of the training text: train again with --overwrite'
+                                % run.file(name))
     import session
     import training
     from translator import Translator, sides
     if not resume:
-        run = run({'vocab.source.txt': source.to_bytes(), 'vocab.target.txt': target.to_bytes()})
+        run = run({name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()})
     tf_session = session.new_session(chosen.threads)
     with run, session.opened(tf_session):
         def show():
@@ -143,17 +157,11 @@ def fit(run, chosen, paths, resume=False):
         trainer = training.Trainer(chosen, len(source), len(target),
                                    training.Encoded(train_corpus, source, target),
                                    training.Encoded(validation_corpus, source, target), run, show)
-        vocabularies = {'vocab.source.txt': source, 'vocab.target.txt': target}
         translator = Translator(trainer.model, tf_session, *sides(chosen, vocabularies.get))
         tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
                                                    chosen.threads or session.available_cores()))
-        for side in ('source', 'target'):
-            path = getattr(chosen, side + '_embeddings')
-            if path and not resume:
-                ids, vectors = data.read_vectors(path, vocabularies['vocab.%s.txt' % side], chosen.embedding)
-                trainer.start_from_vectors(side, ids, vectors)
-                tell('%s: vectors for %d of %d %s tokens'
-                     % (path, len(set(ids)), len(vocabularies['vocab.%s.txt' % side]), side))
+        for side, ids, rows in vectors:
+            trainer.start_from_vectors(side, ids, rows)
         if resume:
             trainer.restore()
             tell('resuming at epoch %d, batch %d' % (trainer.state.epoch + 1, trainer.state.position + 1))

@@ -1,0 +1,290 @@
+"""Stopping and going on: a run cut anywhere and resumed ends as one never stopped, in real processes of train.py."""
+import collections
+import json
+import os
+import random
+import shutil
+import signal
+
+import h5py
+import pytest
+
+from run_directory import RunDirectory
+from test_commands import (ROOT, SETTINGS, SMALL, cheap, no_tensorflow, number_pairs, one_line,  # noqa: F401
+                           read_csv, run, shared_run, start, trained, write_pairs)
+from weights_file import array_hash
+
+# train.py with a fault: after update COUNT of this process (or once the validation after it has begun) it gets the
+# signals named; KILL comes from a thread that first waits for some seconds, and so hits whatever is done then.
+FAULT = '''
+import os, runpy, signal, sys, threading, time
+root, place, count, names, wait = sys.argv[1:6]
+sys.path.insert(0, root)
+sys.argv[:] = ['train.py'] + sys.argv[6:]
+import session, training
+original = getattr(training.Trainer, place)
+calls = []
+
+def send():
+    time.sleep(float(wait))
+    for name in names.split(','):
+        os.kill(os.getpid(), getattr(signal, name))
+
+def cut(self, *arguments):
+    calls.append(0)
+    if place == 'evaluate' and len(calls) == int(count):
+        send()
+    result = original(self, *arguments)
+    if place == '_update' and len(calls) == int(count):
+        threading.Thread(target=send).start() if float(wait) else send()
+    return result
+
+setattr(training.Trainer, place, cut)
+runpy.run_path(os.path.join(root, 'train.py'), run_name='__main__')
+'''
+TIMES = ('seconds', 'words_per_second')
+
+
+@pytest.fixture
+def cut(tmp_path):
+    """Runs train.py with a fault, as `FAULT` tells."""
+    script = tmp_path / 'fault.py'
+    script.write_text(FAULT)
+
+    def call(home, place, count, names, *arguments, wait=0, **options):
+        return run(script, ROOT, place, count, names, wait, *arguments, cwd=home, **options)
+    return call
+
+
+def outcome(path):
+    """All that must not depend on whether a run was stopped; arrays by hash, so that pytest names what differs."""
+    with RunDirectory.open(str(path)) as one:
+        arrays, state = one.read_checkpoint()
+        files = {name: one.read_file(name) for name in ('config.json', 'vocab.source.txt', 'vocab.target.txt')}
+    weights = {}
+    with h5py.File(str(path / 'weights.h5'), 'r') as stream:
+        stream.visititems(lambda name, item: weights.update({name: array_hash(name, item[()])})
+                          if isinstance(item, h5py.Dataset) else None)
+    state.pop('seconds')
+    state['log'] = [without_times(row) for row in state['log']]
+    return {'checkpoint': {name: array_hash(name, array) for name, array in arrays.items()}, 'state': state,
+            'weights': weights, 'log': [without_times(row) for row in read_csv(path / 'log.csv')], 'files': files}
+
+
+def without_times(row):
+    return collections.OrderedDict((name, value) for name, value in row.items() if name not in TIMES)
+
+
+def state_of(path):
+    with RunDirectory.open(str(path)) as one:
+        return one.read_checkpoint()[1]
+
+
+def resume(home, path, *arguments, **options):
+    result = run('train.py', '--run', path, '--resume', *arguments, cwd=home, **options)
+    assert (result.code, result.stdout) == (0, b''), result.stderr
+    return result.stderr
+
+
+# Exact resume
+
+def test_a_run_stopped_inside_an_epoch_ends_as_one_never_stopped(cut, trained, tmp_path):  # noqa: F811
+    path = tmp_path / 'run'
+    stopped = cut(trained.home, '_update', 25, 'SIGINT', '--data', 'numbers', '--run', path, *SETTINGS,
+                  PYTHONHASHSEED='7')
+    assert (stopped.code, stopped.stdout) == (130, b''), stopped.stderr
+    assert stopped.stderr.splitlines()[-1] == 'train.py: stopped by SIGINT; go on with --resume'
+    assert 'Traceback' not in stopped.stderr
+    state = state_of(path)
+    assert (state['epoch'], state['position'], state['update'], len(state['log'])) == (2, 10, 25, 2)
+    assert 'resuming at epoch 3, batch 11\n' in resume(trained.home, path)
+    assert outcome(path) == outcome(trained.path)
+
+
+SIGNALS = [
+    ('_update', 1, 'SIGTERM', 143, (0, 2)),  # before the first validation
+    ('_update', 30, 'SIGTERM', 143, (2, 19)),  # the last update of an epoch
+    ('_update', 80, 'SIGINT', 130, (7, 19)),  # the last one of all
+    ('evaluate', 3, 'SIGINT', 130, (3, 2)),  # while it validates: the next update is finished first
+    ('evaluate', 8, 'SIGTERM', 0, (8, 0)),  # nothing is left to be done
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('place, count, name, code, stands', SIGNALS)
+def test_a_run_stopped_at_any_place_ends_as_one_never_stopped(cut, trained, tmp_path,  # noqa: F811
+                                                              place, count, name, code, stands):
+    path = tmp_path / 'run'
+    stopped = cut(trained.home, place, count, name, '--data', 'numbers', '--run', path, *SETTINGS)
+    assert stopped.code == code, stopped.stderr
+    state = state_of(path)
+    assert (state['epoch'], state['position']) == stands
+    resume(trained.home, path)
+    assert outcome(path) == outcome(trained.path)
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_at_once_and_the_checkpoint_before_stays_whole(cut, trained, tmp_path):  # noqa: F811
+    path = tmp_path / 'run'
+    stopped = cut(trained.home, '_update', 25, 'SIGINT,SIGINT', '--data', 'numbers', '--run', path, *SETTINGS)
+    assert stopped.code in (-signal.SIGINT, 130)
+    state = state_of(path)
+    assert (state['epoch'], state['position']) == (2, 0)
+    resume(trained.home, path)
+    assert outcome(path) == outcome(trained.path)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_as_one_never_stopped(cut, trained, tmp_path):  # noqa: F811
+    path, chosen, killed = tmp_path / 'run', random.Random(5), 0
+    for number in range(5):
+        # Ten updates make an epoch: the kill comes inside it, at its end while files are written, or soon after.
+        begin = ['--resume'] if number else ['--data', 'numbers'] + SETTINGS
+        result = cut(trained.home, '_update', chosen.randint(1, 12), 'SIGKILL', '--run', path, *begin,
+                     wait=chosen.choice([1e-4, .01, .1]))
+        assert result.code == -signal.SIGKILL, result.stderr
+        killed += 1
+    resume(trained.home, path)
+    assert (outcome(path), killed) == (outcome(trained.path), 5)
+    assert not [name for name in os.listdir(str(path)) if name.endswith('.tmp')]
+
+
+RICH = SMALL + ['--input-feeding', '--encoder-layers', '2', '--decoder-layers', '2', '--residual', '--epochs', '3',
+                '--batch-size', '8', '--warmup', '4', '--decay', 'cosine', '--weight-decay', '0.01', '--dropout', '0.2',
+                '--label-smoothing', '0.1', '--averaging', '0.9', '--share-vocabulary', '--target-tokenizer', 'word']
+
+
+@pytest.mark.slow
+def test_a_larger_model_without_accumulation_resumes_exactly_too(cut, tmp_path):
+    write_pairs(tmp_path / 'train.tsv', number_pairs(60, 3))
+    write_pairs(tmp_path / 'val.tsv', number_pairs(10, 4))
+    whole = run('train.py', '--data', '.', '--run', 'whole', *RICH, cwd=tmp_path)
+    assert whole.code == 0, whole.stderr
+    for begin, count in ((['--data', '.'] + RICH, 5), (['--resume'], 9)):
+        assert cut(tmp_path, '_update', count, 'SIGTERM', '--run', 'cut', *begin).code == 143
+    resume(tmp_path, 'cut')
+    assert outcome(tmp_path / 'cut') == outcome(tmp_path / 'whole')
+
+
+@pytest.mark.slow
+def test_more_epochs_go_on_where_the_run_ended(trained, tmp_path):  # noqa: F811
+    path = tmp_path / 'run'
+    fewer = [{'8': '5'}.get(text, text) if before == '--epochs' else text
+             for before, text in zip([''] + SETTINGS, SETTINGS)]
+    first = run('train.py', '--data', 'numbers', '--run', path, *fewer, cwd=trained.home)
+    assert first.code == 0, first.stderr
+    assert len(read_csv(path / 'log.csv')) == 5
+    assert 'resuming at epoch 6, batch 1\n' in resume(trained.home, path, '--epochs', '8')
+    assert outcome(path) == outcome(trained.path)
+    resume(trained.home, path)  # nothing is left to do, and nothing changes
+    assert outcome(path) == outcome(trained.path)
+
+
+# The seed decides everything
+
+@pytest.mark.slow
+def test_another_process_with_the_same_seed_makes_the_same_run(trained, tmp_path):  # noqa: F811
+    path = tmp_path / 'run'
+    again = run('train.py', '--data', 'numbers', '--run', path, *SETTINGS, cwd=trained.home, PYTHONHASHSEED='123')
+    assert again.code == 0, again.stderr
+    assert outcome(path) == outcome(trained.path)
+    text = '\n'.join(source for source, _ in number_pairs(50, 9)).encode('utf-8')
+    outputs = [run('predict.py', '--run', one, '--input', '-', cwd=trained.home, text=text, PYTHONHASHSEED=seed).stdout
+               for one, seed in ((path, '1'), (trained.path, '2'))]
+    assert outputs[0] == outputs[1] and outputs[0].count(b'\n') == 50
+    other = run('train.py', '--data', 'numbers', '--run', path, '--overwrite', *SETTINGS, '--seed', '2',
+                '--epochs', '1', cwd=trained.home)
+    assert other.code == 0, other.stderr
+    found, expected = outcome(path), outcome(trained.path)
+    assert found['log'][0]['train_perplexity'] != expected['log'][0]['train_perplexity']
+
+
+# What resuming refuses, told before TensorFlow is imported
+
+@pytest.fixture
+def home(trained, tmp_path):  # noqa: F811
+    """A copy of the shared run and its corpus that a test may change."""
+    shutil.copytree(str(trained.home), str(tmp_path / 'home'))
+    return tmp_path / 'home'
+
+
+@pytest.mark.parametrize('arguments, told', [
+    (['--units', '64'], ['--units 32', '64']),
+    (['--dropout', '0.2'], ['--dropout 0.1', '0.2']),
+    (['--seed', '2'], ['--seed 1', '2']),
+    (['--threads', '2'], ['--threads 1', '2']),
+    (['--input-feeding'], ['--input-feeding']),
+    (['--source-tokenizer', 'char'], ['--source-tokenizer word', 'char']),
+])
+def test_resume_refuses_a_changed_setting_by_name(cheap, home, arguments, told):  # noqa: F811
+    before = (home / 'runs' / 'numbers' / 'config.json').read_bytes()
+    result = cheap('train.py', '--resume', '--data', 'numbers', '--epochs', '9', *arguments, cwd=home)
+    one_line(result, 'train.py', 'runs/numbers', *told)
+    assert (home / 'runs' / 'numbers' / 'config.json').read_bytes() == before
+
+
+@pytest.mark.parametrize('part', ['train', 'val', 'test'])
+def test_resume_refuses_changed_data(cheap, home, part):  # noqa: F811
+    with (home / 'numbers' / (part + '.tsv')).open('ab') as stream:
+        stream.write(b'one\t\xe4\xb8\x80\n')
+    result = cheap('train.py', '--resume', '--run', 'runs/numbers', cwd=home)
+    one_line(result, 'train.py', 'runs/numbers', 'the %s text' % part, 'numbers/%s.tsv' % part)
+
+
+def test_resume_refuses_data_that_are_gone(cheap, home):  # noqa: F811
+    (home / 'numbers' / 'val.tsv').unlink()
+    one_line(cheap('train.py', '--resume', '--run', 'runs/numbers', cwd=home), 'train.py', 'numbers/val.tsv')
+
+
+def test_resume_takes_the_same_data_from_another_place(cheap, home):  # noqa: F811
+    (home / 'numbers').rename(home / 'moved')
+    result = cheap('train.py', '--resume', '--run', 'runs/numbers', '--data', 'moved', cwd=home)
+    assert result.code == 77, result.stderr  # so far as to import TensorFlow
+
+
+def test_resume_refuses_a_vocabulary_that_is_not_that_of_the_text(cheap, home):  # noqa: F811
+    path = home / 'runs' / 'numbers' / 'vocab.source.txt'
+    path.write_bytes(path.read_bytes().replace(b'nine\n', b'neun\n'))
+    one_line(cheap('train.py', '--resume', '--data', 'numbers', cwd=home), 'train.py', 'vocab.source.txt')
+
+
+def test_resume_refuses_a_manifest_without_the_hashes_of_the_data(cheap, home):  # noqa: F811
+    path = home / 'runs' / 'numbers' / 'manifest.json'
+    manifest = json.loads(path.read_text(encoding='utf-8'))
+    del manifest['data']
+    path.write_text(json.dumps(manifest), encoding='utf-8')
+    one_line(cheap('train.py', '--resume', '--data', 'numbers', cwd=home), 'train.py', 'runs/numbers', 'text')
+
+
+def test_resume_without_a_run_says_so(cheap):  # noqa: F811
+    one_line(cheap('train.py', '--resume', '--run', 'nothing'), 'train.py', 'nothing: no such run directory')
+
+
+def test_resume_is_refused_while_another_process_trains(cheap, home):  # noqa: F811
+    with RunDirectory.open(str(home / 'runs' / 'numbers'), lock=True):
+        one_line(cheap('train.py', '--data', 'numbers', '--resume', cwd=home), 'train.py', 'another process')
+
+
+@pytest.mark.slow
+def test_overwrite_does_not_replace_a_run_that_another_process_trains(home):
+    before = (home / 'runs' / 'numbers' / 'config.json').read_bytes()
+    with RunDirectory.open(str(home / 'runs' / 'numbers'), lock=True):
+        one_line(run('train.py', '--data', 'numbers', '--overwrite', cwd=home), 'train.py', 'another process')
+    assert (home / 'runs' / 'numbers' / 'config.json').read_bytes() == before
+
+
+# A loss that is no longer a number
+
+@pytest.mark.slow
+@pytest.mark.parametrize('batch_size, rate, told', [
+    (8, '1e30', 'batch'),
+    (1000, '1e38', 'validation'),  # the one update of an epoch ruins the weights behind its own loss
+])
+def test_a_loss_that_is_no_number_stops_the_run_with_its_place(trained, tmp_path, batch_size, rate, told):  # noqa: F811
+    result = run('train.py', '--data', 'numbers', '--run', tmp_path / 'run', *SMALL, '--epochs', '3',
+                 '--averaging', '0', '--decay', 'constant', '--batch-size', batch_size, '--learning-rate', rate,
+                 cwd=trained.home)
+    assert (result.code, result.stdout) == (1, b''), result.stderr
+    assert 'Traceback' not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith('train.py: ') and told in last and '--learning-rate' in last
