@@ -13,7 +13,7 @@ setup: ## find CPython 3.6, make .venv and install the pinned packages, once
 
 demo: setup ## train samples/translate (minutes), score its test part, translate sentences and draw their alignments
 	$(PYTHON) train.py --overwrite
-	$(PYTHON) evaluate.py --run runs/translate --alignments samples/translate/test.align
+	$(PYTHON) evaluate.py --run runs/translate --bleu-tokenize zh --alignments samples/translate/test.align
 	$(PYTHON) predict.py --run runs/translate --show-attention --plot-dir runs/translate/alignments
 
 test: setup ## the fast tests

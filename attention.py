@@ -329,7 +329,10 @@ class LocalAttention(GlobalAttention):
             self.position_score_kernel = self._kernel('position_score_kernel', (query_size, 1))         # (Dq, 1)
 
     def align(self, scores, query, source_mask=None, positions=None):
-        source = K.cast(tf.range(K.shape(scores)[2]), K.dtype(scores))                                  # (S,)
+        if source_mask is None:
+            source = K.cast(tf.range(K.shape(scores)[2]), K.dtype(scores))[None, None, :]               # (1, 1, S)
+        else:   # counted from the first valid position, so that padding on the left moves no window
+            source = K.expand_dims(K.cumsum(K.cast(source_mask, K.dtype(scores)), axis=1) - 1., 1)      # (B, 1, S)
         if self.alignment == 'predictive':
             centre = self.predict_positions(query, scores, source_mask)                                 # (B, T, 1)
         elif positions is None:

@@ -96,7 +96,8 @@ def scores(translator, pairs, gold, options):
                                     options.bleu_tokenize)
                 known = [nll[i] for i in band.indices if i in nll]
                 rows.append(('BLEU of %s' % band.label, bleu.score, ''))
-                rows.append(('perplexity of %s' % band.label, metrics.perplexity(*map(sum, zip(*known))), ''))
+                if known:
+                    rows.append(('perplexity of %s' % band.label, metrics.perplexity(*map(sum, zip(*known))), ''))
     return rows
 
 

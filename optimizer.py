@@ -68,7 +68,10 @@ class Adam(Optimizer):
 
     def _update(self, params, gradients, moments):
         if self.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
+            # As tf.clip_by_global_norm, which would stop with an error of its own where the norm is no number: the
+            # training loop tells a loss that is none, with its place.
+            scale = self.clip_norm * tf.minimum(1. / tf.global_norm(gradients), K.constant(1.) / self.clip_norm)
+            gradients = [gradient * scale for gradient in gradients]
         t = K.cast(self.iterations, K.floatx()) + 1.
         powers = [K.pow(K.constant(beta), t) for beta in (self.beta_1, self.beta_2)]
         decay = K.minimum(K.constant(self.averaging), (1. + t) / (10. + t)) if self.averaging else None

@@ -95,7 +95,7 @@ def _check_setting(row, value, name):
         return None
     if row.kind in numbers:
         # No setting of the table means anything below zero.
-        valid = type(value) in numbers[row.kind] and 0 <= value < 2 ** 53
+        valid = type(value) in numbers[row.kind] and 0 <= value < (2 ** 53 if row.kind is int else float('inf'))
         needed = 'a whole number from 0' if row.kind is int else 'a number from 0'
     elif row.kind is bool:
         valid, needed = type(value) is bool, 'true or false'

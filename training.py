@@ -212,6 +212,9 @@ class Trainer(object):
         nll, correct, tokens, words = self.state.sums
         kept = self._average()
         val_nll, val_accuracy = self.evaluate(self.validation)
+        if not math.isfinite(val_nll):
+            raise UserError('the validation loss is %s after epoch %d: the last good checkpoint is in %s; train again '
+                            'with a lower --learning-rate' % (val_nll, self.state.epoch + 1, self.run.path))
         row = collections.OrderedDict([
             ('epoch', self.state.epoch + 1), ('step', self.state.update),
             ('learning_rate', learning_rate(self.settings, self.state.update - 1, self.updates)),

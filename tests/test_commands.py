@@ -42,7 +42,7 @@ def environment(**changes):
     """The environment of a command: ASCII locale, nothing inherited that changes what Python does or shows."""
     kept = {name: value for name, value in os.environ.items()
             if not name.startswith(('PYTHON', 'LC_', 'TF_', 'KERAS', 'OPENBLAS', 'OMP_'))}
-    return dict(kept, LANG='C', LC_ALL='C', **changes)
+    return dict(dict(kept, LANG='C', LC_ALL='C'), **changes)
 
 
 def start(command, *arguments, cwd, stdin=subprocess.PIPE, **changes):
@@ -415,7 +415,7 @@ def test_overwrite_replaces_a_run(copied, trained, tmp_path):
     old = json.loads((copied / 'manifest.json').read_text())['files']
     (copied / 'notes.txt').write_bytes(b'mine')
     result = run('train.py', '--data', trained.data, '--run', 'run', '--overwrite', '--epochs', '1', '--units', '8',
-                 '--embedding', '8', cwd=tmp_path)
+                 '--embedding', '8', '--batch-size', '64', cwd=tmp_path)
     assert result.code == 0, result.stderr
     assert json.loads((copied / 'config.json').read_text())['units'] == 8
     assert len(read_csv(copied / 'log.csv')) == 1
@@ -453,13 +453,19 @@ def test_predict_gives_a_line_for_each_line_and_an_empty_one_for_each_empty_one(
     lines = predicted.split('\n')[:-1]
     assert [n for n, line in enumerate(lines[20:]) if not line] == EMPTY
     assert len(set(lines)) > 12
-    for line in lines:  # no special token is ever written
+    for line in lines:  # no special token, no blank
         assert re.fullmatch('[%s]*' % DIGITS, line), line
 
 
 @pytest.mark.parametrize('size', [1, pytest.param(7, marks=pytest.mark.slow)])
 def test_predict_gives_the_same_through_a_pipe_and_in_batches_of_any_size(trained, predicted, size):
     result = run('predict.py', '--input', '-', '--batch-size', size, cwd=trained.home, text=input_bytes(trained))
+    assert (result.code, result.stdout.decode('utf-8')) == (0, predicted)
+
+
+@pytest.mark.slow
+def test_predict_loses_no_line_of_a_pipe_that_has_a_name(trained, predicted):
+    result = run('predict.py', '--input', '/dev/stdin', cwd=trained.home, text=input_bytes(trained))
     assert (result.code, result.stdout.decode('utf-8')) == (0, predicted)
 
 
@@ -596,7 +602,7 @@ def test_a_damaged_run_is_refused_in_one_line(copied, tmp_path, damage, told):
 @pytest.mark.slow
 @pytest.mark.parametrize('changes, told', [
     (dict(units=31, bidirectional=True), ['--bidirectional no']),  # what train.py refuses, load refuses
-    (dict(units=48), ['weights.h5', '48']),
+    (dict(units=48), ['weights.h5', '144']),
     (dict(units=10 ** 6), ['weights.h5']),  # before memory for its weights is taken
     (dict(cell='lstm'), ['weights.h5']),
 ])
