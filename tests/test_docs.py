@@ -3,6 +3,7 @@ import re
 
 import session  # first: it fixes the import order
 import numpy as np
+import pytest
 import tensorflow as tf
 from keras import backend as K
 
@@ -16,7 +17,7 @@ from small_models import ROOT, set_weights
 
 def python_blocks(name):
     """The ```python blocks of a page, each with the lines before it blank, so that errors name the right line."""
-    with open(os.path.join(ROOT, 'docs', name), encoding='utf-8') as file:
+    with open(os.path.join(ROOT, name), encoding='utf-8') as file:
         text = file.read()
     return ['\n' * text[:found.start(1)].count('\n') + found.group(1)
             for found in re.finditer(r'^```python\n(.*?)^```', text, re.DOTALL | re.MULTILINE)]
@@ -43,7 +44,7 @@ def test_the_keras_idiom_gives_what_greedy_search_gives_for_the_same_run(tmp_pat
 
     example = {}
     with session.opened(session.new_session(threads=1)):  # not closed: Keras' functions outlive the models
-        for block in python_blocks('keras_idiom.md'):
+        for block in python_blocks('docs/keras_idiom.md'):
             assert len(block.strip().split('\n')) <= 60
             exec(compile(block, 'docs/keras_idiom.md', 'exec'), example)
         for row, source in enumerate(sources):
@@ -53,3 +54,28 @@ def test_the_keras_idiom_gives_what_greedy_search_gives_for_the_same_run(tmp_pat
             assert np.max(np.abs(alignment - expected.weights[row, :length, :len(source)])) < 1e-6
     assert len(set(expected.lengths)) >= 3
     assert capsys.readouterr().out.split() == words.decode(example['ids'])
+
+
+@pytest.mark.parametrize('page', ['README.md', 'README.zh-CN.md'])
+def test_the_layer_of_the_readme_trains_and_looks_at_valid_positions_alone(page):
+    block, = python_blocks(page)
+    example = {}
+    draw = np.random.RandomState(2)
+    source, target = draw.randint(1, 1000, (4, 7)), draw.randint(1, 1000, (4, 5))
+    source[0, 3:] = 0
+    with session.opened(session.new_session(threads=1)):  # not closed, as above
+        session.seed_weights(1)
+        exec(compile(block, page, 'exec'), example)
+        losses = [example['model'].train_on_batch([source, target], target[:, :, None]) for _ in range(30)]
+        weights = example['alignment'].predict([source, target])
+    assert losses[-1] < 0.9 * losses[0]
+    assert np.allclose(weights.sum(axis=2), 1) and (weights[0, :, 3:] == 0).all() and (weights[0, :, :3] > 0).all()
+
+
+def test_both_readmes_name_the_same_commands_and_figures():
+    def code(name):
+        with open(os.path.join(ROOT, name), encoding='utf-8') as file:
+            lines = file.read().splitlines()
+        return [re.sub(r'\s+#.*', '', line) for line in lines if line.startswith(('    .', '| 1', '| 8'))]
+
+    assert code('README.md') == code('README.zh-CN.md') and len(code('README.md')) > 5
