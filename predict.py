@@ -65,7 +65,8 @@ def batches(lines, size):
 
 def check_places(options):
     """Refuses an input that cannot be read and an output that would destroy it, before any work and any writing."""
-    if options.input != '-':
+    if options.input != '-' and (os.path.isfile(options.input) or not os.path.exists(options.input)
+                                 or os.path.isdir(options.input)):  # a named pipe gives each line once
         next(data.read_lines(options.input, options.on_bad_utf8), None)
         if os.path.exists(options.output) and os.path.samefile(options.input, options.output):
             raise UserError('%s: is the input too: name another file for --output' % options.output)
