@@ -299,8 +299,10 @@ class NumpyModel(object):
         running = max_lengths > 0
         while running.any():
             stages, states = self.step(tokens, states, memory)
-            order = np.argsort(-stages['logits'], axis=-1, kind='mergesort')        # stable: the lower id wins a tie
-            best, second = [np.take_along_axis(stages['logits'], order[:, rank:rank + 1], -1)[:, 0] for rank in (0, 1)]
+            logits = stages['logits'].copy()
+            logits[:, [PAD, START]] = -np.inf                                       # never chosen
+            order = np.argsort(-logits, axis=-1, kind='mergesort')                  # stable: the lower id wins a tie
+            best, second = [np.take_along_axis(logits, order[:, rank:rank + 1], -1)[:, 0] for rank in (0, 1)]
             log_probabilities = np.take_along_axis(log_softmax(stages['logits']), order[:, :1], -1)[:, 0]
             tokens = np.where(running, order[:, 0], PAD)
             weights = stages.get('weights', np.zeros(source.shape))
