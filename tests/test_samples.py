@@ -17,7 +17,7 @@ import grammar_translate  # noqa: E402
 import lexicon_translate  # noqa: E402
 
 WORD, CHINESE = data.make_tokenizer('word'), data.make_tokenizer('chinese')
-SIZES = {'translate': (7200, 400, 400), 'summarise': (4400, 300, 300), 'answer': (5200, 400, 400)}
+SIZES = {'translate': (7200, 400, 400), 'summarise': (4400, 300, 300), 'answer': (8000, 400, 400)}
 PARTS = ('train', 'val', 'test')
 
 
@@ -45,6 +45,7 @@ def words(text):
 
 # ---- the generator ----
 
+@pytest.mark.slow
 def test_generator_writes_the_committed_bytes_whatever_the_locale_and_the_hash_seed(tmp_path):
     environment = dict(os.environ, LANG='C', LC_ALL='C', PYTHONHASHSEED='4711')
     subprocess.check_call([sys.executable, os.path.join(SAMPLES, 'generate.py'), str(tmp_path)], env=environment)
@@ -278,22 +279,18 @@ def test_headline_tells_the_new_event_and_not_an_older_one(corpora):
 
 def solve(story, question):
     """The answer, worked out from the text alone."""
-    where, holder, opens, key, times, came = {}, {}, {}, {}, {}, []
+    where, holder, opens, key, times, went = {}, {}, {}, {}, {}, []
     for statement in story:
-        time, person, place = re.match(r'(?:(at \w+|in the \w+) )?(\w+) .*?((?:the \w+ ?)+)?$', statement).groups()
-        gone = re.match(r'(?:(at \w+|in the \w+) )?(\w+) (?:went|walked|ran) to (.*)', statement)
+        gone = re.match(r'(\w+) (?:went|walked|ran) to (.*)', statement)
         taken = re.match(r'(\w+) (?:took|picked up|found) (.*)', statement)
-        given = re.match(r'(\w+) gave (.*) to (\w+)', statement)
+        came = re.match(r'(\w+) came ((?:in|at) .*)', statement)
         if gone:
-            time, person, place = gone.groups()
-            where[person] = place
-            times[person, place] = time
-            came.append(person)
+            where[gone.group(1)] = gone.group(2)
+            went.append(gone.group(1))
         elif taken:
             holder[taken.group(2)] = taken.group(1)
-        elif given:
-            assert holder[given.group(2)] == given.group(1)
-            holder[given.group(2)] = given.group(3)
+        elif came:
+            times[came.group(1)] = came.group(2)
         elif ' has the ' in statement:
             person, colour = re.match(r'(\w+) has the (\w+) key', statement).groups()
             key[person] = colour
@@ -301,14 +298,15 @@ def solve(story, question):
             colour, place = re.match(r'the (\w+) key opens (.*)', statement).groups()
             opens[colour] = place
     kinds = (
-        (r'where is (the .*)', lambda thing: where[holder[thing]]),
-        (r'where is (\w+)', lambda person: where[person]),
-        (r'who has (.*)', lambda thing: holder[thing]),
-        (r'what does (\w+) carry', lambda person: [thing for thing, one in holder.items() if one == person][0]),
-        (r'who is in (.*)', lambda place: ' and '.join(one for one in came if where[one] == place)),
-        (r'is (\w+) in (.*)', lambda person, place: 'yes' if where[person] == place else 'no'),
-        (r'when was (\w+) in (.*)', lambda person, place: times[person, place]),
-        (r'what can (\w+) open', lambda person: opens[key[person]]),
+        (r'where is (the .*)', lambda thing: '%s is with %s in %s' % (thing, holder[thing], where[holder[thing]])),
+        (r'where is (\w+)', lambda person: '%s is in %s' % (person, where[person])),
+        (r'who has (.*)', lambda thing: '%s is with %s' % (thing, holder[thing])),
+        (r'what does (\w+) carry', lambda person: '%s carries %s' % (
+            person, [thing for thing, one in holder.items() if one == person][0])),
+        (r'who is in (.*)', lambda place: 'in %s are %s' % (
+            place, ' and '.join(one for one in went if where[one] == place))),
+        (r'when did (\w+) come', lambda person: '%s came %s' % (person, times[person])),
+        (r'what can (\w+) open', lambda person: '%s has the %s key to %s' % (person, key[person], opens[key[person]])),
     )
     for pattern, answer in kinds:
         asked = re.match(pattern + '$', question)
@@ -319,11 +317,11 @@ def solve(story, question):
 def test_answers_follow_from_their_stories(corpora):
     for part in PARTS:
         for source, answer in corpora['answer'][part]:
-            story, separator, question = source.partition('. | ')
-            assert separator and source.count('|') == 1 and question.endswith('?')
-            story = story.split('. ')
-            assert 3 <= len(story) <= 7
-            assert solve(story, question[:-1]) == answer, source
+            question, separator, story = source.partition('? | ')
+            assert separator and source.count('|') == 1 and story.endswith('.')
+            story = story[:-1].split('. ')
+            assert 2 <= len(story) <= 7
+            assert solve(story, question) == answer, source
 
 
 def test_stories_mark_the_facts_that_decide():
@@ -339,10 +337,10 @@ def test_stories_mark_the_facts_that_decide():
             except (KeyError, IndexError, AssertionError):
                 continue
             assert other != answer, (source, case.story[fact])
-    assert 0.35 <= two / len(cases) <= 0.5
+    assert 0.4 <= two / len(cases) <= 0.55
 
 
 def test_no_answer_is_a_good_guess_and_some_have_several_words(corpora):
     answers = collections.Counter(answer for _, answer in corpora['answer']['test'])
     assert answers.most_common(1)[0][1] <= 0.1 * 400
-    assert sum(count for answer, count in answers.items() if len(answer.split()) >= 3) >= 0.25 * 400
+    assert sum(count for answer, count in answers.items() if len(answer.split()) >= 6) >= 0.25 * 400
