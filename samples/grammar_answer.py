@@ -1,10 +1,10 @@
 """The question-answering sample: a question, `|`, a short story; and the answer.
 
 Each kind of question makes its own story: the statements that decide the answer (one or two), in an order that
-matters where it must, and others about other people and things. The question stands first, so that the encoder reads the
-story knowing what is asked. An answer repeats what was asked before it tells the rest, and where two facts decide it
-names the link between them (`the lamp is with tom in the kitchen`): each word written is a look at the story, and the
-word found steers the next look.
+matters where it must, and others about other people and things. The question stands first, so that the encoder reads
+the story knowing what is asked. An answer repeats what was asked before it tells the rest, and where two facts decide
+it names the link between them (`the lamp is with tom in the kitchen`): each word written is a look at the story, and
+the word found steers the next look.
 """
 import collections
 
@@ -114,7 +114,8 @@ def who_is_there(dice):
     others = [[go(dice, who, place)] for who, place in zip(people[2:], places[1:])]
     if dice.chance(0.5):
         others.append([take(dice, dice.choice(people), dice.choice(THINGS))])
-    return case(mixed(dice, [facts] + others), 'who is in %s' % places[0], 'in %s are %s and %s' % (places[0], people[0], people[1]), *facts)
+    answer = 'in %s are %s and %s' % (places[0], people[0], people[1])
+    return case(mixed(dice, [facts] + others), 'who is in %s' % places[0], answer, *facts)
 
 
 def which_door(dice):
@@ -126,8 +127,8 @@ def which_door(dice):
     if dice.chance(0.5):
         story.insert(dice.below(len(story) + 1), take(dice, dice.choice(people), dice.choice(THINGS)))
     asked = dice.below(2)
-    return case(story, 'what can %s open' % people[asked], '%s has the %s key to %s' % (people[asked], colours[asked], places[asked]),
-                has[asked], opens[asked])
+    answer = '%s has the %s key to %s' % (people[asked], colours[asked], places[asked])
+    return case(story, 'what can %s open' % people[asked], answer, has[asked], opens[asked])
 
 
 # kind of question, its share in parts of a hundred, how many facts decide it

@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 
+import h5py
+import numpy as np
 import pytest
 
 import data
@@ -737,3 +739,24 @@ def test_a_path_in_another_script_works_in_any_locale(trained, tmp_path):
     result = run('evaluate.py', '--run', 'r', '--json', cwd=tmp_path)
     assert (result.code, result.stderr) == (0, '')
     assert json.loads(result.stdout.decode('utf-8'))['lines'] == 6
+
+
+@pytest.mark.slow
+def test_pretrained_vectors_are_counted_and_are_what_training_starts_from(tmp_path):
+    write_pairs(tmp_path / 'a', number_pairs(20, 1))
+    (tmp_path / 'in.vec').write_bytes(b'2 3\nseven 1 2 3\nelephant 4 5 6\n')
+    (tmp_path / 'out.vec').write_bytes('七 .1 .2 .3\n三 .4 .5 .6\n'.encode('utf-8'))
+    result = run('train.py', '--run', 'r', '--train', 'a', '--val', 'a', '--units', '4', '--embedding', '3', '--threads',
+                 '1', '--epochs', '1', '--learning-rate', '1e-12', '--source-embeddings', 'in.vec',
+                 '--target-embeddings', 'out.vec', cwd=tmp_path)
+    assert result.code == 0, result.stderr
+    assert 'in.vec: vectors for 1 of 14 source tokens' in result.stderr
+    assert 'out.vec: vectors for 2 of 14 target tokens' in result.stderr
+    directory = RunDirectory.open(str(tmp_path / 'r'))
+    with h5py.File(directory.file('weights.h5'), 'r') as weights:
+        for side, rows in (('source', {'seven': [1, 2, 3]}), ('target', {'七': [.1, .2, .3], '三': [.4, .5, .6]})):
+            name = 'vocab.%s.txt' % side
+            vocabulary = data.Vocabulary.from_bytes(directory.read_file(name), name)
+            table = weights['%s_embedding' % side]['%s_embedding/embeddings:0' % side][()]
+            for token, row in rows.items():
+                assert np.abs(table[vocabulary.index[token]] - row).max() < 1e-6

@@ -531,3 +531,39 @@ def test_data_needs_neither_tensorflow_nor_a_utf8_locale(tmpdir):
             'assert not {"tensorflow", "keras"} & set(sys.modules)\n')
     folder = os.path.dirname(os.path.abspath(data.__file__))
     subprocess.check_call([sys.executable, '-c', code, path], cwd=folder, env=dict(os.environ, LC_ALL='C'))
+
+
+# ---- Pretrained vectors
+
+VOCABULARY = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>', 'cat', 'New York', '3', '猫'])
+
+
+@pytest.mark.parametrize('text', ['5 2\ncat 1 -2\n<unk> 7 7\ndog 3 4\n猫 .5 1e1\nNew York 0 1\n',  # word2vec
+                                  'cat 1 -2\n<unk> 7 7\ndog 3 4\n猫 .5 1e1 \r\nNew York 0 1'])      # GloVe
+def test_vectors_of_both_formats_go_to_the_rows_of_their_tokens_and_never_to_a_special(tmp_path, text):
+    path = tmp_path / 'vectors.txt'
+    path.write_bytes(text.encode('utf-8'))
+    ids, rows = data.read_vectors(str(path), VOCABULARY, 2)
+    assert ids == [4, 7, 5] and rows.dtype == np.float32
+    assert rows.tolist() == [[1, -2], [.5, 10], [0, 1]]
+
+
+def test_a_glove_file_that_begins_with_a_number_loses_no_line(tmp_path):
+    path = tmp_path / 'vectors.txt'
+    path.write_bytes(b'3 1 2\ncat 3 4\n')
+    ids, rows = data.read_vectors(str(path), VOCABULARY, 2)
+    assert ids == [6, 4] and rows.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize('text, parts', [('4 3\ncat 1 2 3\n', ('numbers, not 2', '--embedding 3')),
+                                         ('cat 1 2\ndog 1\n', ('line 2', '--embedding')),
+                                         ('cat 1 2\ndog 1 two\n', ('line 2',)),
+                                         ('cat 1 nan\n', ('line 1',)),
+                                         ('cat 1 1e99\n', ('line 1',))])
+def test_vectors_that_do_not_fit_are_refused_with_their_line(tmp_path, text, parts):
+    path = tmp_path / 'vectors.txt'
+    path.write_bytes(text.encode('utf-8'))
+    with pytest.raises(UserError) as refused:
+        data.read_vectors(str(path), VOCABULARY, 2)
+    for part in ('vectors.txt',) + parts:
+        assert part in str(refused.value)
