@@ -17,6 +17,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
 os.environ['KERAS_BACKEND'] = 'tensorflow'
 
 CONFIG_VERSION = 1
+LARGEST = 2 ** 20  # of any size in the model: what is made of a few such still has a shape that TensorFlow can tell
 
 
 class UserError(Exception):
@@ -181,6 +182,9 @@ def check(settings):
                  'max_target_length', 'window', 'epochs', 'batch_size', 'accumulate'):
         refuse(getattr(settings, name) >= 1, '%s must be at least 1, not %s', SETTINGS[name].option,
                getattr(settings, name))
+    for name in ('units', 'encoder_units', 'attention_units', 'embedding', 'window', 'max_source_length'):
+        refuse((getattr(settings, name) or 0) <= LARGEST, '%s must be at most %d, not %s', SETTINGS[name].option,
+               LARGEST, getattr(settings, name))
     for name in ('dropout', 'word_dropout', 'label_smoothing', 'averaging'):
         refuse(0 <= getattr(settings, name) < 1, '%s must lie in [0, 1), not %s', SETTINGS[name].option,
                getattr(settings, name))

@@ -53,8 +53,8 @@ class Translator(object):
         source, target = sides(settings, lambda name: data.Vocabulary.from_bytes(run.read_file(name), run.file(name)))
         tf_session = session.new_session(threads or settings.threads)
         with session.opened(tf_session):
-            session.seed_weights(0)
-            model = Seq2Seq(settings, len(source[1]), len(target[1]))
+            # Keras' orthogonal initialiser takes its memory while the graph is built; the file's header is read after.
+            model = Seq2Seq(namespace(dict(vars(settings), init_scale=1.)), len(source[1]), len(target[1]))
             layers = [layer for layer in model.training_model.layers if layer.weights]
             expected = [(layer.name, [(weight.name, K.int_shape(weight), weight.dtype.base_dtype.as_numpy_dtype)
                                       for weight in layer.weights]) for layer in layers]

@@ -220,6 +220,7 @@ CONTRADICTIONS = [
     (dict(score='general', attention_normalize=True), '--attention-normalize', '--score concat', '--score general'),
     (dict(score='general', attention_units=8), '--attention-units', '--score concat', '--score general'),
     (dict(score='concat', attention_units=0), '--attention-units'),
+    (dict(embedding=2 ** 20 + 1), '--embedding', '1048576'),
     (dict(residual=True), '--residual', '--encoder-layers', '--decoder-layers'),
     (dict(share_vocabulary=True, source_tokenizer='word', target_tokenizer='chinese'), '--share-vocabulary',
      '--source-tokenizer word', '--target-tokenizer chinese'),
@@ -604,6 +605,8 @@ def test_a_damaged_run_is_refused_in_one_line(copied, tmp_path, damage, told):
     (dict(units=31, bidirectional=True), ['--bidirectional no']),  # what train.py refuses, load refuses
     (dict(units=48), ['weights.h5', '144']),
     (dict(units=10 ** 6), ['weights.h5']),  # before memory for its weights is taken
+    (dict(units=10 ** 6, init_scale=0.), ['weights.h5']),  # nor for drawing any that the file will replace
+    (dict(units=2 ** 52), ['--units', '1048576']),
     (dict(cell='lstm'), ['weights.h5']),
 ])
 def test_a_config_that_does_not_fit_the_weights_is_refused_though_its_hash_is_right(copied, tmp_path, changes, told):
