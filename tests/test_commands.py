@@ -160,6 +160,7 @@ def test_help_needs_no_tensorflow(cheap, command):
     ('train.py', ['--bidirectional', 'maybe'], "'maybe'"),
     ('train.py', ['--units', 'many'], "'many'"),
     ('train.py', ['--resume', '--overwrite'], '--resume'),
+    ('train.py', ['--resume', '--dry-run'], '--resume'),
     ('predict.py', ['--batch-size', '0'], "'0'"),
     ('predict.py', ['--threads', '-1'], "'-1'"),
     ('predict.py', ['--on-bad-utf8', 'ignore'], "'ignore'"),
@@ -201,6 +202,13 @@ CONTRADICTIONS = [
     (dict(init_scale=float('nan')), '--init-scale'),
     (dict(max_minutes=-1.), '--max-minutes'),
     (dict(warmup=-1), '--warmup'),
+    (dict(decay_factor=0.), '--decay-factor'),
+    (dict(decay_every=0), '--decay-every'),
+    (dict(decay_patience=0), '--decay-patience'),
+    (dict(validate_every=-1), '--validate-every'),
+    (dict(patience=-1), '--patience'),
+    (dict(keep=-1), '--keep'),
+    (dict(average=-1), '--average'),
     (dict(encoder_units=-2), '--encoder-units'),
     (dict(threads=-1), '--threads'),
     (dict(seed=2 ** 31), '--seed'),
@@ -252,6 +260,52 @@ def test_settings_that_make_sense_are_taken(changes):
 def test_the_command_refuses_settings_without_sense_before_it_reads_anything(cheap, tmp_path):
     result = cheap('train.py', '--data', 'missing', '--score', 'dot', '--encoder-units', '64', '--units', '128')
     one_line(result, 'train.py', '--score dot', '--encoder-units 64', '--units 128', '--score general')
+    assert os.listdir(str(tmp_path)) == []
+
+
+# Settings out of a file
+
+def test_options_win_over_a_config_and_the_printed_one_makes_the_same_run(cheap, tmp_path):
+    (tmp_path / 'c.json').write_text('{"units": 32, "dropout": 0, "train": ["a", "b"], "cell": "gru"}')
+    result = cheap('train.py', '--config', 'c.json', '--print-config', '--units', '64', '--bidirectional', 'no')
+    assert (result.code, result.stderr) == (0, '')
+    printed = json.loads(result.stdout.decode('ascii'))
+    assert printed == dict(settings.defaults(), version=settings.CONFIG_VERSION, units=64, dropout=0., cell='gru',
+                           train=['a', 'b'], bidirectional=False)
+    (tmp_path / 'd.json').write_bytes(result.stdout)
+    assert cheap('train.py', '--config', 'd.json', '--print-config').stdout == result.stdout
+    assert sorted(os.listdir(str(tmp_path))) == ['c.json', 'd.json']
+
+
+@pytest.mark.parametrize('content, told', [
+    (b'{"batchsize": 3}', ["'batchsize'", "'batch_size'"]),
+    (b'{"units": "3"}', ["'units'", 'whole number']),
+    (b'{"units": 0}', ['--units must be at least 1']),
+    (b'{"version": 99}', ['version 99', 'newer']),
+    (b'{"units": 3, "units": 4}', ['twice']),
+    (b'units: 3', ['not valid JSON']),
+    (None, ['No such file']),
+])
+def test_a_config_that_is_no_good_is_refused_in_one_line(cheap, tmp_path, content, told):
+    if content is not None:
+        (tmp_path / 'c.json').write_bytes(content)
+    one_line(cheap('train.py', '--config', 'c.json', '--dry-run'), 'train.py', *told)
+
+
+@pytest.mark.slow
+def test_a_dry_run_tells_time_and_memory_and_leaves_nothing_behind(trained, tmp_path):
+    result = run('train.py', '--dry-run', '--data', trained.data, *SETTINGS, cwd=tmp_path)
+    assert (result.code, result.stdout) == (0, b''), result.stderr
+    lines = result.stderr.splitlines()
+    assert lines[:3] == [line.replace('numbers/', '%s/' % trained.data) for line in
+                         trained.result.stderr.splitlines()[:3]]
+    assert re.fullmatch('dry run: 8 updates timed; an epoch of 10 updates takes about [0-9:]+, a validation [0-9:]+',
+                        lines[-2])
+    told = re.fullmatch('dry run: 8 epochs take about [0-9:]+ in all, ([0-9]+) MB of memory and ([0-9]+) MB for each '
+                        'checkpoint; nothing was written', lines[-1])
+    assert 50 < int(told.group(1)) < 2000
+    size = (trained.path / 'checkpoint' / '152.h5').stat().st_size
+    assert abs(int(told.group(2)) - size / 1e6) < 1
     assert os.listdir(str(tmp_path)) == []
 
 
@@ -341,7 +395,7 @@ LINES = [
     r'vocabularies: 14 source and 14 target tokens',
     r'model: [0-9,]+ parameters, 1 threads',
     r'epoch [1-8]: train perplexity [0-9.]+, accuracy [0-9.]+ %; validation perplexity [0-9.]+, accuracy [0-9.]+ %'
-    r'( \(best\))?; [0-9]+ words/s, [0-9:]+ in all',
+    r'( \(best\))?; [0-9]+ words/s, [0-9:]+ in all, [0-9:]+ left',
     r'    [a-z ]+', r'  = [%s]+' % DIGITS, r'  > [%s]*' % DIGITS,
     r'the best weights are in runs/numbers; try: predict\.py --run runs/numbers',
 ]
@@ -361,7 +415,7 @@ def test_train_says_what_it_does_on_stderr_and_nothing_else_speaks(trained):
 def test_train_leaves_a_whole_run_directory(trained):
     names = set(os.listdir(str(trained.path)))
     assert names == {'config.json', 'vocab.source.txt', 'vocab.target.txt', 'weights.h5', 'checkpoint', 'log.csv',
-                     'manifest.json', 'lock'}
+                     'curves.png', 'manifest.json', 'lock'}
     config = json.loads((trained.path / 'config.json').read_text(encoding='utf-8'))
     expected = dict(settings.defaults(), version=settings.CONFIG_VERSION, data='numbers', units=32, embedding=16,
                     cell='gru', bidirectional=False, score='dot', threads=1, epochs=8, batch_size=8, accumulate=2,

@@ -66,6 +66,7 @@ def outcome(path):
         stream.visititems(lambda name, item: weights.update({name: array_hash(name, item[()])})
                           if isinstance(item, h5py.Dataset) else None)
     state.pop('seconds')
+    state['kept'] = [(one['step'], one['score']) for one in state['kept']]  # a file's hash is of its times too
     state['log'] = [without_times(row) for row in state['log']]
     return {'checkpoint': {name: array_hash(name, array) for name, array in arrays.items()}, 'state': state,
             'weights': weights, 'log': [without_times(row) for row in read_csv(path / 'log.csv')], 'files': files}
@@ -149,9 +150,13 @@ def test_a_run_killed_at_random_moments_ends_as_one_never_stopped(cut, trained, 
     assert not [name for name in os.listdir(str(path)) if name.endswith('.tmp')]
 
 
+# An epoch has 8 updates. The scores are those of a model that has learnt little: plateau has much to do.
 RICH = SMALL + ['--input-feeding', '--encoder-layers', '2', '--decoder-layers', '2', '--residual', '--epochs', '3',
-                '--batch-size', '8', '--warmup', '4', '--decay', 'cosine', '--weight-decay', '0.01', '--dropout', '0.2',
-                '--label-smoothing', '0.1', '--averaging', '0.9', '--share-vocabulary', '--target-tokenizer', 'word']
+                '--batch-size', '8', '--warmup', '4', '--weight-decay', '0.01', '--dropout', '0.2', '--init-scale', '0',
+                '--label-smoothing', '0.1', '--averaging', '0.9', '--share-vocabulary', '--target-tokenizer', 'word',
+                '--optimizer', 'rmsprop', '--decay', 'plateau', '--decay-patience', '1', '--decay-factor', '0.7',
+                '--validate-every', '3', '--metric', 'rouge-l', '--patience', '99', '--keep', '2', '--average', '3',
+                '--average-of', 'last', '--tensorboard']
 
 
 @pytest.mark.slow
@@ -163,7 +168,13 @@ def test_a_larger_model_without_accumulation_resumes_exactly_too(cut, tmp_path):
     for begin, count in ((['--data', '.'] + RICH, 5), (['--resume'], 9)):
         assert cut(tmp_path, '_update', count, 'SIGTERM', '--run', 'cut', *begin).code == 143
     resume(tmp_path, 'cut')
-    assert outcome(tmp_path / 'cut') == outcome(tmp_path / 'whole')
+    found, expected = outcome(tmp_path / 'cut'), outcome(tmp_path / 'whole')
+    assert found == expected
+    assert [row['step'] for row in expected['state']['log']] == [3, 6, 8, 9, 12, 15, 16, 18, 21, 24]
+    assert expected['state']['rate_scale'] < 1 and len(expected['state']['kept']) >= 3
+    for folder in ('checkpoint', 'tensorboard'):
+        names = [set(os.listdir(str(tmp_path / name / folder))) for name in ('cut', 'whole')]
+        assert names[0] == names[1] and len(names[0]) >= 4
 
 
 @pytest.mark.slow
@@ -287,4 +298,5 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_place(trained, tmp_path
     assert (result.code, result.stdout) == (1, b''), result.stderr
     assert 'Traceback' not in result.stderr
     last = result.stderr.splitlines()[-1]
-    assert last.startswith('train.py: ') and told in last and '--learning-rate' in last
+    assert last.startswith('train.py: ') and told in last and '--learning-rate' in last and 'step ' in last
+    assert 'no checkpoint was written before' in last or (tmp_path / 'run' / 'checkpoint' / 'last').exists()
