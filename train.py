@@ -166,19 +166,12 @@ def fit(run, chosen, paths, resume=False):
     if run is not None and not resume:
         run = run({name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()})
     tf_session = session.new_session(chosen.threads)
-    with run or contextlib.suppress(), session.opened(tf_session):
-        def translate(sources):
-            return [hypotheses[0] for hypotheses in translator.translate(sources, chosen.batch_size)]
-
-        def decoded_score():
-            return score(chosen, [one.text for one in translate([text for text, _ in texts])],
-                         [reference for _, reference in texts])
-
+    with run or contextlib.ExitStack(), session.opened(tf_session):
         trainer = training.Trainer(chosen, len(source), len(target),
                                    training.Encoded(train_corpus, source, target),
                                    training.Encoded(validation_corpus, source, target), run,
-                                   lambda row: show(run, chosen, translator, row, texts[:SHOWN], translate),
-                                   decoded_score, checkpoint)
+                                   lambda row: show(run, chosen, translator, row, texts[:SHOWN]),
+                                   lambda: score(chosen, translator, texts), checkpoint)
         translator = Translator(trainer.model, tf_session, *sides(chosen, vocabularies.get))
         tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
                                                    chosen.threads or session.available_cores()))
@@ -195,35 +188,40 @@ def fit(run, chosen, paths, resume=False):
         plots.plot_training(run.file('curves.png'), trainer.state.log)
 
 
-def score(chosen, outputs, references):
-    """Outputs against references by `chosen.metric`."""
+def outputs(chosen, translator, pairs):
+    return [hypotheses[0] for hypotheses in translator.translate([source for source, _ in pairs], chosen.batch_size)]
+
+
+def score(chosen, translator, pairs):
+    """`chosen.metric` of the outputs for pairs of text."""
     import metrics
+    texts, references = [one.text for one in outputs(chosen, translator, pairs)], [target for _, target in pairs]
     if chosen.metric == 'bleu':
         tokenize = {'chinese': 'zh', 'char': 'char', 'space': 'none'}.get(chosen.target_tokenizer, '13a')
-        return metrics.bleu(outputs, references, tokenize).score
-    return metrics.rouge(outputs, references)['rougeL'] if chosen.metric == 'rouge-l' else metrics.exact_match(
-        outputs, references)
+        return metrics.bleu(texts, references, tokenize).score
+    if chosen.metric == 'rouge-l':
+        return metrics.rouge(texts, references)['rougeL']
+    return metrics.exact_match(texts, references)
 
 
-def show(run, chosen, translator, row, texts, translate):
-    """Tells the outputs for a few validation pairs, and writes them with the scores for TensorBoard if that is asked.
-
-    `row` is that of the log, `texts` the pairs, `translate` makes hypotheses for sources.
-    """
-    found = translate([source for source, _ in texts])
-    for (source, reference), best in zip(texts, found):
+def show(run, chosen, translator, row, pairs):
+    """Tells the outputs for a few validation pairs; for TensorBoard, if that is asked, with the log's row of scores."""
+    found = outputs(chosen, translator, pairs)
+    for (source, reference), best in zip(pairs, found):
         tell('    %s\n  = %s\n  > %s' % (source, reference, best.text))
     if chosen.tensorboard:
         import plots
         import summaries
         samples = ['| source | reference | output |', '|---|---|---|'] + [
             '| %s |' % ' | '.join(text.replace('|', '\\|') for text in (*pair, best.text))
-            for pair, best in zip(texts, found)]
+            for pair, best in zip(pairs, found)]
+        pictures = [] if chosen.score == 'none' else [
+            plots.alignment_png(translator.encode(source), best.tokens, best.alignment)
+            for (source, _), best in zip(pairs, found)]
         run.write_events(row['step'], summaries.pack_events(
             row['step'], time.time(), {name: value for name, value in row.items() if name not in ('epoch', 'step')},
             {'samples': '\n'.join(samples)},
-            {'alignment/%d' % number: plots.alignment_png(translator.encode(source), best.tokens, best.alignment)
-             for number, ((source, _), best) in enumerate(zip(texts, found), 1)}))
+            {'alignment/%d' % number: png for number, png in enumerate(pictures, 1)}))
 
 
 def main(argv):

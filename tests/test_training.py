@@ -109,6 +109,8 @@ def test_the_mean_of_checkpoints_goes_to_the_weights_where_it_is_better(tf_sessi
     trainer.settings.epochs = 4
     trainer.fit()
     parts = [in_checkpoint(run, trainer, step, kind) for step in (6, 9, 12)]
+    if averaging:  # what was validated is not what training goes on from
+        assert not same(in_checkpoint(run, trainer, 12, 'model'), parts[2])
     mean = weights_of(run, trainer)
     for index, found in enumerate(mean):
         assert np.max(np.abs(found - sum(part[index].astype('f8') for part in parts) / 3)) < 1e-7
