@@ -12,6 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -563,6 +565,23 @@ def test_predict_ends_quietly_when_its_reader_goes(trained, tmp_path):
     assert process.stdout.readline().endswith(b'\n')
     process.stdout.close()
     assert (process.stderr.read(), process.wait()) == (b'', 0)
+
+
+@pytest.mark.slow
+def test_predict_loses_nothing_to_a_slow_reader(trained):
+    """More than a pipe holds: predict.py has to wait, twice and more, for a reader that begins late and takes little."""
+    lines = 40000
+    process = start('predict.py', '--input', '-', '--batch-size', '512', cwd=trained.home)
+    threading.Thread(target=lambda: [process.stdin.write(b'one two\nthree\n' * (lines // 2)),
+                                     process.stdin.close()]).start()
+    time.sleep(5)
+    parts = [process.stdout.read(4)]
+    while parts[-1]:
+        time.sleep(.001)
+        parts.append(os.read(process.stdout.fileno(), 2000))
+    out = b''.join(parts).decode('utf-8').split('\n')
+    assert process.wait() == 0
+    assert len(b''.join(parts)) > 3 * 65536 and out == out[:2] * (lines // 2) + ['']
 
 
 def test_predict_without_a_run_says_how_to_get_one(cheap):
