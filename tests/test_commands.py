@@ -569,13 +569,13 @@ def test_predict_ends_quietly_when_its_reader_goes(trained, tmp_path):
 
 @pytest.mark.slow
 def test_predict_loses_nothing_to_a_slow_reader(trained):
-    """More than a pipe holds: predict.py has to wait, twice and more, for a reader that begins late and takes little."""
+    """More than a pipe holds: predict.py has to wait, again and again, for one who begins late and takes little."""
     lines = 40000
     process = start('predict.py', '--input', '-', '--batch-size', '512', cwd=trained.home)
     threading.Thread(target=lambda: [process.stdin.write(b'one two\nthree\n' * (lines // 2)),
                                      process.stdin.close()]).start()
     time.sleep(5)
-    parts = [process.stdout.read(4)]
+    parts = [os.read(process.stdout.fileno(), 4)]
     while parts[-1]:
         time.sleep(.001)
         parts.append(os.read(process.stdout.fileno(), 2000))
