@@ -3,7 +3,7 @@ PYTHON = .venv/bin/python
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all lint image lock clean
+.PHONY: help setup demo test test-all soak lint image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ test: setup ## the fast tests
 
 test-all: setup ## all tests
 	$(PYTHON) -m pytest
+
+soak: setup ## kill -9 a training at 50 random moments and resume it each time (many minutes)
+	KILLS=50 $(PYTHON) -m pytest -q tests/test_resume.py -k killed_at_random_moments
 
 lint: setup ## check the style
 	$(PYTHON) -m flake8

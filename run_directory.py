@@ -5,7 +5,8 @@
     weights.h5                        the best weights, in Keras' own layout (weights_file.py)
     checkpoint/<step>.h5              all that resuming needs; never changed once written
     checkpoint/last                   the pointer: file, sha256 and step of the last good checkpoint
-    log.csv                           rewritten from the checkpoint's state
+    log.csv curves.png                written anew from the checkpoint's state
+    tensorboard/                      a file for each validation
     manifest.json                     sha256 of the files above but the checkpoints; versions, command line, data
     lock                              held (flock) by the process that trains, until it ends in whatever way
 
@@ -89,6 +90,22 @@ def check_config(values, name, complete=True):
         (key, _check_setting(row, values[key], name)) for key, row in SETTINGS.items() if key in values)
 
 
+def config_bytes(config, name='config.json'):
+    """The bytes of config.json: every setting, with the version of their meaning."""
+    checked = check_config(dict(config, version=CONFIG_VERSION), name)
+    return to_json(collections.OrderedDict([('version', CONFIG_VERSION), *checked.items()]))
+
+
+def read_config_file(path):
+    """The settings in a file of the user's, any number of them, such as the config.json of another run."""
+    try:
+        with open(path, 'rb') as stream:
+            content = stream.read(2 ** 20)
+    except OSError as error:
+        raise user_error(path, 'cannot be read', error) from error
+    return check_config(parse_json(content, path), path, complete=False)
+
+
 def _check_setting(row, value, name):
     numbers = {int: (int,), float: (int, float)}
     if value is None and row.default is None:
@@ -155,7 +172,7 @@ class RunDirectory:
         run = cls(path)
         run.check_new(path, overwrite)
         data = collections.OrderedDict(files)
-        data['config.json'] = run._config_bytes(config)  # the last to be written
+        data['config.json'] = config_bytes(config, run.file('config.json'))  # the last to be written
         made, owned = not os.path.isdir(path), False
         try:
             os.makedirs(path, exist_ok=True)
@@ -268,7 +285,7 @@ class RunDirectory:
 
     def write_config(self, config):
         """Replaces the settings, for a resumed run that is told to stop elsewhere."""
-        self._replace('config.json', self._config_bytes(config))
+        self._replace('config.json', config_bytes(config, self.file('config.json')))
 
     def read_file(self, name):
         """The bytes of a file of `FILES` whose hash is in the manifest, such as a vocabulary."""
@@ -333,6 +350,24 @@ class RunDirectory:
             reader.refuse('is no checkpoint, or another version wrote it')
         return collections.OrderedDict((name, reader.read(f'arrays/{name}')) for name in names), state
 
+    def last_checkpoint(self):
+        """The pointer to the last checkpoint, as `write_checkpoint` returned it; None before the first."""
+        return self._pointer()
+
+    def prune_checkpoints(self, keep):
+        """Removes all checkpoints but the last and those whose files are named."""
+        last = self._pointer()
+        self._prune({*keep, last['file']} if last else set(keep))
+
+    def write_events(self, step, data):
+        """A file for TensorBoard with what was found at this step; written again it replaces the one before."""
+        try:
+            os.makedirs(self.file('tensorboard'), exist_ok=True)
+        except OSError as error:
+            raise user_error(self.file('tensorboard'), 'cannot be made', error) from error
+        # TensorBoard reads the files of a folder in the order of their names.
+        write_bytes(self.file('tensorboard/events.out.tfevents.%010d' % step), data)
+
     def write_log(self, rows):
         """log.csv from a list of dicts; a column for each key, in the order in which keys first come."""
         columns = collections.OrderedDict((key, None) for row in rows for key in row)
@@ -343,11 +378,6 @@ class RunDirectory:
         write_bytes(self.file('log.csv'), stream.getvalue().encode('utf-8'))
 
     # -- how ----------------------------------------------------------------------------------------------------
-    def _config_bytes(self, config):
-        complete = dict(config, version=CONFIG_VERSION)
-        checked = check_config(complete, self.file('config.json'))
-        return to_json(collections.OrderedDict([('version', CONFIG_VERSION), *checked.items()]))
-
     def _write_manifest(self, manifest):
         write_bytes(self.file('manifest.json'), to_json(manifest))
 
@@ -405,7 +435,7 @@ class RunDirectory:
                             'wait until it ends or choose another directory')
         except OSError as error:
             raise user_error(self.file('lock'), 'cannot be locked', error) from error
-        for folder in ('', 'checkpoint/'):
+        for folder in ('', 'checkpoint/', 'tensorboard/'):
             self._remove(folder + name for name in self._list(folder) if _is_leftover(name, folder))
 
     def _clear(self):
@@ -451,7 +481,8 @@ def _is_sha256(value):
 
 def _is_ours(name):
     folder, _, last = name.rpartition('/')
-    return name in FILES + ('manifest.json',) or (folder == 'checkpoint' and CHECKPOINT.fullmatch(last) is not None)
+    patterns = {'checkpoint': CHECKPOINT, 'tensorboard': EVENTS}
+    return name in FILES + ('manifest.json',) or (folder in patterns and patterns[folder].fullmatch(last) is not None)
 
 
 def _is_leftover(name, folder=''):

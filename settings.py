@@ -17,6 +17,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
 os.environ['KERAS_BACKEND'] = 'tensorflow'
 
 CONFIG_VERSION = 1
+LARGEST = 2 ** 20  # of any size in the model: what is made of a few such still has a shape that TensorFlow can tell
 
 
 class UserError(Exception):
@@ -95,10 +96,17 @@ def _table():
         'start no further epoch after this many minutes of training; 0: no limit')
     add('training', 'batch_size', 32, int, 'pairs in a batch B')
     add('training', 'accumulate', 1, int, 'batches whose gradients make one update, weighted by tokens')
-    add('training', 'learning_rate', 4e-3, float, 'learning rate of Adam at its highest')
+    add('training', 'optimizer', 'adam', str, 'how gradients move the weights', ('adam', 'sgd', 'rmsprop'))
+    add('training', 'learning_rate', 4e-3, float,
+        'learning rate at its highest; the default suits adam, and sgd wants about 1')
     add('training', 'warmup', 0, int, 'updates over which the learning rate rises from zero')
-    add('training', 'decay', 'linear', str, 'how the learning rate falls over the run',
-        ('constant', 'linear', 'cosine'))
+    add('training', 'decay', 'linear', str,
+        'how the learning rate falls: over the run, at the end of epochs (step), or where no validation is a new best '
+        '(plateau)', ('constant', 'linear', 'cosine', 'step', 'plateau'))
+    add('training', 'decay_factor', 0.5, float, 'what step and plateau multiply the learning rate by')
+    add('training', 'decay_start', 5, int, 'epochs before the first step')
+    add('training', 'decay_every', 1, int, 'epochs from step to step')
+    add('training', 'decay_patience', 2, int, 'validations without a new best after which plateau lowers the rate')
     add('training', 'clip_norm', 5.0, float, 'largest global norm of the gradient; 0: no limit')
     add('training', 'dropout', 0.3, float, 'dropout on the inputs of each layer')
     add('training', 'word_dropout', 0.05, float, 'share of input tokens replaced by <unk> in training')
@@ -106,9 +114,19 @@ def _table():
     add('training', 'weight_decay', 0.0, float, 'decoupled weight decay, times the learning rate')
     add('training', 'averaging', 0.99, float,
         'decay of the running average of the weights that is validated and kept; 0: none')
+    add('training', 'validate_every', 0, int, 'validate after so many updates too; 0: at the end of each epoch alone')
+    add('training', 'metric', 'perplexity', str,
+        'score of the validation text that tells the best weights; all but perplexity decode it each time',
+        ('perplexity', 'bleu', 'rouge-l', 'exact-match'))
+    add('training', 'patience', 0, int, 'stop after so many validations without a new best; 0: never')
+    add('training', 'keep', 0, int, 'best checkpoints kept besides the last')
+    add('training', 'average', 0, int,
+        'keep the mean of so many checkpoints at the end, if it is better than the best alone; 0: none')
+    add('training', 'average_of', 'best', str, 'which checkpoints the mean is of', ('best', 'last'))
     add('training', 'seed', 1, int, 'decides weights, data order and dropout')
 
     add('run', 'threads', 0, int, 'threads of TensorFlow; 0: all cores. One is the reference for exact repetition')
+    add('run', 'tensorboard', False, bool, 'write scores, sample outputs and alignments for TensorBoard')
     return rows
 
 
@@ -178,19 +196,24 @@ def check(settings):
             raise UserError(text % values)
 
     for name in ('units', 'embedding', 'source_vocabulary', 'target_vocabulary', 'min_count', 'max_source_length',
-                 'max_target_length', 'window', 'epochs', 'batch_size', 'accumulate'):
+                 'max_target_length', 'window', 'epochs', 'batch_size', 'accumulate', 'decay_every', 'decay_patience'):
         refuse(getattr(settings, name) >= 1, '%s must be at least 1, not %s', SETTINGS[name].option,
                getattr(settings, name))
+    for name in ('units', 'encoder_units', 'attention_units', 'embedding', 'window', 'max_source_length'):
+        refuse((getattr(settings, name) or 0) <= LARGEST, '%s must be at most %d, not %s', SETTINGS[name].option,
+               LARGEST, getattr(settings, name))
     for name in ('dropout', 'word_dropout', 'label_smoothing', 'averaging'):
         refuse(0 <= getattr(settings, name) < 1, '%s must lie in [0, 1), not %s', SETTINGS[name].option,
                getattr(settings, name))
     for name in ('encoder_layers', 'decoder_layers'):
         refuse(1 <= getattr(settings, name) <= 4, '%s must lie between 1 and 4, not %s', SETTINGS[name].option,
                getattr(settings, name))
-    for name in ('init_scale', 'max_minutes', 'learning_rate', 'warmup', 'clip_norm', 'weight_decay', 'threads'):
+    for name in ('init_scale', 'max_minutes', 'learning_rate', 'warmup', 'clip_norm', 'weight_decay', 'threads',
+                 'decay_start', 'validate_every', 'patience', 'keep', 'average'):
         refuse(0 <= getattr(settings, name) < float('inf'), '%s must not be negative or infinite, not %s',
                SETTINGS[name].option, getattr(settings, name))
     refuse(settings.learning_rate > 0, '--learning-rate must be above 0')
+    refuse(0 < settings.decay_factor <= 1, '--decay-factor must lie in (0, 1], not %s', settings.decay_factor)
     refuse(0 <= settings.seed < 2 ** 31, '--seed must lie between 0 and 2147483647, not %s', settings.seed)
     refuse(settings.encoder_units is None or settings.encoder_units >= 1, '--encoder-units must be at least 1')
     for name in ('train', 'val', 'test'):

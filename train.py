@@ -5,28 +5,37 @@
     train.py --train a.de a.en --val b.de b.en    # your own text, two files each or one tab-separated
 """
 import argparse
+import contextlib
 import os
 import platform
 import shlex
+import time
 
 import data
 import settings
+from run_directory import RunDirectory, config_bytes, read_config_file
 from settings import UserError, tell
 
-SHOWN = 4  # sentences translated after each epoch, always the same ones
+SHOWN = 4  # sentences translated after each validation, always the same ones
 
 
 def parse(argv):
     parser = argparse.ArgumentParser(prog='train.py', description=__doc__.split('\n')[0], allow_abbrev=False,
                                      epilog='Every setting is kept in config.json of the run directory.')
     parser.add_argument('--run', metavar='DIR', help='run directory (default: runs/ and the name of the data folder)')
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument('--resume', action='store_true', help='go on with the run that lies there')
-    existing.add_argument('--overwrite', action='store_true', help='replace the run that lies there')
+    parser.add_argument('--config', metavar='FILE', help='settings as JSON, such as another config.json; options win')
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument('--resume', action='store_true', help='go on with the run that lies there')
+    ways.add_argument('--overwrite', action='store_true', help='replace the run that lies there')
+    ways.add_argument('--dry-run', action='store_true',
+                      help='check the data, build the model, tell time and memory from a few steps; write nothing')
+    ways.add_argument('--print-config', action='store_true',
+                      help='print all settings as JSON: a --config that makes the same run; do nothing else')
     settings.add_options(parser)
     given = vars(parser.parse_args(argv))
-    options = argparse.Namespace(**{name: given.pop(name) for name in ('run', 'resume', 'overwrite')})
-    options.given = given
+    options = argparse.Namespace(**{name: given.pop(name) for name in (
+        'run', 'config', 'resume', 'overwrite', 'dry_run', 'print_config')})
+    options.given = dict(read_config_file(options.config), **given) if options.config else given
     return options
 
 
@@ -38,25 +47,25 @@ def run_path(options, chosen):
 
 
 def read_corpora(chosen, paths):
-    """Tokenised training and validation corpora, with the lines of `SHOWN` validation pairs for show."""
+    """Tokenised training and validation corpora, and the pairs of text of the latter."""
     tokenizers = [data.make_tokenizer(name) for name in (chosen.source_tokenizer, chosen.target_tokenizer)]
     limits = (chosen.max_source_length, chosen.max_target_length)
     pairs = data.load_pairs(paths['train'], chosen.on_bad_utf8)
     if 'val' in paths:
         held_out = data.load_pairs(paths['val'], chosen.on_bad_utf8)
-        parts = {'training': (pairs, paths['train']), 'validation': (held_out, paths['val'])}
+        parts = [('training', pairs, range(len(pairs)), paths['train']),
+                 ('validation', held_out, range(len(held_out)), paths['val'])]
     else:
-        kept = data.hold_out(len(pairs), chosen.seed)
-        parts = {name: ([pairs[i] for i in indices], paths['train'])
-                 for name, indices in zip(('training', 'validation'), kept)}
-    corpora = {}
-    for name, (part, files) in parts.items():
-        corpora[name] = data.prepare(part, *tokenizers, *limits, ' '.join(files))
+        parts = [(name, pairs, indices, paths['train'])
+                 for name, indices in zip(('training', 'validation'), data.hold_out(len(pairs), chosen.seed))]
+    corpora = []
+    for name, texts, indices, files in parts:
+        corpora.append(data.prepare([texts[i] for i in indices], *tokenizers, *limits, ' '.join(files)))
+        corpora[-1].lines = [indices[line - 1] + 1 for line in corpora[-1].lines]  # of the file, not of the part
         tell('%s: %s pairs of %s (%d read; dropped: %d with an empty side, %d over-long)' % (
-            name, format(len(corpora[name]), ','), ' '.join(files), *(
-                corpora[name].counts[key] for key in ('read', 'empty', 'over_long'))))
-    shown = [parts['validation'][0][line - 1] for line in corpora['validation'].lines[:SHOWN]]
-    return corpora['training'], corpora['validation'], shown
+            name, format(len(corpora[-1]), ','), ' '.join(files), *(
+                corpora[-1].counts[key] for key in ('read', 'empty', 'over_long'))))
+    return (*corpora, [texts[line - 1] for line in corpora[-1].lines])
 
 
 def build_vocabularies(chosen, corpus):
@@ -78,8 +87,8 @@ def about(argv, hashes):
                          'tensorflow': tensorflow.__version__, 'numpy': numpy.__version__, 'h5py': h5py.__version__}}
 
 
-# A resumed run may differ in these: when to stop, and where the data lie (their hashes must be the same).
-FREE_ON_RESUME = ('epochs', 'max_minutes', 'data', 'train', 'val', 'test')
+# A resumed run may differ in these: when to stop, what to show, and where the data lie (their hashes must be the same).
+FREE_ON_RESUME = ('epochs', 'max_minutes', 'patience', 'tensorboard', 'data', 'train', 'val', 'test')
 
 
 def resumed_settings(options, kept, path):
@@ -94,7 +103,7 @@ def resumed_settings(options, kept, path):
 
 
 def train(options, argv):
-    from run_directory import RunDirectory
+    """Trains as the options tell; returns the run's path, or `None` where none was made."""
     if options.resume:
         path = options.run or run_path(options, settings.namespace(options.given))
         with RunDirectory.open(path, lock=True) as run:
@@ -113,6 +122,12 @@ def train(options, argv):
         return path
     chosen = settings.namespace(options.given)
     settings.check(chosen)
+    if options.print_config:
+        print(config_bytes(vars(chosen)).decode('ascii'), end='')
+        return None
+    if options.dry_run:
+        fit(None, chosen, data.corpus_paths(chosen))
+        return None
     path = run_path(options, chosen)
     RunDirectory.check_new(path, options.overwrite)
     paths = data.corpus_paths(chosen)
@@ -127,14 +142,16 @@ def data_hashes(paths):
 
 
 def fit(run, chosen, paths, resume=False):
-    """Trains; `run` is the locked directory, or makes it from the vocabularies' bytes once the data have been read."""
-    train_corpus, validation_corpus, shown = read_corpora(chosen, paths)
+    """Trains; `run` is the locked directory, or makes it from the vocabularies' bytes once the data have been read, or
+    is `None`: then nothing is written, and what training would need is told."""
+    train_corpus, validation_corpus, texts = read_corpora(chosen, paths)
     source, target = build_vocabularies(chosen, train_corpus)
     tell('vocabularies: %s source and %s target tokens' % (format(len(source), ','), format(len(target), ',')))
     vocabularies, vectors = {'vocab.source.txt': source, 'vocab.target.txt': target}, []
+    checkpoint = run.read_checkpoint() if resume else None
     for side in ('source', 'target'):
         path = getattr(chosen, side + '_embeddings')
-        if path and not resume:
+        if path and checkpoint is None:
             vocabulary = vocabularies['vocab.%s.txt' % side]
             vectors.append((side, *data.read_vectors(path, vocabulary, chosen.embedding)))
             tell('%s: vectors for %d of %d %s tokens' % (path, len(set(vectors[-1][1])), len(vocabulary), side))
@@ -146,31 +163,71 @@ def fit(run, chosen, paths, resume=False):
     import session
     import training
     from translator import Translator, sides
-    if not resume:
+    if run is not None and not resume:
         run = run({name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()})
     tf_session = session.new_session(chosen.threads)
-    with run, session.opened(tf_session):
-        def show():
-            for (text, reference), hypotheses in zip(shown, translator.translate([text for text, _ in shown])):
-                tell('    %s\n  = %s\n  > %s' % (text, reference, hypotheses[0].text))
-
+    with run or contextlib.ExitStack(), session.opened(tf_session):
         trainer = training.Trainer(chosen, len(source), len(target),
                                    training.Encoded(train_corpus, source, target),
-                                   training.Encoded(validation_corpus, source, target), run, show)
+                                   training.Encoded(validation_corpus, source, target), run,
+                                   lambda row: show(run, chosen, translator, row, texts[:SHOWN]),
+                                   lambda: score(chosen, translator, texts), checkpoint)
         translator = Translator(trainer.model, tf_session, *sides(chosen, vocabularies.get))
         tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
                                                    chosen.threads or session.available_cores()))
         for side, ids, rows in vectors:
             trainer.start_from_vectors(side, ids, rows)
+        if run is None:
+            from dry_run import estimate
+            estimate(trainer)
+            return
         if resume:
-            trainer.restore()
             tell('resuming at epoch %d, batch %d' % (trainer.state.epoch + 1, trainer.state.position + 1))
         trainer.fit()
-    return run
+        import plots
+        plots.plot_training(run.file('curves.png'), trainer.state.log)
+
+
+def outputs(chosen, translator, pairs):
+    return [hypotheses[0] for hypotheses in translator.translate([source for source, _ in pairs], chosen.batch_size)]
+
+
+def score(chosen, translator, pairs):
+    """`chosen.metric` of the outputs for pairs of text."""
+    import metrics
+    texts, references = [one.text for one in outputs(chosen, translator, pairs)], [target for _, target in pairs]
+    if chosen.metric == 'bleu':
+        tokenize = {'chinese': 'zh', 'char': 'char', 'space': 'none'}.get(chosen.target_tokenizer, '13a')
+        return metrics.bleu(texts, references, tokenize).score
+    if chosen.metric == 'rouge-l':
+        return metrics.rouge(texts, references)['rougeL']
+    return metrics.exact_match(texts, references)
+
+
+def show(run, chosen, translator, row, pairs):
+    """Tells the outputs for a few validation pairs; for TensorBoard, if that is asked, with the log's row of scores."""
+    found = outputs(chosen, translator, pairs)
+    for (source, reference), best in zip(pairs, found):
+        tell('    %s\n  = %s\n  > %s' % (source, reference, best.text))
+    if chosen.tensorboard:
+        import plots
+        import summaries
+        samples = ['| source | reference | output |', '|---|---|---|'] + [
+            '| %s |' % ' | '.join(text.replace('|', '\\|') for text in (*pair, best.text))
+            for pair, best in zip(pairs, found)]
+        pictures = [] if chosen.score == 'none' else [
+            plots.alignment_png(translator.encode(source), best.tokens, best.alignment)
+            for (source, _), best in zip(pairs, found)]
+        run.write_events(row['step'], summaries.pack_events(
+            row['step'], time.time(), {name: value for name, value in row.items() if name not in ('epoch', 'step')},
+            {'samples': '\n'.join(samples)},
+            {'alignment/%d' % number: png for number, png in enumerate(pictures, 1)}))
 
 
 def main(argv):
     path = train(parse(argv), argv)
+    if path is None:
+        return
     tell('the best weights are in %s; try: predict.py --run %s' % (path, shlex.quote(path)))
 
 

@@ -1,4 +1,4 @@
-"""The training loop: batches, learning rate, validation, progress, and all state that resuming needs."""
+"""The training loop: batches, validation, checkpoints, progress. What its history decides is told in `schedule`."""
 import collections
 import math
 import signal
@@ -11,18 +11,13 @@ from keras import backend as K
 from tqdm import tqdm
 
 import data
-from optimizer import Adam
+import schedule
+from optimizer import OPTIMIZERS
+from schedule import METRICS
 from seq2seq_model import Seq2Seq, TokenLoss
-from settings import Stopped, UserError
+from settings import Stopped, UserError, namespace
 
-# Where the training stands; with the weights and the optimiser's slots this is all that resuming needs. Data order
-# and dropout are pure functions of the seed and of these numbers, so there is no random state to keep.
-State = collections.namedtuple('State', 'epoch position micro_step update best_perplexity seconds sums log')
-
-
-def first_state():
-    """The state before the first step; `sums` are those of the epoch under way: nll, correct, tokens, words."""
-    return State(epoch=0, position=0, micro_step=0, update=0, best_perplexity=None, seconds=0., sums=[0.] * 4, log=[])
+LINES_NAMED = 50  # of a batch whose loss is no number
 
 
 class Signals(object):
@@ -43,20 +38,13 @@ class Signals(object):
             signal.signal(number, handler)
 
 
-def learning_rate(settings, update, updates):
-    """The rate of update number `update` (from 0) of `updates`: a linear warm-up times the chosen decay to zero."""
-    warmup = min(1., (update + 1.) / settings.warmup) if settings.warmup else 1.
-    done = min(1., update / float(updates))
-    decay = {'constant': 1., 'linear': 1. - done, 'cosine': 0.5 * (1. + math.cos(math.pi * done))}[settings.decay]
-    return settings.learning_rate * warmup * decay
-
-
 class Encoded(object):
-    """A corpus as ids: `source` and `target` are lists of id lists, without `<s>` and `</s>`."""
+    """A corpus as ids: `source` and `target` are lists of id lists, without `<s>` and `</s>`; `lines` as there."""
 
     def __init__(self, corpus, source_vocabulary, target_vocabulary):
         self.source = [source_vocabulary.encode(tokens) for tokens in corpus.source]
         self.target = [target_vocabulary.encode(tokens) for tokens in corpus.target]
+        self.lines = corpus.lines
         self.lengths = np.array([[len(ids) for ids in side] for side in (self.source, self.target)])
 
     def __len__(self):
@@ -77,23 +65,35 @@ class Trainer(object):
         settings: object with the attributes of `settings.SETTINGS`.
         source_size, target_size: sizes of the vocabularies.
         train, validation: `Encoded` corpora.
-        run: `run_directory.RunDirectory`, locked.
-        show: function called with no argument after each validation, on the weights that were validated.
+        run: `run_directory.RunDirectory`, locked; `None` where nothing is saved.
+        show: function called with the log's row after each validation, on the weights that were validated.
+        decoded_score: function without argument to the score of `settings.metric`, where that needs decoding.
+        checkpoint: (arrays, state) to go on with, the last of `run`; `None` to begin.
     """
 
-    def __init__(self, settings, source_size, target_size, train, validation, run, show=None):
-        self.settings, self.train, self.validation, self.run, self.show = settings, train, validation, run, show
+    def __init__(self, settings, source_size, target_size, train, validation, run, show=None, decoded_score=None,
+                 checkpoint=None):
+        self.settings, self.train, self.validation, self.run = settings, train, validation, run
+        self.show, self.decoded_score = show, decoded_score
         session.seed_weights(settings.seed)
-        self.model = Seq2Seq(settings, source_size, target_size)
-        self.optimizer = Adam(settings.learning_rate, clip_norm=settings.clip_norm, averaging=settings.averaging,
-                              weight_decay=settings.weight_decay, accumulate=settings.accumulate > 1)
+        # Keras' orthogonal initialiser takes its memory while the graph is built; here nothing it draws would stay.
+        shape = namespace(dict(vars(settings), init_scale=1.)) if checkpoint else settings
+        self.model = Seq2Seq(shape, source_size, target_size)
+        self.optimizer = OPTIMIZERS[settings.optimizer](
+            settings.learning_rate, clip_norm=settings.clip_norm, averaging=settings.averaging,
+            weight_decay=settings.weight_decay, accumulate=settings.accumulate > 1)
         loss = TokenLoss(settings.label_smoothing)
         self.keras_model = self.model.training_model
         self.keras_model.compile(self.optimizer, loss.loss, sample_weight_mode='temporal',
                                  weighted_metrics=[loss.negative_log_likelihood, loss.token_accuracy])
         self.keras_model._make_train_function()  # makes the optimiser's slots, which a checkpoint fills
         self.weights = self.keras_model.trainable_weights
-        self.state = first_state()
+        self.batches = int(math.ceil(len(train) / float(settings.batch_size)))
+        self.updates_per_epoch = int(math.ceil(self.batches / float(settings.accumulate)))
+        self.state = schedule.first_state()
+        if checkpoint:
+            self._restore(*checkpoint)
+        self._begun = time.time(), self.state.update
 
     def start_from_vectors(self, side, ids, vectors):
         """Puts pretrained vectors `(n, E)` in the place of rows `ids` of the embedding of `side`, source or target."""
@@ -104,28 +104,36 @@ class Trainer(object):
 
     # State
 
-    def _arrays(self):
-        """Every array of the state: the model's weights, the optimiser's slots with its iteration and averages."""
+    def _variables(self):
+        """Names and variables of the state: the model's weights, the optimiser's slots, iteration and averages."""
         variables = [('model', weight) for weight in self.weights]
         variables += [('optimizer', weight) for weight in self.optimizer.weights]
         names = ['%s/%s' % (kind, weight.op.name) for kind, weight in variables]
         return names, [weight for _, weight in variables]
 
-    def save(self):
-        """Writes a checkpoint of the state as it is now."""
-        names, variables = self._arrays()
-        arrays = collections.OrderedDict(zip(names, K.batch_get_value(variables)))
-        self.run.write_log(self.state.log)
-        self.run.write_checkpoint(self.state.micro_step, arrays, dict(self.state._asdict()))
+    def arrays(self):
+        """OrderedDict of every array that a checkpoint holds, by name."""
+        names, variables = self._variables()
+        return collections.OrderedDict(zip(names, K.batch_get_value(variables)))
 
-    def restore(self):
-        """Reads the last checkpoint; before the first there is nothing to do."""
-        found = self.run.read_checkpoint()
-        if found is None:
-            return
-        arrays, state = found
-        names, variables = self._arrays()
-        if sorted(names) != sorted(arrays) or set(state) != set(State._fields):
+    def save(self):
+        """Writes a checkpoint of the state as it is now; a validated one may be among those that are kept."""
+        self.run.write_log(self.state.log)
+        pointer = self.run.write_checkpoint(self.state.micro_step, self.arrays(), dict(self.state._asdict()),
+                                            [one['file'] for one in self.state.kept])
+        self._keep(pointer)
+        self.run.prune_checkpoints([one['file'] for one in self.state.kept])
+
+    def _keep(self, pointer):
+        """Puts the checkpoint just written or read among the kept ones, if it was validated and is worth it."""
+        if self.state.validated == self.state.update:
+            made = dict(pointer, score=self.state.log[-1][METRICS[self.settings.metric][0]])
+            self.state = self.state._replace(kept=schedule.worth_keeping(self.settings, self.state.kept + [made]))
+
+    def _restore(self, arrays, state):
+        names, variables = self._variables()
+        self.state = schedule.read_state(self.settings, state, self.batches)
+        if sorted(names) != sorted(arrays) or self.state is None:
             raise UserError('%s: the last checkpoint belongs to another model: train again with --overwrite'
                             % self.run.path)
         for name, variable in zip(names, variables):
@@ -133,39 +141,37 @@ class Trainer(object):
                 raise UserError('%s: %s of the last checkpoint has shape %s, not %s: train again with --overwrite'
                                 % (self.run.path, name, arrays[name].shape, K.int_shape(variable)))
         K.batch_set_value([(variable, arrays[name]) for name, variable in zip(names, variables)])
-        self.state = State(**state)
-        if self.state.best_perplexity is not None:
+        self._keep(self.run.last_checkpoint())
+        if self.state.best is not None:
             self.run.read_file('weights.h5')  # a damaged one should show now, not at the end
         self.run.write_log(self.state.log)
 
     # The loop
 
     def fit(self):
-        """Trains to the last epoch, or to the first that ends past the time limit; a checkpoint is on disk afterwards.
+        """Trains until `schedule.finished`; a checkpoint is on disk afterwards.
 
         # Raises
             Stopped: after SIGINT or SIGTERM. UserError: the loss is no longer a number.
         """
-        settings = self.settings
-        self.updates = settings.epochs * int(math.ceil(self._batches() / float(settings.accumulate)))
         with Signals() as signals:
-            while self.state.epoch < settings.epochs and not self._out_of_time():
+            while not schedule.finished(self.settings, self.state):
                 self._epoch(signals)
-
-    def _batches(self):
-        return int(math.ceil(len(self.train) / float(self.settings.batch_size)))
-
-    def _out_of_time(self):
-        return 0 < self.settings.max_minutes * 60 <= self.state.seconds
+            if self.settings.average and self.state.kept:
+                self._average_checkpoints()
 
     def _epoch(self, signals):
-        settings = self.settings
-        plan = self.train.plan(settings.batch_size, settings.seed, self.state.epoch, shuffle=True)
+        settings, epoch = self.settings, self.state.epoch
+        plan = self.train.plan(settings.batch_size, settings.seed, epoch, shuffle=True)
         bar = tqdm(total=len(plan), initial=self.state.position, unit='batch', leave=False, file=sys.stderr,
                    disable=not sys.stderr.isatty(), dynamic_ncols=True,
-                   desc='epoch %d/%d' % (self.state.epoch + 1, settings.epochs))
+                   desc='epoch %d/%d' % (epoch + 1, settings.epochs))
         with bar:
-            while self.state.position < len(plan):
+            while True:
+                if schedule.due(settings, self.state, self.batches):
+                    self._validate()
+                if self.state.epoch > epoch or schedule.finished(settings, self.state):
+                    return
                 group = plan[self.state.position:self.state.position + settings.accumulate]
                 self._update(group)
                 bar.update(len(group))
@@ -173,7 +179,9 @@ class Trainer(object):
                 if signals.received:
                     self.save()
                     raise Stopped(signals.received)
-        self._end_epoch()
+
+    def learning_rate(self, update):
+        return schedule.learning_rate(self.settings, update, self.updates_per_epoch, self.state.rate_scale)
 
     def _update(self, group):
         """One update of the weights, from one batch or from several whose gradients add up."""
@@ -181,7 +189,7 @@ class Trainer(object):
         batches = [self.train.batch(indices) for indices in group]
         counts = [np.count_nonzero(output) for _, _, output in batches]
         nll, correct, _, words = state.sums
-        K.set_value(self.optimizer.lr, learning_rate(settings, state.update, self.updates))
+        K.set_value(self.optimizer.lr, self.learning_rate(state.update))
         for number, ((source, given, output), count) in enumerate(zip(batches, counts)):
             K.set_value(self.model.noise.step, state.micro_step + number)
             if settings.accumulate > 1:
@@ -192,9 +200,9 @@ class Trainer(object):
             loss, batch_nll, batch_correct = self.keras_model.train_on_batch([source, given], output[:, :, None],
                                                                              sample_weight=weights)
             if not math.isfinite(loss):
-                raise UserError('the loss is %s at batch %d of epoch %d: the last good checkpoint is in %s; train '
-                                'again with a lower --learning-rate'
-                                % (loss, state.position + number + 1, state.epoch + 1, self.run.path))
+                self._refuse('the loss is %s at step %d (batch %d of epoch %d: %s)' % (
+                    loss, state.update + 1, state.position + number + 1, state.epoch + 1,
+                    self._lines(group[number])))
             nll += float(batch_nll) / share * count
             correct += float(batch_correct) / share * count
             words += count + np.count_nonzero(source)
@@ -203,58 +211,79 @@ class Trainer(object):
                                     sums=[nll, correct, state.sums[2] + sum(counts), float(words)])
         self.speed = (words - state.sums[3]) / (time.time() - started)
 
+    def _lines(self, indices):
+        lines = sorted(self.train.lines[index] for index in indices)
+        more = ' and %d more' % (len(lines) - LINES_NAMED) if len(lines) > LINES_NAMED else ''
+        return 'lines %s%s of the training text' % (', '.join(map(str, lines[:LINES_NAMED])), more)
+
+    def _refuse(self, what):
+        last = self.run and self.run.last_checkpoint()
+        last = 'the last good checkpoint is %s' % self.run.file('checkpoint/' + last['file']) if last else (
+            'no checkpoint was written before')
+        raise UserError('%s; %s; train again with a lower --learning-rate' % (what, last))
+
     def _progress(self):
         nll, correct, tokens, _ = self.state.sums
-        return 'loss %.3f, perplexity %.2f, accuracy %.1f %%, %.0f words/s' % (
-            nll / tokens, math.exp(min(nll / tokens, 100)), 100. * correct / tokens, self.speed)
+        return 'loss %.3f, perplexity %.2f, accuracy %.1f %%, %.0f words/s, %s left' % (
+            nll / tokens, perplexity(nll / tokens), 100. * correct / tokens, self.speed, duration(self._left()))
 
-    def _end_epoch(self):
-        nll, correct, tokens, words = self.state.sums
-        kept = self._average()
+    def _left(self):
+        """Seconds to the last epoch's end, by the pace of this process with all that it did."""
+        begun, updates = self._begun
+        left = self.settings.epochs * self.updates_per_epoch - self.state.update
+        return left * (time.time() - begun) / max(1, self.state.update - updates)
+
+    # Validation
+
+    def _validate(self):
+        """Scores the weights, or their running average, writes them if they are the best, and then a checkpoint."""
+        settings, state = self.settings, self.state
+        column, _ = METRICS[settings.metric]
+        nll, correct, tokens, words = state.sums
+        raw = K.batch_get_value(self.weights) if self.optimizer.averages else None
+        if raw is not None:
+            self._put(K.batch_get_value(self.optimizer.averages))
         val_nll, val_accuracy = self.evaluate(self.validation)
         if not math.isfinite(val_nll):
-            raise UserError('the validation loss is %s after epoch %d: the last good checkpoint is in %s; train again '
-                            'with a lower --learning-rate' % (val_nll, self.state.epoch + 1, self.run.path))
+            self._refuse('the validation loss is %s after step %d, in epoch %d'
+                         % (val_nll, state.update, state.epoch + 1))
         row = collections.OrderedDict([
-            ('epoch', self.state.epoch + 1), ('step', self.state.update),
-            ('learning_rate', learning_rate(self.settings, self.state.update - 1, self.updates)),
+            ('epoch', state.epoch + 1), ('step', state.update), ('learning_rate', self.learning_rate(state.update - 1)),
             ('train_perplexity', perplexity(nll / tokens)), ('train_accuracy', correct / tokens),
-            ('val_perplexity', perplexity(val_nll)), ('val_accuracy', val_accuracy),
-            ('words_per_second', words / max(self.state.seconds - self._seconds_before(), 1e-9)),
-            ('seconds', self.state.seconds)])
-        best = self.state.best_perplexity
-        better = best is None or row['val_perplexity'] < best
-        self.state = self.state._replace(
-            epoch=self.state.epoch + 1, position=0, sums=[0.] * 4, log=self.state.log + [row],
-            best_perplexity=row['val_perplexity'] if better else best)
-        report('epoch %d: train perplexity %.2f, accuracy %.1f %%; validation perplexity %.2f, accuracy %.1f %%%s; '
-               '%.0f words/s, %s in all' % (
-                   row['epoch'], row['train_perplexity'], 100 * row['train_accuracy'], row['val_perplexity'],
-                   100 * row['val_accuracy'], ' (best)' if better else '', row['words_per_second'],
-                   duration(row['seconds'])))
+            ('val_perplexity', perplexity(val_nll)), ('val_accuracy', val_accuracy)])
+        if column not in row:
+            row[column] = self.decoded_score()
+        before = state.log[-1]['seconds'] if state.log else 0.
+        row.update([('words_per_second', words / max(state.seconds - before, 1e-9)), ('seconds', state.seconds)])
+        ended = state.position == self.batches
+        self.state = schedule.judged(settings, state._replace(
+            epoch=state.epoch + ended, position=0 if ended else state.position, validated=state.update, sums=[0.] * 4,
+            log=state.log + [row]), row[column])
+        report('epoch %d%s: train perplexity %.2f, accuracy %.1f %%; validation perplexity %.2f, accuracy %.1f %%%s%s; '
+               '%.0f words/s, %s in all, %s left' % (
+                   row['epoch'], '' if ended else ', step %d' % state.update, row['train_perplexity'],
+                   100 * row['train_accuracy'], row['val_perplexity'], 100 * row['val_accuracy'],
+                   ', %s %.4g' % (settings.metric, row[column]) if settings.metric != 'perplexity' else '',
+                   ' (best)' if self.state.since_best == 0 else '', row['words_per_second'],
+                   duration(row['seconds']), duration(self._left())))
         if self.show:
-            self.show()
-        if better:
+            self.show(row)
+        if self.state.since_best == 0:
             self.run.write_weights(self.layers())
-        if kept is not None:
-            K.batch_set_value(list(zip(self.weights, kept)))
+        if raw is not None:
+            self._put(raw)
         self.save()
 
-    def _seconds_before(self):
-        return self.state.log[-1]['seconds'] if self.state.log else 0.
+    def _put(self, values):
+        K.batch_set_value(list(zip(self.weights, values)))
 
-    def _average(self):
-        """Puts the averaged weights in place, where the settings ask for them; returns the ones they replace."""
-        if not self.optimizer.averages:
-            return None
-        kept = K.batch_get_value(self.weights)
-        K.batch_set_value(list(zip(self.weights, K.batch_get_value(self.optimizer.averages))))
-        return kept
+    def evaluate(self, corpus, batches=None):
+        """Mean negative log-likelihood (nats, without smoothing) and accuracy over the target tokens of a corpus.
 
-    def evaluate(self, corpus):
-        """Mean negative log-likelihood (nats, without smoothing) and accuracy over the target tokens of a corpus."""
+        `batches`: some batches of its plan, in place of all.
+        """
         nll = correct = tokens = 0.
-        for indices in corpus.plan(self.settings.batch_size):
+        for indices in batches or corpus.plan(self.settings.batch_size):
             source, given, output = corpus.batch(indices)
             count = np.count_nonzero(output)
             _, batch_nll, batch_correct = self.keras_model.test_on_batch(
@@ -262,6 +291,32 @@ class Trainer(object):
             nll, correct = nll + float(batch_nll) * count, correct + float(batch_correct) * count
             tokens += count
         return nll / tokens, correct / tokens
+
+    def _average_checkpoints(self):
+        """Makes weights.h5 the mean of the chosen checkpoints where that is better than the best of all alone."""
+        settings, chosen = self.settings, schedule.averaged(self.settings, self.state.kept)
+        total = [0.] * len(self.weights)
+        for pointer in chosen:
+            total = [one + value.astype('f8') for one, value in zip(total, self._validated_weights(pointer))]
+        self._put([one / len(chosen) for one in total])
+        if settings.metric == 'perplexity':
+            score = perplexity(self.evaluate(self.validation)[0])
+        else:
+            score = self.decoded_score()
+        better = schedule.is_better(settings, score, self.state.best)
+        report('mean of the checkpoints of steps %s: validation %s %.4g, the best alone %.4g: the %s goes to weights.h5'
+               % (', '.join(str(one['step']) for one in chosen), settings.metric, score, self.state.best,
+                  'mean' if better else 'best alone'))
+        if not better:
+            self._put(self._validated_weights(schedule.best_of(settings, self.state.kept, 1)[0]))
+        self.run.write_weights(self.layers())
+
+    def _validated_weights(self, pointer):
+        """The weights that were validated for a kept checkpoint, in the order of `self.weights`."""
+        arrays, _ = self.run.read_checkpoint({key: pointer[key] for key in ('file', 'sha256', 'step')})
+        averages = self.optimizer.averages
+        kind, variables = ('optimizer', averages) if averages else ('model', self.weights)
+        return [arrays['%s/%s' % (kind, variable.op.name)] for variable in variables]
 
     def layers(self):
         """The model's weights as the run directory takes them: [(layer name, [(weight name, array), ...]), ...]."""

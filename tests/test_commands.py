@@ -12,6 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
 import h5py
 import numpy as np
@@ -162,6 +164,7 @@ def test_help_needs_no_tensorflow(cheap, command):
     ('train.py', ['--bidirectional', 'maybe'], "'maybe'"),
     ('train.py', ['--units', 'many'], "'many'"),
     ('train.py', ['--resume', '--overwrite'], '--resume'),
+    ('train.py', ['--resume', '--dry-run'], '--resume'),
     ('predict.py', ['--batch-size', '0'], "'0'"),
     ('predict.py', ['--threads', '-1'], "'-1'"),
     ('predict.py', ['--on-bad-utf8', 'ignore'], "'ignore'"),
@@ -203,6 +206,13 @@ CONTRADICTIONS = [
     (dict(init_scale=float('nan')), '--init-scale'),
     (dict(max_minutes=-1.), '--max-minutes'),
     (dict(warmup=-1), '--warmup'),
+    (dict(decay_factor=0.), '--decay-factor'),
+    (dict(decay_every=0), '--decay-every'),
+    (dict(decay_patience=0), '--decay-patience'),
+    (dict(validate_every=-1), '--validate-every'),
+    (dict(patience=-1), '--patience'),
+    (dict(keep=-1), '--keep'),
+    (dict(average=-1), '--average'),
     (dict(encoder_units=-2), '--encoder-units'),
     (dict(threads=-1), '--threads'),
     (dict(seed=2 ** 31), '--seed'),
@@ -222,6 +232,7 @@ CONTRADICTIONS = [
     (dict(score='general', attention_normalize=True), '--attention-normalize', '--score concat', '--score general'),
     (dict(score='general', attention_units=8), '--attention-units', '--score concat', '--score general'),
     (dict(score='concat', attention_units=0), '--attention-units'),
+    (dict(embedding=2 ** 20 + 1), '--embedding', '1048576'),
     (dict(residual=True), '--residual', '--encoder-layers', '--decoder-layers'),
     (dict(share_vocabulary=True, source_tokenizer='word', target_tokenizer='chinese'), '--share-vocabulary',
      '--source-tokenizer word', '--target-tokenizer chinese'),
@@ -253,6 +264,52 @@ def test_settings_that_make_sense_are_taken(changes):
 def test_the_command_refuses_settings_without_sense_before_it_reads_anything(cheap, tmp_path):
     result = cheap('train.py', '--data', 'missing', '--score', 'dot', '--encoder-units', '64', '--units', '128')
     one_line(result, 'train.py', '--score dot', '--encoder-units 64', '--units 128', '--score general')
+    assert os.listdir(str(tmp_path)) == []
+
+
+# Settings out of a file
+
+def test_options_win_over_a_config_and_the_printed_one_makes_the_same_run(cheap, tmp_path):
+    (tmp_path / 'c.json').write_text('{"units": 32, "dropout": 0, "train": ["a", "b"], "cell": "gru"}')
+    result = cheap('train.py', '--config', 'c.json', '--print-config', '--units', '64', '--bidirectional', 'no')
+    assert (result.code, result.stderr) == (0, '')
+    printed = json.loads(result.stdout.decode('ascii'))
+    assert printed == dict(settings.defaults(), version=settings.CONFIG_VERSION, units=64, dropout=0., cell='gru',
+                           train=['a', 'b'], bidirectional=False)
+    (tmp_path / 'd.json').write_bytes(result.stdout)
+    assert cheap('train.py', '--config', 'd.json', '--print-config').stdout == result.stdout
+    assert sorted(os.listdir(str(tmp_path))) == ['c.json', 'd.json']
+
+
+@pytest.mark.parametrize('content, told', [
+    (b'{"batchsize": 3}', ["'batchsize'", "'batch_size'"]),
+    (b'{"units": "3"}', ["'units'", 'whole number']),
+    (b'{"units": 0}', ['--units must be at least 1']),
+    (b'{"version": 99}', ['version 99', 'newer']),
+    (b'{"units": 3, "units": 4}', ['twice']),
+    (b'units: 3', ['not valid JSON']),
+    (None, ['No such file']),
+])
+def test_a_config_that_is_no_good_is_refused_in_one_line(cheap, tmp_path, content, told):
+    if content is not None:
+        (tmp_path / 'c.json').write_bytes(content)
+    one_line(cheap('train.py', '--config', 'c.json', '--dry-run'), 'train.py', *told)
+
+
+@pytest.mark.slow
+def test_a_dry_run_tells_time_and_memory_and_leaves_nothing_behind(trained, tmp_path):
+    result = run('train.py', '--dry-run', '--data', trained.data, *SETTINGS, cwd=tmp_path)
+    assert (result.code, result.stdout) == (0, b''), result.stderr
+    lines = result.stderr.splitlines()
+    assert lines[:3] == [line.replace('numbers/', '%s/' % trained.data) for line in
+                         trained.result.stderr.splitlines()[:3]]
+    assert re.fullmatch('dry run: 8 updates timed; an epoch of 10 updates takes about [0-9:]+, a validation [0-9:]+',
+                        lines[-2])
+    told = re.fullmatch('dry run: 8 epochs take about [0-9:]+ in all, ([0-9]+) MB of memory and ([0-9]+) MB for each '
+                        'checkpoint; nothing was written', lines[-1])
+    assert 50 < int(told.group(1)) < 2000
+    size = (trained.path / 'checkpoint' / '152.h5').stat().st_size
+    assert abs(int(told.group(2)) - size / 1e6) < 1
     assert os.listdir(str(tmp_path)) == []
 
 
@@ -342,7 +399,7 @@ LINES = [
     r'vocabularies: 14 source and 14 target tokens',
     r'model: [0-9,]+ parameters, 1 threads',
     r'epoch [1-8]: train perplexity [0-9.]+, accuracy [0-9.]+ %; validation perplexity [0-9.]+, accuracy [0-9.]+ %'
-    r'( \(best\))?; [0-9]+ words/s, [0-9:]+ in all',
+    r'( \(best\))?; [0-9]+ words/s, [0-9:]+ in all, [0-9:]+ left',
     r'    [a-z ]+', r'  = [%s]+' % DIGITS, r'  > [%s]*' % DIGITS,
     r'the best weights are in runs/numbers; try: predict\.py --run runs/numbers',
 ]
@@ -362,7 +419,7 @@ def test_train_says_what_it_does_on_stderr_and_nothing_else_speaks(trained):
 def test_train_leaves_a_whole_run_directory(trained):
     names = set(os.listdir(str(trained.path)))
     assert names == {'config.json', 'vocab.source.txt', 'vocab.target.txt', 'weights.h5', 'checkpoint', 'log.csv',
-                     'manifest.json', 'lock'}
+                     'curves.png', 'manifest.json', 'lock'}
     config = json.loads((trained.path / 'config.json').read_text(encoding='utf-8'))
     expected = dict(settings.defaults(), version=settings.CONFIG_VERSION, data='numbers', units=32, embedding=16,
                     cell='gru', bidirectional=False, score='dot', threads=1, epochs=8, batch_size=8, accumulate=2,
@@ -512,6 +569,23 @@ def test_predict_ends_quietly_when_its_reader_goes(trained, tmp_path):
     assert (process.stderr.read(), process.wait()) == (b'', 0)
 
 
+@pytest.mark.slow
+def test_predict_loses_nothing_to_a_slow_reader(trained):
+    """More than a pipe holds: predict.py has to wait, again and again, for one who begins late and takes little."""
+    lines = 40000
+    process = start('predict.py', '--input', '-', '--batch-size', '512', cwd=trained.home)
+    threading.Thread(target=lambda: [process.stdin.write(b'one two\nthree\n' * (lines // 2)),
+                                     process.stdin.close()]).start()
+    time.sleep(5)
+    parts = [os.read(process.stdout.fileno(), 4)]
+    while parts[-1]:
+        time.sleep(.001)
+        parts.append(os.read(process.stdout.fileno(), 2000))
+    out = b''.join(parts).decode('utf-8').split('\n')
+    assert process.wait() == 0
+    assert len(b''.join(parts)) > 3 * 65536 and out == out[:2] * (lines // 2) + ['']
+
+
 def test_predict_without_a_run_says_how_to_get_one(cheap):
     one_line(cheap('predict.py'), 'predict.py', 'runs', 'train.py', '--run')
 
@@ -606,6 +680,8 @@ def test_a_damaged_run_is_refused_in_one_line(copied, tmp_path, damage, told):
     (dict(units=31, bidirectional=True), ['--bidirectional no']),  # what train.py refuses, load refuses
     (dict(units=48), ['weights.h5', '144']),
     (dict(units=10 ** 6), ['weights.h5']),  # before memory for its weights is taken
+    (dict(units=10 ** 6, init_scale=0.), ['weights.h5']),  # nor for drawing any that the file will replace
+    (dict(units=2 ** 52), ['--units', '1048576']),
     (dict(cell='lstm'), ['weights.h5']),
 ])
 def test_a_config_that_does_not_fit_the_weights_is_refused_though_its_hash_is_right(copied, tmp_path, changes, told):

@@ -3,32 +3,41 @@ import collections
 import json
 import os
 import random
+import re
 import shutil
 import signal
+import subprocess
+import sys
+import time
 
 import h5py
 import pytest
 
 from run_directory import RunDirectory
-from test_commands import (ROOT, SETTINGS, SMALL, cheap, no_tensorflow, number_pairs, one_line,  # noqa: F401
-                           read_csv, run, shared_run, start, trained, write_pairs)
+from test_commands import (ROOT, SETTINGS, SMALL, cheap, environment, no_tensorflow, number_pairs,  # noqa: F401
+                           one_line, read_csv, run, shared_run, start, trained, write_pairs)
+from test_run_directory import own_mounts  # noqa: F401
 from weights_file import array_hash
 
 # train.py with a fault: after update COUNT of this process (or once the validation after it has begun) it gets the
-# signals named; KILL comes from a thread that first waits for some seconds, and so hits whatever is done then.
+# signals named; KILL comes from a thread that first waits for some seconds, and so hits whatever is done then. Where
+# COUNT is 0 that thread begins with the process.
 FAULT = '''
 import os, runpy, signal, sys, threading, time
 root, place, count, names, wait = sys.argv[1:6]
 sys.path.insert(0, root)
 sys.argv[:] = ['train.py'] + sys.argv[6:]
-import session, training
-original = getattr(training.Trainer, place)
 calls = []
 
 def send():
     time.sleep(float(wait))
     for name in names.split(','):
         os.kill(os.getpid(), getattr(signal, name))
+
+if count == '0':  # from the first moment of the process
+    threading.Thread(target=send, daemon=True).start()
+import session, training
+original = getattr(training.Trainer, place)
 
 def cut(self, *arguments):
     calls.append(0)
@@ -66,6 +75,7 @@ def outcome(path):
         stream.visititems(lambda name, item: weights.update({name: array_hash(name, item[()])})
                           if isinstance(item, h5py.Dataset) else None)
     state.pop('seconds')
+    state['kept'] = [(one['step'], one['score']) for one in state['kept']]  # a file's hash is of its times too
     state['log'] = [without_times(row) for row in state['log']]
     return {'checkpoint': {name: array_hash(name, array) for name, array in arrays.items()}, 'state': state,
             'weights': weights, 'log': [without_times(row) for row in read_csv(path / 'log.csv')], 'files': files}
@@ -135,23 +145,81 @@ def test_a_second_signal_ends_at_once_and_the_checkpoint_before_stays_whole(cut,
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_as_one_never_stopped(cut, trained, tmp_path):  # noqa: F811
-    path, chosen, killed = tmp_path / 'run', random.Random(5), 0
-    for number in range(5):
+def test_a_run_killed_at_random_moments_ends_as_one_never_stopped(cut, trained, tmp_path, capsys):  # noqa: F811
+    """`make soak` sets KILLS to 50."""
+    kills, path, chosen, ended = int(os.environ.get('KILLS', 5)), tmp_path / 'run', random.Random(5), 0
+    begin, started = ['--data', 'numbers'] + SETTINGS, time.time()
+    assert run('train.py', '--dry-run', *begin, cwd=trained.home).code == 0
+    seconds = time.time() - started  # a process takes so long to come to its first updates, and no longer
+    for number in range(kills):
         # Ten updates make an epoch: the kill comes inside it, at its end while files are written, or soon after.
-        begin = ['--resume'] if number else ['--data', 'numbers'] + SETTINGS
-        result = cut(trained.home, '_update', chosen.randint(1, 12), 'SIGKILL', '--run', path, *begin,
-                     wait=chosen.choice([1e-4, .01, .1]))
-        assert result.code == -signal.SIGKILL, result.stderr
-        killed += 1
-    resume(trained.home, path)
-    assert (outcome(path), killed) == (outcome(trained.path), 5)
+        # Every fourth comes at any time at all, while Python starts or TensorFlow is imported too.
+        at_any_time = number % 4 == 3
+        place = ('_update', 0 if at_any_time else chosen.randint(1, 12))
+        wait = chosen.uniform(0, seconds) if at_any_time else chosen.choice([1e-4, .01, .1])
+        result = cut(trained.home, *place, 'SIGKILL', '--run', path,
+                     *(['--resume'] if (path / 'config.json').exists() else begin), wait=wait)
+        if result.code == 0:  # came to its end before
+            assert outcome(path) == outcome(trained.path)
+            shutil.rmtree(str(path))
+            ended += 1
+        else:
+            assert result.code == -signal.SIGKILL, result.stderr
+    if (path / 'config.json').exists():
+        resume(trained.home, path)
+    else:
+        assert run('train.py', '--run', path, *begin, cwd=trained.home).code == 0
+    assert outcome(path) == outcome(trained.path)
     assert not [name for name in os.listdir(str(path)) if name.endswith('.tmp')]
+    with capsys.disabled():
+        print('\nkill -9 at random moments: %d tried, %d survived; %d trainings came to their end, all the same'
+              % (kills - ended, kills - ended, ended + 1))
+    assert kills - ended >= kills // 2
 
 
+# What train.py is given on a disk that is too small for two checkpoints, and then larger, and then read-only.
+SMALL_DISK = '''
+set -e
+mount -t tmpfs -o size=480k none "$1"
+place=$1 python=$2 train=$3
+shift 3
+tell() { code=0; "$@" || code=$?; echo "exit $code" >&2; }
+tell "$python" "$train" --run "$place/run" "$@"
+mount -o remount,size=9m "$place"
+tell "$python" "$train" --run "$place/run" --resume
+cp -r "$place/run" "$place.copy"
+mount -o remount,ro "$place"
+tell "$python" "$train" --run "$place/run" --resume --epochs 9
+tell "$python" "$train" --run "$place/new" "$@"
+'''
+
+
+@pytest.mark.slow
+def test_a_training_on_a_full_disk_goes_on_when_there_is_room_and_a_read_only_one_is_refused(
+        trained, tmp_path, own_mounts):  # noqa: F811
+    (tmp_path / 'disk').mkdir()
+    process = subprocess.Popen(
+        own_mounts + ['sh', '-c', SMALL_DISK, 'sh', str(tmp_path / 'disk'), sys.executable, str(ROOT / 'train.py'),
+                      '--data', 'numbers'] + SETTINGS, cwd=str(trained.home), env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate()
+    parts = re.split('exit ([0-9]+)\n', err.decode('utf-8'))
+    assert (process.returncode, out, parts[1::2]) == (0, b'', ['1', '0', '1', '1']), err
+    told = [part.splitlines()[-1] for part in parts[:-1:2]]
+    assert re.fullmatch('train.py: .*/disk/run/.*No space left on device.*: free some space on this disk', told[0])
+    for line in told[2:]:
+        assert re.fullmatch('train.py: .*/disk/.*Read-only file system.*: choose a place that is not read-only', line)
+    assert b'Traceback' not in err
+    assert outcome(tmp_path / 'disk.copy') == outcome(trained.path)
+
+
+# An epoch has 8 updates. The scores are those of a model that has learnt little: plateau has much to do.
 RICH = SMALL + ['--input-feeding', '--encoder-layers', '2', '--decoder-layers', '2', '--residual', '--epochs', '3',
-                '--batch-size', '8', '--warmup', '4', '--decay', 'cosine', '--weight-decay', '0.01', '--dropout', '0.2',
-                '--label-smoothing', '0.1', '--averaging', '0.9', '--share-vocabulary', '--target-tokenizer', 'word']
+                '--batch-size', '8', '--warmup', '4', '--weight-decay', '0.01', '--dropout', '0.2', '--init-scale', '0',
+                '--label-smoothing', '0.1', '--averaging', '0.9', '--share-vocabulary', '--target-tokenizer', 'word',
+                '--optimizer', 'rmsprop', '--decay', 'plateau', '--decay-patience', '1', '--decay-factor', '0.7',
+                '--validate-every', '3', '--metric', 'rouge-l', '--patience', '99', '--keep', '2', '--average', '3',
+                '--average-of', 'last', '--tensorboard']
 
 
 @pytest.mark.slow
@@ -163,7 +231,13 @@ def test_a_larger_model_without_accumulation_resumes_exactly_too(cut, tmp_path):
     for begin, count in ((['--data', '.'] + RICH, 5), (['--resume'], 9)):
         assert cut(tmp_path, '_update', count, 'SIGTERM', '--run', 'cut', *begin).code == 143
     resume(tmp_path, 'cut')
-    assert outcome(tmp_path / 'cut') == outcome(tmp_path / 'whole')
+    found, expected = outcome(tmp_path / 'cut'), outcome(tmp_path / 'whole')
+    assert found == expected
+    assert [row['step'] for row in expected['state']['log']] == [3, 6, 8, 9, 12, 15, 16, 18, 21, 24]
+    assert expected['state']['rate_scale'] < 1 and len(expected['state']['kept']) >= 3
+    for folder in ('checkpoint', 'tensorboard'):
+        names = [set(os.listdir(str(tmp_path / name / folder))) for name in ('cut', 'whole')]
+        assert names[0] == names[1] and len(names[0]) >= 4
 
 
 @pytest.mark.slow
@@ -287,4 +361,5 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_place(trained, tmp_path
     assert (result.code, result.stdout) == (1, b''), result.stderr
     assert 'Traceback' not in result.stderr
     last = result.stderr.splitlines()[-1]
-    assert last.startswith('train.py: ') and told in last and '--learning-rate' in last
+    assert last.startswith('train.py: ') and told in last and '--learning-rate' in last and 'step ' in last
+    assert 'no checkpoint was written before' in last or (tmp_path / 'run' / 'checkpoint' / 'last').exists()

@@ -59,8 +59,11 @@ def go_on(run):
     state = (run.read_checkpoint() or (None, make_state(0)))[1]
     run.write_log(state['log'])  # the run may have ended between a checkpoint and its log
     for step in range(state['step'] + 1, LAST + 1):
+        run.write_events(step, b'scores')
         run.write_weights(make_weights(step))
-        run.write_checkpoint(step, make_arrays(step), make_state(step))
+        kept = [run.last_checkpoint()['file']] if run.last_checkpoint() else []  # until the next one stands
+        run.write_checkpoint(step, make_arrays(step), make_state(step), kept)
+        run.prune_checkpoints([])
         run.write_log(make_state(step)['log'])
     if run.read_config()['epochs'] != 12:
         run.write_config(dict(CONFIG, epochs=12))
@@ -410,7 +413,8 @@ def test_a_run_is_replaced_only_when_told_to(path):
 def test_overwrite_removes_what_a_run_wrote_and_nothing_else(path):
     theirs = ['notes.txt', 'checkpoint/mine.h5', 'checkpoint/2.h5.bak', 'tensorboard/notes', '.x.01234567.tmp',
               'src/lock']
-    ours = ['tensorboard/events.out.tfevents.1.host', 'tensorboard/val/events.out.tfevents.2.host', 'checkpoint/17.h5',
+    ours = ['tensorboard/.events.out.tfevents.3.01234567.tmp', 'tensorboard/events.out.tfevents.1.host',
+            'tensorboard/val/events.out.tfevents.2.host', 'checkpoint/17.h5',
             '.weights.h5.01234567.tmp', 'checkpoint/.last.89abcdef.tmp', 'checkpoint/.7.h5.01234567.tmp', 'curves.png']
     for name in theirs + ours:
         os.makedirs(os.path.dirname(os.path.join(path, name)), exist_ok=True)
@@ -644,6 +648,66 @@ def test_a_run_refused_by_the_system_at_any_call_goes_on_to_the_same_end(
         moment = 'from a call on' if stays else 'at one call'
         print(f'\nfull disk {moment}: {tried} tried, {tried} survived, {told} told')
     assert tried > 50 and told > tried - 5
+
+
+# In a mount namespace of its own: a disk of each of many sizes, made larger when the training has filled it.
+SMALL_DISKS = """
+import os, subprocess, sys
+sys.path[:0] = sys.argv[1:3]
+import test_run_directory as here
+finished, place = sys.argv[3:]
+mount = lambda *arguments: subprocess.check_call(['mount'] + list(arguments))
+good, path = here.fingerprint(finished), os.path.join(place, 'run')
+tried = told = 0
+for size in range(8, 120, 4):
+    mount('-t', 'tmpfs', '-o', 'size=%dk' % size, 'none', place)
+    tried += 1
+    try:
+        here.start(path)
+    except here.UserError as error:
+        assert 'No space left' in str(error) and 'free some space' in str(error), error
+        told += 1
+    assert not [name for name in here.snapshot(path) if name.endswith('.tmp')]
+    mount('-o', 'remount,size=9m', place)
+    if os.path.exists(os.path.join(path, 'config.json')):
+        here.check_between(path)
+        here.resume(path)
+    else:
+        here.start(path)
+    assert here.fingerprint(path) == good
+    mount('-o', 'remount,ro', place)
+    for action in (here.resume, path), (here.start, path, True), (here.start, os.path.join(place, 'new')):
+        told_so = here.refused(*action)
+        assert 'Read-only file system' in told_so and 'not read-only' in told_so, told_so
+    assert here.fingerprint(path) == good  # reading needs no writing
+    subprocess.check_call(['umount', place])
+print(tried, told)
+"""
+
+
+@pytest.fixture
+def own_mounts():
+    """The command that runs another one with mounts of its own; skips where the system does not let us."""
+    command = ['unshare', '--mount']
+    try:
+        subprocess.run(command + ['mount', '-t', 'tmpfs', 'none', '/mnt'], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip('no rights to mount a small disk')
+    return command
+
+
+def test_a_disk_that_is_small_and_a_place_that_is_read_only_leave_a_run_that_goes_on(
+        finished, tmp_path, own_mounts, capsys):
+    root = os.path.dirname(os.path.abspath(run_directory.__file__))
+    result = subprocess.run(
+        own_mounts + [sys.executable, '-c', SMALL_DISKS, root, os.path.join(root, 'tests'), finished, str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert result.returncode == 0, result.stderr.decode()
+    tried, told = map(int, result.stdout.split())
+    with capsys.disabled():
+        print(f'\nsmall disks: {tried} sizes tried, {told} were full, {tried} survived; as many read-only')
+    assert 10 < told < tried
 
 
 def test_the_pointer_moves_last_and_the_weights_come_first(path, monkeypatch):

@@ -1,0 +1,114 @@
+"""What the history of a run decides: the learning rate, the best validation, when to stop, which checkpoints stay.
+
+Pure functions of the settings and of `State`, so that a resumed run decides as one never stopped.
+"""
+import collections
+import math
+
+State = collections.namedtuple(
+    'State', 'epoch position micro_step update validated best since_best rate_scale since_drop seconds sums kept log')
+State.__doc__ = """Where the training stands. With the weights, the optimiser's slots and its iteration, which a
+checkpoint holds beside it, this is all that resuming needs. Data order and dropout are pure functions of the seed and
+of these numbers, so there is no random state to keep.
+
+epoch, position: epochs done, and batches done in the one under way. micro_step, update: batches and updates in all.
+validated: the update that was validated last. best: the best score so far, `None` before the first; since_best:
+validations after it. rate_scale, since_drop: of the plateau schedule, its factor now and the validations without a new
+best since it changed. seconds: of training, without validation. sums: nll, correct, tokens, words since the last
+validation. kept: validated checkpoints on disk, pointers with `score`, in the order of their steps; the checkpoint that
+holds the state is not among them, as no file holds its own hash. log: rows of log.csv.
+"""
+
+# Metric -> column of the log, and whether more is better.
+METRICS = collections.OrderedDict([('perplexity', ('val_perplexity', False)), ('bleu', ('val_bleu', True)),
+                                   ('rouge-l', ('val_rouge_l', True)), ('exact-match', ('val_exact_match', True))])
+
+
+def first_state():
+    """The state before the first step."""
+    return State(epoch=0, position=0, micro_step=0, update=0, validated=0, best=None, since_best=0, rate_scale=1.,
+                 since_drop=0, seconds=0., sums=[0.] * 4, kept=[], log=[])
+
+
+def read_state(settings, values, batches):
+    """The `State` in a dict out of a file; `None` where it cannot be one of a run with so many batches an epoch."""
+    def number(value):
+        return type(value) in (int, float) and math.isfinite(value)
+
+    if set(values) != set(State._fields):
+        return None
+    state = State(**values)
+    counts = [state.epoch, state.position, state.micro_step, state.update, state.validated, state.since_best,
+              state.since_drop]
+    column = METRICS[settings.metric][0]
+    fits = (all(type(count) is int and 0 <= count < 2 ** 53 for count in counts) and state.position <= batches
+            and (state.best is None or number(state.best)) and number(state.rate_scale) and number(state.seconds)
+            and isinstance(state.sums, list) and len(state.sums) == 4 and all(map(number, state.sums))
+            and all(isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+                    for rows in (state.kept, state.log))
+            and all(number(row.get(key)) for row in state.log for key in ('seconds', 'step', column))
+            and all(number(one.get('score')) and number(one.get('step')) and isinstance(one.get('file'), str)
+                    and 'sha256' in one for one in state.kept)
+            and (state.validated == 0) == (not state.log) == (state.best is None))
+    return state if fits else None
+
+
+def learning_rate(settings, update, per_epoch, rate_scale=1.):
+    """The rate of update number `update` (from 0): a linear warm-up times the chosen decay.
+
+    # Arguments
+        per_epoch: updates in an epoch.
+        rate_scale: that of the state, for the plateau schedule.
+    """
+    warmup = min(1., (update + 1.) / settings.warmup) if settings.warmup else 1.
+    done = min(1., update / float(settings.epochs * per_epoch))
+    steps = (update // per_epoch - settings.decay_start) // settings.decay_every + 1
+    decay = {'constant': 1., 'linear': 1. - done, 'cosine': 0.5 * (1. + math.cos(math.pi * done)),
+             'step': settings.decay_factor ** max(0, steps), 'plateau': rate_scale}[settings.decay]
+    return settings.learning_rate * warmup * decay
+
+
+def due(settings, state, batches):
+    """Whether these weights are to be validated: at the end of an epoch of so many batches, or between."""
+    between = settings.validate_every and state.update % settings.validate_every == 0
+    return state.update > state.validated and bool(state.position == batches or between)
+
+
+def is_better(settings, score, best):
+    return best is None or (score > best if METRICS[settings.metric][1] else score < best)
+
+
+def judged(settings, state, score):
+    """The state after a validation with this score; `since_best` is 0 where it is the best."""
+    if is_better(settings, score, state.best):
+        return state._replace(best=score, since_best=0, since_drop=0)
+    state = state._replace(since_best=state.since_best + 1, since_drop=state.since_drop + 1)
+    if settings.decay == 'plateau' and state.since_drop >= settings.decay_patience:
+        return state._replace(rate_scale=state.rate_scale * settings.decay_factor, since_drop=0)
+    return state
+
+
+def finished(settings, state):
+    """Whether to stop: all epochs done, no time for a further one, or too long without a new best."""
+    late = state.position == 0 and 0 < settings.max_minutes * 60 <= state.seconds
+    return state.epoch >= settings.epochs or late or 0 < settings.patience <= state.since_best
+
+
+def best_of(settings, checkpoints, count):
+    """The `count` best of these checkpoints, the best first, of equals the earlier."""
+    sign = -1 if METRICS[settings.metric][1] else 1
+    return sorted(checkpoints, key=lambda one: (sign * one['score'], one['step']))[:count]
+
+
+def averaged(settings, checkpoints):
+    """Those of which the mean is taken at the end, by step."""
+    if settings.average_of == 'best':
+        return sorted(best_of(settings, checkpoints, settings.average), key=lambda one: one['step'])
+    return checkpoints[-settings.average:] if settings.average else []
+
+
+def worth_keeping(settings, checkpoints):
+    """Those of the validated checkpoints that stay on disk, by step."""
+    stay = best_of(settings, checkpoints, max(settings.keep, min(settings.average, 1)))
+    stay += averaged(settings, checkpoints)
+    return [one for one in checkpoints if one in stay]

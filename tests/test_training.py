@@ -1,0 +1,188 @@
+"""The training loop in one process, on small models: what it decides, keeps and tells, with validation scores given."""
+import os
+
+import session  # noqa: F401  first: it fixes the import order
+import numpy as np
+import pytest
+from keras import backend as K
+
+import data
+from run_directory import RunDirectory
+from schedule import first_state
+from settings import UserError, defaults, namespace
+from small_models import SMALL
+from training import Encoded, Trainer
+
+WORDS = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + list('abcdefgh'))
+PAIRS = 12
+VOCABULARIES = {'vocab.%s.txt' % side: WORDS.to_bytes() for side in ('source', 'target')}
+
+
+def corpus():
+    random = np.random.RandomState(0)
+    source, target = [[random.choice(list('abcdefgh'), random.randint(1, 5)).tolist() for _ in range(PAIRS)]
+                      for _ in range(2)]
+    return data.Corpus(source, target, [10 * number for number in range(1, PAIRS + 1)], {})
+
+
+def start(path, perplexities, **values):
+    """A run and its `Trainer`, which finds these perplexities one after another. Three updates make an epoch."""
+    run = RunDirectory.create(str(path), dict(defaults(), **SMALL), VOCABULARIES, {})
+    chosen = namespace(dict(SMALL, cell='gru', score='dot', units=4, bidirectional=False, batch_size=4,
+                            epochs=len(perplexities), **values))
+    encoded = Encoded(corpus(), WORDS, WORDS)
+    made = Trainer(chosen, len(WORDS), len(WORDS), encoded, encoded, run)
+    finds(made, perplexities)
+    return run, made
+
+
+def finds(trainer, perplexities):
+    given = iter(perplexities)
+    trainer.evaluate = lambda _: (np.log(next(given)), .5)
+
+
+def resume(run, trainer):
+    """Goes back to what the last checkpoint holds; the graph stays, as another would have other names."""
+    trainer._put([np.zeros(K.int_shape(weight)) for weight in trainer.weights])
+    trainer.state = first_state()
+    trainer._restore(*run.read_checkpoint())
+
+
+def weights_of(run, trainer):
+    """The arrays of weights.h5, in the order of the model's trainable weights."""
+    expected = [(layer.name, [(weight.name, K.int_shape(weight), np.dtype('f')) for weight in layer.weights])
+                for layer in trainer.keras_model.layers if layer.weights]
+    found = dict(run.read_weights(expected))
+    values = {weight.name: value for layer in trainer.keras_model.layers if layer.weights
+              for weight, value in zip(layer.weights, found[layer.name])}
+    return [values[weight.name] for weight in trainer.weights]
+
+
+def in_checkpoint(run, trainer, step, kind='model'):
+    """The model's weights, or their averages, in the kept checkpoint of this step."""
+    pointer, = [one for one in trainer.state.kept if one['step'] == step]
+    arrays, _ = run.read_checkpoint({key: pointer[key] for key in ('file', 'sha256', 'step')})
+    variables = trainer.weights if kind == 'model' else trainer.optimizer.averages
+    return [arrays['%s/%s' % (kind, weight.op.name)] for weight in variables]
+
+
+def files(run):
+    return sorted(os.listdir(run.file('checkpoint')))
+
+
+def same(one, other):
+    return all(np.array_equal(a, b) for a, b in zip(one, other)) and len(one) == len(other) > 5
+
+
+def test_the_best_weights_and_the_best_checkpoints_are_kept(tf_session, tmp_path, capsys):
+    run, trainer = start(tmp_path / 'run', [9., 5., 7., 6., 8.], keep=2)
+    trainer.fit()
+    assert files(run) == ['12.h5', '15.h5', '6.h5', 'last']  # the two best and the last
+    assert [one['step'] for one in trainer.state.kept] == [6, 12]
+    assert same(weights_of(run, trainer), in_checkpoint(run, trainer, 6))
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith('epoch')]
+    assert ['(best)' in line for line in told] == [True, True, False, False, False]
+
+
+@pytest.mark.slow
+def test_patience_stops_and_plateau_lowers_the_rate_and_a_resumed_trainer_knows_of_both(tf_session, tmp_path):
+    scores = [9., 5., 7., 6., 5., 8., 8., 8.]
+    values = dict(patience=4, decay='plateau', decay_patience=2, decay_factor=.5)
+    run, trainer = start(tmp_path / 'run', scores, **values)
+    trainer.fit()
+    assert (trainer.state.epoch, trainer.state.since_best, trainer.state.best) == (6, 4, pytest.approx(5.))
+    assert [row['learning_rate'] for row in trainer.state.log] == [2e-3] * 4 + [1e-3] * 2
+    assert trainer.state.rate_scale == .25
+    # Patience raised: it goes on from there, as it would have.
+    resume(run, trainer)
+    trainer.settings.patience = 6
+    trainer.fit()
+    assert (trainer.state.epoch, trainer.state.since_best) == (8, 6)
+    assert [row['learning_rate'] for row in trainer.state.log[6:]] == [5e-4] * 2 and trainer.state.rate_scale == .125
+
+
+@pytest.mark.parametrize('averaging, kind', [
+    pytest.param(0., 'model', marks=pytest.mark.slow), (.5, 'optimizer')])
+def test_the_mean_of_checkpoints_goes_to_the_weights_where_it_is_better(tf_session, tmp_path, averaging, kind):
+    scores = [9., 5., 7., 6.]
+    run, trainer = start(tmp_path / 'run', scores + [4.], average=3, averaging=averaging)
+    trainer.settings.epochs = 4
+    trainer.fit()
+    parts = [in_checkpoint(run, trainer, step, kind) for step in (6, 9, 12)]
+    if averaging:  # what was validated is not what training goes on from
+        assert not same(in_checkpoint(run, trainer, 12, 'model'), parts[2])
+    mean = weights_of(run, trainer)
+    for index, found in enumerate(mean):
+        assert np.max(np.abs(found - sum(part[index].astype('f8') for part in parts) / 3)) < 1e-7
+    assert not same(mean, parts[0])
+    assert trainer.state.best == pytest.approx(5.)  # that of one checkpoint: what more epochs would be measured by
+    # Ended once more with a mean that is worse, weights.h5 is the best alone again.
+    resume(run, trainer)
+    finds(trainer, [5.5])
+    trainer.fit()
+    assert same(weights_of(run, trainer), parts[0])
+
+
+@pytest.mark.slow
+def test_validation_between_epochs_counts_the_training_since_the_one_before(tf_session, tmp_path):
+    run, trainer = start(tmp_path / 'run', [9., 8., 7., 6., 5., 4.], validate_every=2)
+    trainer.settings.epochs = 2
+    sums, validate = [], trainer._validate
+
+    def recorded():
+        sums.append(trainer.state.sums[2])
+        validate()
+    trainer._validate = recorded
+    trainer.fit()
+    assert [(row['epoch'], row['step']) for row in trainer.state.log] == [(1, 2), (1, 3), (2, 4), (2, 6)]
+    tokens = sum(len(one) + 1 for one in corpus().target)
+    assert sum(sums[:2]) == sum(sums[2:]) == tokens
+    assert (trainer.state.epoch, trainer.state.position, trainer.state.validated) == (2, 0, 6)
+
+
+@pytest.mark.slow
+def test_a_decoded_metric_decides_and_stands_in_the_log(tf_session, tmp_path):
+    run, trainer = start(tmp_path / 'run', [9., 8., 7.], metric='bleu', keep=1)
+    given = iter([10., 30., 20.])
+    trainer.decoded_score = lambda: next(given)
+    trainer.fit()
+    assert [row['val_bleu'] for row in trainer.state.log] == [10., 30., 20.]
+    assert (trainer.state.best, [one['step'] for one in trainer.state.kept]) == (30., [6])
+    assert same(weights_of(run, trainer), in_checkpoint(run, trainer, 6))
+
+
+def test_a_loss_that_is_no_number_is_told_with_step_lines_and_last_good_checkpoint(tf_session, tmp_path):
+    run, trainer = start(tmp_path / 'run', [9., 8.])
+    trainer.settings.epochs = 1
+    trainer.fit()
+    trainer.settings.epochs = 2
+    plan = trainer.train.plan(4, trainer.settings.seed, 1, shuffle=True)
+    update = trainer._update
+
+    def ruin(group):
+        if trainer.state.update == 4:
+            trainer._put([np.full(K.int_shape(weight), np.nan) for weight in trainer.weights])
+        update(group)
+    trainer._update = ruin
+    with pytest.raises(UserError) as caught:
+        trainer.fit()
+    lines = ', '.join(str(line) for line in sorted(10 * (index + 1) for index in plan[1]))
+    assert str(caught.value) == (
+        'the loss is nan at step 5 (batch 2 of epoch 2: lines %s of the training text); the last good checkpoint is '
+        '%s; train again with a lower --learning-rate' % (lines, run.file('checkpoint/3.h5')))
+    assert run.read_checkpoint()[1]['update'] == 3
+
+
+@pytest.mark.slow
+def test_a_forged_checkpoint_of_another_state_or_shape_is_refused(tf_session, tmp_path):
+    run, trainer = start(tmp_path / 'run', [9.])
+    trainer.fit()
+    arrays, state = run.read_checkpoint()
+    name = 'model/' + trainer.weights[0].op.name
+    for changed_arrays, changed_state in (
+            (arrays, dict(state, position=99)), (arrays, dict(state, log=[{}])), (arrays, dict(state, sums='x')),
+            (dict(arrays, more=np.zeros(1)), state), (dict(arrays, **{name: np.zeros((2, 2), 'f')}), state)):
+        with pytest.raises(UserError) as caught:
+            trainer._restore(changed_arrays, changed_state)
+        assert '--overwrite' in str(caught.value)
+    trainer._restore(arrays, state)
