@@ -63,7 +63,6 @@ class Translator(object):
                                                                                    runs[0].file(name)))
         tf_session = session.new_session(threads or configs[0].threads)
         with session.opened(tf_session):
-            session.seed_weights(0)
             models = [restored(run, settings, len(source[1]), len(target[1]),
                                'member_%d/' % number if len(runs) > 1 else '')
                       for number, (run, settings) in enumerate(zip(runs, configs), 1)]
@@ -241,7 +240,8 @@ def check_same(first, first_settings, run, settings):
 def restored(run, settings, source_size, target_size, scope):
     """A run's model with its best weights, built under the name scope `scope` of the current graph."""
     with tf.name_scope(scope or None):
-        model = Seq2Seq(settings, source_size, target_size)
+        # Keras' orthogonal initialiser takes its memory while the graph is built; the file's header is read after.
+        model = Seq2Seq(namespace(dict(vars(settings), init_scale=1.)), source_size, target_size)
     layers = [layer for layer in model.training_model.layers if layer.weights]
     expected = [(layer.name, [(weight.name[len(scope):], K.int_shape(weight), weight.dtype.base_dtype.as_numpy_dtype)
                               for weight in layer.weights]) for layer in layers]
