@@ -81,7 +81,8 @@ class Translator(object):
             texts: list of str; one without any token gives one empty hypothesis.
             batch_size: sentences decoded together, sorted by length.
             max_length: most tokens of an output; by default 2 S + 10 for a source of S tokens.
-            options: `beam_width`, `n_best` and the others of `search.Options`.
+            options: `beam_width`, `n_best` and the others of `search.Options`. What is asked for the first time takes
+                about a second more, and memory, for its graph.
 
         # Raises
             UserError: options that cannot be met.

@@ -113,10 +113,10 @@ KINDS = [
           seed=18, scale=2.), Options(3, 2, 'average', 0.1, min_length=3)),
     (dict(score='concat', attention='local-p', encoder_layers=2, decoder_layers=2, residual=True, input_feeding=True,
           attention_normalize=True, seed=3, scale=2.), Options(5, 5, 1., no_repeat_ngram=2)),
-    (dict(score='none', cell='gru', decoder_layers=2, seed=4, scale=3.),
-     Options(3, 3, min_length=2, no_repeat_ngram=1)),
-    (dict(score='location', attention_scale=True, share_vocabulary=True, recurrent_activation='sigmoid', seed=5,
-          scale=3.), Options(2, 1, 1.5, 0.4, no_repeat_ngram=3)),
+    pytest.param(dict(score='none', cell='gru', decoder_layers=2, seed=4, scale=3.),
+                 Options(3, 3, min_length=2, no_repeat_ngram=1), marks=pytest.mark.slow),
+    pytest.param(dict(score='location', attention_scale=True, share_vocabulary=True, recurrent_activation='sigmoid',
+                      seed=5, scale=3.), Options(2, 1, 1.5, 0.4, no_repeat_ngram=3), marks=pytest.mark.slow),
 ]
 
 
@@ -151,7 +151,7 @@ def test_a_full_width_beam_finds_the_true_best_output_and_all_others_in_order(se
     source, limit = SOURCE[:1], 3
     found = every_sequence(searched.numpy, source[0], limit)
     everything, best = len(found), set()
-    for options in (Options(everything), Options(everything, 1, 2.), Options(everything, everything, 1.5, 0.3)):
+    for options in (Options(everything), Options(everything, everything, 1.5, 0.3)):
         ordered = sorted(found, key=lambda one: -one.ranking(options))
         assert ordered[0].ranking(options) - ordered[1].ranking(options) > 1e-4
         beam = searched.find(options, source, [limit])
@@ -173,7 +173,7 @@ def test_a_full_width_beam_finds_the_true_best_output_and_all_others_in_order(se
 STRICT = Options(1, 1, 1., 0.3, min_length=4, no_repeat_ngram=1)
 
 
-@pytest.mark.parametrize('options', [Options(), STRICT], ids=['plain', 'strict'])
+@pytest.mark.parametrize('options', [pytest.param(Options(), marks=pytest.mark.slow), STRICT], ids=['plain', 'strict'])
 def test_a_beam_of_width_1_is_greedy_search_to_the_last_bit(searched, options):
     greedy, beam = [searched.find(options, function=function) for function in (search.greedy, search.beam)]
     for name in ('ids', 'lengths', 'log_probabilities', 'weights', 'margins'):
@@ -202,7 +202,7 @@ def ngrams(ids, n):
 def test_no_output_repeats_an_ngram_and_the_best_one_stays_where_it_repeats_none(searched):
     limits, changed, kept = np.full(6, 12), 0, 0
     free = searched.find(Options(), limits=limits)
-    for n in (1, 2, 3):
+    for n in (1, 2):
         blocked = searched.find(Options(no_repeat_ngram=n), limits=limits)
         for ids, (before,), row in zip(blocked.ids[:, 0].tolist(), free.ids.tolist(), range(6)):
             ids, before = ids[:blocked.lengths[row, 0]], before[:free.lengths[row, 0]]
@@ -210,7 +210,7 @@ def test_no_output_repeats_an_ngram_and_the_best_one_stays_where_it_repeats_none
             repeats = len(set(ngrams(before, n))) < len(ngrams(before, n))
             assert (ids != before) == repeats
             changed, kept = changed + repeats, kept + (not repeats)
-    assert changed >= 5 and kept >= 5
+    assert changed >= 3 and kept >= 3
     for ids in outputs(searched.find(Options(4, 4, no_repeat_ngram=2), limits=limits)):
         assert len(set(ngrams(ids, 2))) == len(ngrams(ids, 2))
 
@@ -329,8 +329,8 @@ def contrib_beam(step, states, rows, size, width, steps, penalty):
     return tf.transpose(outputs.predicted_ids, [0, 2, 1]), outputs.beam_search_decoder_output.scores[:, -1]
 
 
-@pytest.mark.parametrize('ends, penalty', [(False, 1.), (True, 0.),
-                                           pytest.param(True, 1., marks=pytest.mark.slow)])
+@pytest.mark.parametrize('ends, penalty', [
+    (True, 0.), pytest.param(True, 1., marks=pytest.mark.slow), pytest.param(False, 1., marks=pytest.mark.slow)])
 def test_contribs_beam_search_decoder_over_our_step_gives_the_same_beams(ends, penalty, searched):
     """Its finished hypotheses stay in the beam, where live ones that score more push them out for good; ours keep their
     place. So beams are equal but where that happened, and there ours has the better hypothesis that is missing."""
