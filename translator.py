@@ -81,7 +81,8 @@ class Translator(object):
             texts: list of str; one without any token gives one empty hypothesis.
             batch_size: sentences decoded together, sorted by length.
             max_length: most tokens of an output; by default 2 S + 10 for a source of S tokens.
-            options: `beam_width`, `n_best` and the others of `search.Options`.
+            options: `beam_width`, `n_best` and the others of `search.Options`. What is asked for the first time takes
+                about a second more, and memory, for its graph.
 
         # Raises
             UserError: options that cannot be met.
@@ -242,7 +243,8 @@ def restored(run, settings, source_size, target_size, scope):
     # Keras' orthogonal initialiser takes its memory while the graph is built; the file's header is read after.
     settings = namespace(dict(vars(settings), init_scale=1.))
     with tf.name_scope(scope or None):
-        model = Seq2Seq(settings, source_size, target_size)
+        # Keras' orthogonal initialiser takes its memory while the graph is built; the file's header is read after.
+        model = Seq2Seq(namespace(dict(vars(settings), init_scale=1.)), source_size, target_size)
     layers = [layer for layer in model.training_model.layers if layer.weights]
     expected = [(layer.name, [(weight.name[len(scope):], K.int_shape(weight), weight.dtype.base_dtype.as_numpy_dtype)
                               for weight in layer.weights]) for layer in layers]

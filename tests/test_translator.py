@@ -1,0 +1,236 @@
+"""Translators from run directories: hypotheses, ensembles, threads, several in one process."""
+import collections
+import threading
+
+import pytest
+
+import session  # first: it fixes the import order
+import numpy as np
+from keras import backend as K
+
+import data
+from run_directory import RunDirectory
+from seq2seq_model import Seq2Seq
+from settings import UserError, defaults, namespace
+from small_models import numpy_model, set_weights
+from translator import Translator
+
+WORDS = 'we like the coat that your grandmother bought'.split()
+TEXTS = ['we like the coat', 'grandmother bought that coat', '', 'the', 'your coat that we like', 'we that bought']
+
+Run = collections.namedtuple('Run', 'path numpy')
+
+
+def make_folder(path, words=WORDS, **values):
+    """A locked run directory before its training, and its settings."""
+    config = dict(defaults(), units=6, embedding=5, threads=1, source_tokenizer='space', target_tokenizer='space')
+    config.update(values)
+    vocabulary = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + words).to_bytes()
+    files = {'vocab.%s.txt' % side: vocabulary for side in ('source', 'target')}
+    return RunDirectory.create(path, config, files, {}), config
+
+
+def make_run(path, seed, **values):
+    """A run directory with known weights, all but the training, and the NumPy model that has the same."""
+    run, config = make_folder(path, **values)
+    one, size = session.new_session(threads=1), len(WORDS) + 4
+    with run, session.opened(one):
+        model = Seq2Seq(namespace(config), size, size)
+        weights = set_weights(model, seed=seed, scale=3.)
+        run.write_weights([(layer.name, [(weight.name, value) for weight, value in
+                                         zip(layer.weights, K.batch_get_value(layer.weights))])
+                           for layer in model.training_model.layers if layer.weights])
+    one.close()
+    return Run(path, numpy_model.NumpyModel(config, weights))
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('runs')
+    return {'a': make_run(str(folder / 'a'), 54, score='general'),
+            'b': make_run(str(folder / 'b'), 34, score='concat', cell='gru', input_feeding=True),
+            'none': make_run(str(folder / 'none'), 4, score='none', bidirectional=False)}
+
+
+@pytest.fixture(scope='module')
+def a(runs):
+    return Translator.load(runs['a'].path)
+
+
+@pytest.fixture(scope='module')
+def unattended(runs):
+    return Translator.load(runs['none'].path)
+
+
+@pytest.fixture(scope='module')
+def ensemble(runs):
+    return Translator.load([runs['a'].path, runs['b'].path])
+
+
+def assert_same(some, others, tolerance=1e-5):
+    assert len(some) == len(others)
+    for one, other in zip(some, others):
+        assert one.text == other.text and one.tokens == other.tokens and one.ended == other.ended
+        assert one.alignment.shape == other.alignment.shape
+        for field in ('score', 'ranking', 'log_probabilities', 'alignment', 'margins'):
+            difference = np.abs(np.subtract(getattr(one, field), getattr(other, field)))
+            assert np.all(difference <= tolerance), field
+
+
+def flat(hypotheses):
+    return [one for each in hypotheses for one in each]
+
+
+# Hypotheses
+
+def test_hypotheses_come_best_first_with_their_scores_and_an_empty_text_gives_an_empty_one(a):
+    found = a.translate(TEXTS, batch_size=2, beam_width=4, n_best=3, length_penalty=1., max_length=7)
+    assert len(found) == len(TEXTS)
+    for text, hypotheses in zip(TEXTS, found):
+        if not text:
+            assert [one[:3] + one[5:] for one in hypotheses] == [('', [], 0., True, [], 0.)]
+            continue
+        assert len(hypotheses) == len({one.text for one in hypotheses}) == 3
+        rankings = [one.ranking for one in hypotheses]
+        assert rankings == sorted(rankings, reverse=True)
+        for one in hypotheses:
+            count = len(one.tokens) + one.ended
+            assert count <= 7 and (one.ended or count == 7)
+            assert one.text == ' '.join(one.tokens) and len(one.log_probabilities) == len(one.margins) == count
+            assert one.score == sum(one.log_probabilities) and min(one.log_probabilities) > -50
+            assert abs(one.ranking - one.score * 6. / (5. + count)) < 1e-5
+            assert one.alignment.shape == (len(one.tokens), len(text.split()))
+            assert np.allclose(np.sum(one.alignment, axis=1), 1., atol=1e-5)
+    assert any(one.ended for one in flat(found)) and not all(one.ended for one in flat(found))
+
+
+def test_without_penalties_the_ranking_is_the_score_itself(a):
+    for one in flat(a.translate(TEXTS) + a.translate(TEXTS, beam_width=3, n_best=3, no_repeat_ngram=2)):
+        assert one.ranking == one.score
+
+
+@pytest.mark.parametrize('name', ['a', pytest.param('ensemble', marks=pytest.mark.slow)])
+def test_the_score_of_a_beams_hypothesis_is_that_of_the_training_graph(name, request):
+    translator, pairs, made = request.getfixturevalue(name), [], []
+    for text, hypotheses in zip(TEXTS, translator.translate(TEXTS, beam_width=3, n_best=3, no_repeat_ngram=2)):
+        for one in hypotheses:
+            if text and one.ended and '<unk>' not in one.tokens:
+                pairs.append((text, one.text))
+                made.append(one)
+    assert len(made) >= 2
+    for one, scored in zip(made, translator.score(pairs, batch_size=3)):
+        assert abs(one.score - scored.score) < 1e-5 and scored.ranking == scored.score
+        assert np.max(np.abs(np.subtract(one.log_probabilities, scored.log_probabilities))) < 1e-5
+        assert np.all(np.abs(one.alignment - scored.alignment) < 1e-5)
+
+
+def test_limits_of_the_output_reach_the_search(a):
+    assert [len(one.log_probabilities) for one in flat(a.translate(TEXTS, max_length=3, min_length=3))] == \
+        [3, 3, 0, 3, 3, 3]
+    for text, (one,) in zip(TEXTS, a.translate(TEXTS, max_length_ratio=0.5)):
+        assert len(one.log_probabilities) <= max(1, len(text.split()) // 2)
+
+
+def test_a_wrong_option_is_refused_before_any_work(a, unattended):
+    with pytest.raises(UserError, match='n_best 2 is more than a beam of width 1 finds'):
+        a.translate(TEXTS, n_best=2)
+    with pytest.raises(UserError, match='coverage_penalty needs attention'):
+        unattended.translate(TEXTS, beam_width=2, coverage_penalty=0.1)
+
+
+# Ensembles
+
+@pytest.mark.parametrize('options', [{}, dict(beam_width=3, n_best=2, length_penalty=1., coverage_penalty=0.1)],
+                         ids=['greedy', 'beam'])
+@pytest.mark.slow
+def test_an_ensemble_of_a_run_with_itself_is_the_run(a, runs, options):
+    twice = Translator.load([runs['a'].path] * 2)
+    some, others = [flat(one.translate(TEXTS, **options)) for one in (twice, a)]
+    # The ensemble's logits are log-probabilities: the same margins.
+    assert_same(some, others, 2e-5)
+    pairs = [('we like', 'the coat'), ('bought', 'we we that')]
+    assert_same(twice.score(pairs), a.score(pairs), 2e-5)
+
+
+def averaged(runs, source, target):
+    """Log of the mean probability `(T, V)` and mean weights `(T, S)` of models for one pair of id lists."""
+    forward = [run.numpy.forward([source], [[data.START] + target]) for run in runs]
+    probabilities = np.mean([np.exp(numpy_model.log_softmax(one['logits'][0])) for one in forward], axis=0)
+    return np.log(probabilities), np.mean([one['weights'][0] for one in forward if 'weights' in one], axis=0)
+
+
+@pytest.mark.parametrize('names', [('a', 'b'), pytest.param(('none', 'b', 'a'), marks=pytest.mark.slow)])
+def test_an_ensemble_averages_probabilities_and_the_alignments_of_those_that_attend(runs, names, ensemble):
+    members = [runs[name] for name in names]
+    translator = ensemble if names == ('a', 'b') else Translator.load([run.path for run in members])
+    vocabulary = ['<pad>', '<unk>', '<s>', '</s>'] + WORDS
+    greedy, beam = [translator.translate(TEXTS, max_length=8, **options)
+                    for options in ({}, dict(beam_width=3, n_best=3, no_repeat_ngram=2))]
+    pairs = [('we like the coat', 'the coat that'), ('bought', 'your grandmother')]
+    scored = [(text, [one]) for (text, _), one in zip(pairs, translator.score(pairs))]
+    for kind, cases in (('greedy', zip(TEXTS, greedy)), ('beam', zip(TEXTS, beam)), ('score', scored)):
+        for text, (one, *_) in cases:
+            if not text:
+                continue
+            source, target = [[vocabulary.index(word) for word in words] for words in (text.split(), one.tokens)]
+            log_p, weights = averaged(members, source, target)
+            ids = np.array(target + [data.END] * one.ended)
+            steps = np.arange(len(ids))
+            assert np.max(np.abs(log_p[steps, ids] - one.log_probabilities)) < 2e-5
+            assert one.alignment.size == 0 or np.max(np.abs(weights[:len(target)] - one.alignment)) < 1e-5
+            log_p[:, [data.PAD, data.START]] = -np.inf
+            if kind == 'greedy':
+                assert np.array_equal(np.argmax(log_p[:len(ids)], axis=1), ids)
+            if kind != 'beam':  # whose blocked tokens are no runners-up
+                others = log_p[:len(ids)].copy()
+                others[steps, ids] = -np.inf
+                assert np.max(np.abs(log_p[steps, ids] - np.max(others, axis=1) - one.margins)) < 2e-5
+
+
+def test_runs_of_different_vocabularies_or_tokenisers_make_no_ensemble(runs, tmp_path):
+    paths = [str(tmp_path / name) for name in ('words', 'tokens')]
+    make_folder(paths[0], WORDS[:-1] + ['sold'])[0].close()
+    make_folder(paths[1], target_tokenizer='word')[0].close()
+    with pytest.raises(UserError) as caught:
+        Translator.load([runs['a'].path, paths[0]])
+    message = str(caught.value)
+    assert message.startswith(paths[0] + '/vocab.source.txt: differs from ' + runs['a'].path) and '\n' not in message
+    with pytest.raises(UserError, match='tokens/config.json: target_tokenizer is word, and space in .*/a/config.json'):
+        Translator.load([runs['a'].path, paths[1]])
+
+
+# Threads and processes
+
+@pytest.mark.slow
+def test_threads_that_ask_for_different_searches_at_once_get_what_they_would_get_alone(a, runs):
+    asked = [{}, dict(beam_width=2), dict(beam_width=3, n_best=3, length_penalty=1.), dict(no_repeat_ngram=1)]
+    shared, results, errors = Translator.load(runs['a'].path), {}, []
+
+    def work(number):
+        try:
+            for turn in range(3):
+                results[number, turn] = shared.translate(TEXTS, batch_size=2, **asked[(number + turn) % len(asked)])
+            results[number, 'score'] = shared.score([('we like', 'the coat')])
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    alone = [a.translate(TEXTS, batch_size=2, **options) for options in asked]
+    for number in range(4):
+        for turn in range(3):
+            assert_same(flat(results[number, turn]), flat(alone[(number + turn) % len(asked)]))
+        assert_same(results[number, 'score'], a.score([('we like', 'the coat')]))
+
+
+def test_translators_live_side_by_side_each_with_its_own_weights(a, unattended):
+    before, other = flat(a.translate(TEXTS)), unattended
+    assert other.session.graph is not a.session.graph
+    theirs = flat(other.translate(TEXTS))
+    assert_same(flat(a.translate(TEXTS)), before, 0.)
+    assert_same(flat(other.translate(TEXTS)), theirs, 0.)
+    assert [one.text for one in theirs] != [one.text for one in before]
