@@ -118,7 +118,9 @@ def scored(translator, lines, options):
     pairs = [tuple(line.split('\t', 2)[:2]) for line in lines]
     if any(len(pair) < 2 for pair in pairs):
         raise UserError('no tab between source and target')
-    return [[one] for one in translator.score(pairs, options.batch_size)]
+    # A source without tokens is scored as one unknown word, which has no place in an alignment.
+    return [[one._replace(alignment=one.alignment[:, :len(translator.encode(source))])]
+            for (source, _), one in zip(pairs, translator.score(pairs, options.batch_size))]
 
 
 def translated(translator, lines, options, unknown_words):
@@ -141,8 +143,9 @@ def check_places(options, reader):
 
 def check_attention(options):
     """Refuses options that look at the attention of a run without."""
-    wanted = [option for option, value in (('--replace-unk', options.replace_unk), ('--plot-dir', options.plot_dir),
-                                           ('--show-attention', options.show_attention or None)) if value is not None]
+    wanted = [option for option, given in (
+        ('--replace-unk', options.replace_unk is not None), ('--coverage-penalty', options.coverage_penalty),
+        ('--plot-dir', options.plot_dir), ('--show-attention', options.show_attention)) if given]
     if wanted:
         raise UserError('%s: this run has no attention (--score none): leave %s out' % (options.run[0], wanted[0]))
 

@@ -62,7 +62,7 @@ def untrained(path, **config):
 
 @pytest.mark.parametrize('arguments, told', [
     (['--replace-unk'], ['none', '--replace-unk']),
-    (['--plot-dir', 'p'], ['none', '--plot-dir']),
+    (['--plot-dir', 'p', '--coverage-penalty', '0.1'], ['none', '--coverage-penalty']),
     (['--html', 'no/such/folder/page.html'], ['no/such/folder/page.html']),
     (['--html', 'text'], ['text', '--html']),
 ])
@@ -149,19 +149,23 @@ def test_numbered_lines_tell_line_rank_score_and_text_of_the_same_hypotheses(tra
     assert all(abs(float(row[2]) - each['score']) < 2e-4 for row, (_, _, each) in zip(rows, expected))
 
 
-def test_pairs_get_the_scores_that_the_search_gave_them_up_to_the_first_bad_line(trained, objects):  # noqa: F811
+def test_pairs_get_the_scores_that_the_search_gave_them_up_to_the_first_bad_line(trained, objects,  # noqa: F811
+                                                                                 tmp_path):
     # Text of the target that gives its tokens again, and an output that came to its end.
     pairs = [(one['source'], each) for one in objects[0] for each in one['hypotheses']
              if '\t' not in one['source'] and len(each['log_probabilities']) > len(each['tokens']) > 0
              and '<unk>' not in each['tokens']]
     assert len(pairs) > 8
-    text = ''.join('%s\t%s\tthird column\n' % (source, each['text']) for source, each in pairs) + 'no tab\none\tx\n'
-    result = run('predict.py', '--score-pairs', '--input', '-', cwd=trained.home, text=text.encode('utf-8'))
+    text = ''.join('%s\t%s\tthird column\n' % (source, each['text']) for source, each in pairs)
+    result = run('predict.py', '--score-pairs', '--input', '-', '--html', tmp_path / 'page.html', cwd=trained.home,
+                 text=(text + '\t一\n\t\nno tab\none\tx\n').encode('utf-8'))
     values = [float(line) for line in result.stdout.decode('ascii').split('\n')[:-1]]
-    assert np.allclose(values, [each['score'] for _, each in pairs], atol=2e-4) and len(values) == len(pairs)
+    assert np.allclose(values[:-2], [each['score'] for _, each in pairs], atol=2e-4)
+    assert len(values) == len(pairs) + 2 and max(values[-2:]) < 0  # sides without text have a score, too
     assert result.code == 1
     assert result.stderr == ('predict.py: standard input: line %d: no tab between source and target\n'
-                             % (len(pairs) + 1))
+                             % (len(pairs) + 3))
+    assert pairs[-1][1]['text'].encode('utf-8') in (tmp_path / 'page.html').read_bytes()
 
 
 Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ranking')
@@ -325,6 +329,17 @@ def test_a_line_too_long_for_the_model_is_named_after_the_output_of_those_above_
 
 
 # The slow ones
+
+@pytest.mark.slow
+def test_a_run_given_twice_is_an_ensemble_that_finds_what_it_finds_alone(trained, objects):  # noqa: F811
+    result = run('predict.py', '--run', 'runs/numbers', '--run', trained.path, '--input', '-', '--beam-width', '4',
+                 '--length-penalty', 'average', '--scores', cwd=trained.home, text=TEXT)
+    rows = [line.split('\t', 1) for line in result.stdout.decode('utf-8').split('\n')[:-1]]
+    best = [one['hypotheses'][0] for one in objects[0]]
+    assert [text for _, text in rows] == [one['text'].replace('\n', ' ') for one in best]
+    assert all(abs(float(score) - one['score']) < 2e-4 for (score, _), one in zip(rows, best))
+    assert result.stderr.startswith('runs/numbers + %s: ' % trained.path)
+
 
 def read_for(descriptor, pattern, seconds=60):
     """What comes from a terminal until the pattern is in it."""
