@@ -15,7 +15,8 @@ import tensorflow as tf
 import data
 import export
 import graph_text
-from test_commands import ROOT, cheap, environment, no_tensorflow, one_line, run, trained  # noqa: F401
+from test_commands import DIGITS, ROOT, cheap, environment, no_tensorflow, one_line, run, trained  # noqa: F401
+from test_docs import python_blocks
 from test_predict import location  # noqa: F401
 
 # What is hard to tokenise: digits and their marks, accents apart, joiners, quotes, scripts without blanks, blanks of
@@ -109,13 +110,14 @@ SEARCH = ['--beam-width', '4', '--n-best', '3', '--length-penalty', '0.6', '--ma
 def exported(trained, tmp_path_factory):  # noqa: F811
     """A model exported by the command, and what predict.py gives for `SENTENCES`."""
     folder = tmp_path_factory.mktemp('exported')
-    result = run('export.py', *SEARCH, trained.path, folder / 'a' / '1', cwd=folder)
+    result = run('export.py', *SEARCH, trained.path, 'served/translate/1', cwd=folder)
     assert (result.code, result.stdout) == (0, b''), result.stderr
-    assert os.listdir(str(folder / 'a')) == ['1']
+    assert os.listdir(str(folder / 'served' / 'translate')) == ['1']
     result = run('predict.py', '--run', trained.path, '--input', '-', '--json', *SEARCH, cwd=folder,
                  text='\n'.join(SENTENCES + ['']).encode('utf-8'))
     assert result.code == 0, result.stderr
-    return folder / 'a' / '1', [json.loads(line) for line in result.stdout.decode('utf-8').splitlines()]
+    objects = [json.loads(line) for line in result.stdout.decode('utf-8').splitlines()]
+    return folder / 'served' / 'translate' / '1', objects
 
 
 def assert_same(served, objects, tolerance=1e-4):
@@ -141,6 +143,9 @@ def assert_same(served, objects, tolerance=1e-4):
             assert np.allclose(values[:len(expected['log_probabilities'])], expected['log_probabilities'],
                                atol=tolerance)
             assert not any(values[len(expected['log_probabilities']):])
+            if not served['tokens'][row][rank]:
+                assert not served['alignment'][row][rank] and not count
+                continue
             alignment = np.array(served['alignment'][row][rank])
             assert np.allclose(alignment[:count, :len(tokens)], np.reshape(expected['alignment'], (count, len(tokens))),
                                atol=tolerance)
@@ -159,6 +164,18 @@ def test_an_exported_model_gives_what_predict_gives_in_a_process_without_this_pr
 def test_texts_without_any_token_give_empty_outputs_in_a_batch_of_their_own(exported, tmp_path):
     path, objects = exported
     assert_same(serve(path, ['', ' \t'], tmp_path), [objects[SENTENCES.index('')]] * 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [0, 1], ids=['TensorFlow 1.12', 'TensorFlow 2'])
+def test_the_examples_of_the_page_on_serving_work(exported, number):
+    python = newer_python() if number else sys.executable
+    if not python:
+        pytest.skip('no Python with TensorFlow 2 found: name one in TENSORFLOW2_PYTHON')
+    process = subprocess.run([python, '-c', python_blocks('docs/serving.md')[number]], cwd=str(exported[0].parents[2]),
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                             env=environment(PYTHONIOENCODING='utf-8'))
+    assert process.returncode == 0 and re.match('[%s]+ -[0-9.]+\n' % DIGITS, process.stdout.decode('utf-8'))
 
 
 @pytest.mark.slow
