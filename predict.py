@@ -3,139 +3,212 @@
     predict.py                                            # samples/sentences.txt with the run trained last
     predict.py --run runs/x --input text.en --output text.zh
     echo 'where is the book ?' | predict.py --input - --show-attention
+    predict.py --run runs/x --run runs/y --beam-width 5 --n-best 5 --json    # an ensemble of two runs
+    predict.py --score-pairs --input pairs.tsv            # how probable the model finds given outputs
 """
 import argparse
+import collections
 import contextlib
 import os
 import sys
 import time
 
-import data
+from tqdm import tqdm
+
+import output_formats
 import settings
+from line_reader import LineReader
 from run_directory import RunDirectory, last_run
-from settings import UserError, positive, tell, thread_count
+from settings import UserError, length_penalty, number, positive, tell, thread_count
+
+# Options that are arguments of `Translator.translate` under the same names.
+SEARCH = ('beam_width', 'n_best', 'length_penalty', 'coverage_penalty', 'min_length', 'max_length', 'max_length_ratio',
+          'no_repeat_ngram')
 
 
 def parse(argv):
     parser = argparse.ArgumentParser(prog='predict.py', description=__doc__.split('\n')[0], allow_abbrev=False,
-                                     epilog='N lines in, N lines out, in order; an empty line gives an empty line.')
-    parser.add_argument('--run', metavar='DIR', help='run directory (default: the one in runs/ trained last)')
-    parser.add_argument('--input', metavar='FILE|-', default='samples/sentences.txt',
-                        help='text, a line a sentence, .gz too; - is standard input (default: %(default)s)')
+                                     epilog='N lines in, N lines out, in order; an empty line gives an empty line. '
+                                     'Scores are natural logarithms of probabilities. A pipe is translated as its '
+                                     'lines arrive.')
+    parser.add_argument('--run', metavar='DIR', action='append',
+                        help='run directory (default: the one in runs/ trained last); given more than once: an '
+                        'ensemble of runs with the same vocabularies, their probabilities averaged')
+    parser.add_argument('--input', metavar='FILE|-',
+                        help='text, a line a sentence, .gz too; - is standard input (default: samples/sentences.txt)')
     parser.add_argument('--output', metavar='FILE|-', default='-', help='where to write (default: standard output)')
     parser.add_argument('--batch-size', type=positive, default=32, metavar='N',
                         help='sentences decoded together (default: %(default)s)')
-    parser.add_argument('--max-length', type=positive, metavar='N',
-                        help='most tokens of an output (default: twice the source length and 10)')
     parser.add_argument('--on-bad-utf8', choices=('error', 'replace'), default='error',
                         help='what to do with bytes that are not UTF-8 (default: %(default)s)')
-    parser.add_argument('--show-attention', action='store_true', help='print the alignment as text to standard error')
-    parser.add_argument('--plot-dir', metavar='DIR', help='write a picture of the alignment for each sentence')
     parser.add_argument('--threads', type=thread_count, default=0, metavar='N',
-                        help="threads of TensorFlow; 0: as in the run's "
-                        'settings (default: %(default)s)')
-    return parser.parse_args(argv)
+                        help="threads of TensorFlow; 0: as in the run's settings (default: %(default)s)")
+    group = parser.add_argument_group('search')
+    group.add_argument('--beam-width', type=positive, metavar='N', help='outputs kept at each step (default: 1)')
+    group.add_argument('--n-best', type=positive, metavar='N',
+                       help='write the N best outputs of each line, a line each: "line<TAB>rank<TAB>text", both '
+                       'numbers from 1')
+    group.add_argument('--length-penalty', type=length_penalty, metavar='A|average',
+                       help='rank by score / ((5 + length) / 6)^A, or by the score of a token on average (default: 0)')
+    group.add_argument('--coverage-penalty', type=number, metavar='B',
+                       help='rank lower what leaves source words without attention (default: 0)')
+    group.add_argument('--min-length', type=thread_count, metavar='N', help='fewest tokens of an output (default: 0)')
+    group.add_argument('--max-length', type=positive, metavar='N',
+                       help='most tokens of an output (default: twice the source length and 10)')
+    group.add_argument('--max-length-ratio', type=number, metavar='X',
+                       help='most tokens of an output, as a multiple of the source length')
+    group.add_argument('--no-repeat-ngram', type=thread_count, metavar='N',
+                       help='let no N tokens come twice in an output (default: 0, off)')
+    group.add_argument('--replace-unk', nargs='?', const='', metavar='FILE',
+                       help='put the source word most attended to for each <unk>, or what FILE has for it, lines of '
+                       '"source<TAB>target"')
+    group.add_argument('--score-pairs', action='store_true',
+                       help='the input has lines of "source<TAB>target": write the score of each target, </s> included')
+    group = parser.add_argument_group('output')
+    group.add_argument('--scores', action='store_true', help='put "score<TAB>" before each text')
+    group.add_argument('--json', action='store_true',
+                       help='write an object for each line, on a line of its own: source, source_tokens, hypotheses '
+                       '(text, tokens, score, ranking, log_probabilities of the tokens and </s>, alignment)')
+    group.add_argument('--html', metavar='FILE', help='write a page of alignments to look through, of the first %d '
+                       'sentences' % output_formats.LARGEST_PAGE)
+    group.add_argument('--plot-dir', metavar='DIR', help='write a picture of the alignment for each sentence, which '
+                       'takes longer than the translation')
+    group.add_argument('--show-attention', action='store_true', help='print the alignment as text to standard error')
+    options = parser.parse_args(argv)
+    refuse_contradictions(options, parser.error)
+    return options
 
 
-def source_lines(options):
-    """Lines of the input as they come."""
-    if options.input == '-':
-        if sys.stdin.isatty():
-            tell('a sentence and Enter translates it; Ctrl-D ends')
-        return data.decode_lines(sys.stdin.buffer, 'standard input', options.on_bad_utf8)
-    return data.read_lines(options.input, options.on_bad_utf8)
+def refuse_contradictions(options, error):
+    if (options.n_best or 1) > (options.beam_width or 1):
+        error('--n-best %d needs a --beam-width of at least as many' % options.n_best)
+    if options.max_length is not None and (options.min_length or 0) > options.max_length:
+        error('--min-length %d is above --max-length %d' % (options.min_length, options.max_length))
+    if options.max_length_ratio == 0:
+        error('--max-length-ratio must be above 0')
+    if options.json and options.scores:
+        error('--json has the scores: leave --scores out')
+    if options.score_pairs:
+        unused = [name for name in SEARCH + ('replace_unk', 'scores') if getattr(options, name) not in (None, False)]
+        if unused:
+            error('--score-pairs searches for nothing and writes scores: leave --%s out' % unused[0].replace('_', '-'))
+        if options.input is None:
+            error('--score-pairs needs --input with lines of "source<TAB>target"')
+    places = collections.Counter(os.path.realpath(path) for path in (options.output, options.html)
+                                 if path not in (None, '-'))
+    if places and max(places.values()) > 1:
+        error('--output and --html name one file')
 
 
-def batches(lines, size):
-    """Lists of at most `size` items, each as soon as it is full or the input ends; what comes before an error first."""
-    batch = []
+def results(work, lines, place, first):
+    """(line, its hypotheses) for all lines; before a line that cannot be done is refused by its number, those above."""
     try:
-        for line in lines:
-            batch.append(line)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    except UserError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
+        found = work(lines)
+    except UserError as error:
+        if len(lines) == 1:
+            raise UserError('%s: line %d: %s' % (place, first, error))
+        for i, line in enumerate(lines):
+            yield from results(work, [line], place, first + i)
+    else:
+        yield from zip(lines, found)
 
 
-def check_places(options):
+def scored(translator, lines, options):
+    """Forced decoding of lines "source<TAB>target": a list of one hypothesis for each."""
+    pairs = [tuple(line.split('\t', 2)[:2]) for line in lines]
+    if any(len(pair) < 2 for pair in pairs):
+        raise UserError('no tab between source and target')
+    # A source without tokens is scored as one unknown word, which has no place in an alignment.
+    return [[one._replace(alignment=one.alignment[:, :len(translator.encode(source))])]
+            for (source, _), one in zip(pairs, translator.score(pairs, options.batch_size))]
+
+
+def translated(translator, lines, options, unknown_words):
+    search = {name: getattr(options, name) for name in SEARCH if getattr(options, name) is not None}
+    found = translator.translate(lines, options.batch_size, **search)
+    if unknown_words is None:
+        return found
+    return [[unknown_words.replace(translator.encode(line), one, translator.source_tokenizer,
+                                   translator.target_tokenizer) for one in hypotheses]
+            for line, hypotheses in zip(lines, found)]
+
+
+def check_places(options, reader):
     """Refuses an input that cannot be read and an output that would destroy it, before any work and any writing."""
-    if options.input != '-' and (os.path.isfile(options.input) or not os.path.exists(options.input)
-                                 or os.path.isdir(options.input)):  # a named pipe gives each line once
-        next(data.read_lines(options.input, options.on_bad_utf8), None)
-        if os.path.exists(options.output) and os.path.samefile(options.input, options.output):
-            raise UserError('%s: is the input too: name another file for --output' % options.output)
+    reader.check()
+    for option, path in (('--output', options.output), ('--html', options.html)):
+        if not reader.passes and path and os.path.exists(path) and os.path.samefile(options.input, path):
+            raise UserError('%s: is the input too: name another file for %s' % (path, option))
 
 
-@contextlib.contextmanager
-def told(output, name):
-    """A `UserError` where the system refuses to write; a reader of a pipe who goes is no error."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())  # Python will flush again at exit
-        raise UserError('%s: cannot be written: %s' % (name, error.strerror))
+def check_attention(options):
+    """Refuses options that look at the attention of a run without."""
+    wanted = [option for option, given in (
+        ('--replace-unk', options.replace_unk is not None), ('--coverage-penalty', options.coverage_penalty),
+        ('--plot-dir', options.plot_dir), ('--show-attention', options.show_attention)) if given]
+    if wanted:
+        raise UserError('%s: this run has no attention (--score none): leave %s out' % (options.run[0], wanted[0]))
 
 
-class Pictures(object):
-    """A PNG for each sentence, numbered by its line."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        try:
-            os.makedirs(folder, exist_ok=True)
-        except OSError as error:
-            raise UserError('%s: cannot make this folder for --plot-dir: %s' % (folder, error.strerror))
-
-    def draw(self, number, tokens, hypothesis):
-        import plots
-        plots.plot_alignment(os.path.join(self.folder, '%04d.png' % number), tokens, hypothesis.tokens,
-                             hypothesis.alignment)
+def text_format(options):
+    """The function that makes the text of a line's hypotheses."""
+    if options.json:
+        return output_formats.json_line
+    if options.score_pairs:
+        return output_formats.score_line
+    if options.n_best:
+        return output_formats.scored_numbered_lines if options.scores else output_formats.numbered_lines
+    return output_formats.scored_line if options.scores else output_formats.best_line
 
 
 def main(argv):
     options = parse(argv)
-    path = options.run or last_run()
-    check_places(options)
-    RunDirectory.open(path).read_config()  # what is wrong there is told before TensorFlow takes its seconds
-    lines = source_lines(options)
-    pictures = Pictures(options.plot_dir) if options.plot_dir else None
+    options.run = options.run or [last_run()]
+    options.input = options.input or 'samples/sentences.txt'
+    reader = LineReader(options.input, sys.stdin.fileno(), options.on_bad_utf8)
+    # What is wrong with text or run is told before TensorFlow takes its seconds.
+    check_places(options, reader)
+    attention = any([RunDirectory.open(path).read_config()['score'] != 'none' for path in options.run])
+    if not attention:
+        check_attention(options)
+    unknown_words = None if options.replace_unk is None else output_formats.UnknownWords(options.replace_unk)
+    formats = [kind(value) for kind, value in ((output_formats.Pictures, options.plot_dir),
+                                               (output_formats.Page, options.html)) if value]
+    if options.show_attention:
+        formats.append(output_formats.ShownAttention())
+    if reader.is_terminal():
+        tell('a sentence and Enter translates it; Ctrl-D ends')
     from translator import Translator
-    translator = Translator.load(path, options.threads)
-    interactive = options.input == '-' and sys.stdin.isatty()
-    if options.output == '-':
-        output = sys.stdout
-    else:
-        try:
-            output = open(options.output, 'w', encoding='utf-8', newline='\n')
-        except OSError as error:
-            raise UserError('%s: cannot be written: %s' % (options.output, error.strerror))
-    number, started = 0, time.time()
+    translator = Translator.load(options.run if len(options.run) > 1 else options.run[0], options.threads)
+    stream = output_formats.Stream(options.output, sys.stdout, text_format(options))
+    formats.insert(0, stream)
+
+    def work(lines):
+        if options.score_pairs:
+            return scored(translator, lines, options)
+        return translated(translator, lines, options, unknown_words)
+
     # A larger portion than a batch lets sentences of similar length meet; a person at the terminal waits for neither.
-    for portion in batches(lines, 1 if interactive else 16 * options.batch_size):
-        for text, (best,) in zip(portion, translator.translate(portion, options.batch_size, options.max_length)):
-            number += 1
-            with told(output, options.output):
-                output.write(best.text.replace('\n', ' ') + '\n')
-            tokens = translator.encode(text)
-            if options.show_attention and tokens:
-                import plots
-                tell('%s\n%s' % (text, plots.format_alignment(tokens, best.tokens, best.alignment)))
-            if pictures and tokens:
-                pictures.draw(number, tokens, best)
-        with told(output, options.output):
-            output.flush()
+    size = 1 if reader.is_terminal() else 16 * options.batch_size
+    count, started = 0, time.time()
+    shown = sys.stderr.isatty() and not reader.is_terminal() and not (options.output == '-' and sys.stdout.isatty())
+    with contextlib.ExitStack() as stack:
+        for one in formats:
+            stack.callback(one.close)
+        bar = stack.enter_context(tqdm(unit=' lines', leave=False, file=sys.stderr, disable=not shown))
+        for portion in reader.portions(size):
+            for line, hypotheses in results(work, portion, reader.name, count + 1):
+                count += 1
+                if not attention:
+                    hypotheses = [one._replace(alignment=None) for one in hypotheses]
+                source = line.split('\t')[0] if options.score_pairs else line
+                for one in formats:
+                    one.write(count, source, translator.encode(source), hypotheses)
+                bar.update()
+            stream.flush()
     seconds = time.time() - started
-    tell('%s: %d lines in %.1f s, %.0f lines/s' % (path, number, seconds, number / max(seconds, 1e-9)))
-    if output is not sys.stdout:
-        output.close()
+    tell('%s: %d lines in %.1f s, %.0f lines/s' % (' + '.join(options.run), count, seconds,
+                                                   count / max(seconds, 1e-9)))
 
 
 if __name__ == '__main__':

@@ -180,6 +180,22 @@ def thread_count(text):
     return 0 if text == '0' else positive(text)
 
 
+def number(text):
+    """The finite number from 0 that an option's text tells, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < float('inf'):
+        raise argparse.ArgumentTypeError('%r is not a number from 0' % text)
+    return value
+
+
+def length_penalty(text):
+    """What `search.Options` takes as `length_penalty`, for argparse."""
+    return text if text == 'average' else number(text)
+
+
 def tell(text):
     """A line on stderr: stdout carries results only."""
     print(text, file=sys.stderr, flush=True)

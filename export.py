@@ -1,0 +1,174 @@
+"""Writes a trained run as a TensorFlow SavedModel: strings in; strings, scores and alignments out.
+
+    export.py runs/translate served/translate/1
+    export.py --beam-width 5 --n-best 5 runs/translate served/translate/2
+
+Tokenising, vocabularies, weights and the search are all in the graph, made of TensorFlow's core ops alone, so that
+TensorFlow Serving or any TensorFlow from 1.12 on runs it without this program. The signature is `serving_default`, for
+B texts, N outputs of each (`--n-best`), best first, of at most T tokens, and S source tokens at most:
+
+    in   text               string (B,)
+    out  text               string (B, N)
+         scores             float (B, N)        log-probability in nats, `</s>` included
+         rankings           float (B, N)        what the outputs are ordered by: the score with its penalty
+         tokens             string (B, N, T)    '' behind the last one
+         log_probabilities  float (B, N, T + 1) of each token, and of `</s>` where the output came to its end
+         alignment          float (B, N, T, S)  attention weights, 0 behind the last tokens
+         source_tokens      string (B, S)       '' behind the last one
+
+With `--tokens`, and where a tokeniser of the run has no graph form, `text` gives way to `tokens` on both sides: string
+(B, S) in, '' behind the last one of each text, and all but `text` and `source_tokens` out. A text without tokens gives
+an output without tokens. Where a search finds fewer than N outputs, the rest are empty, with rankings of -3.4e38.
+"""
+import argparse
+import os
+import shutil
+import tempfile
+
+import settings
+from run_directory import RunDirectory
+from settings import UserError, check, length_penalty, namespace, positive, tell
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(prog='export.py', description=__doc__.split('\n')[0], allow_abbrev=False,
+                                     epilog='The options of the search become constants of the exported model.')
+    parser.add_argument('run', metavar='RUN', help='run directory')
+    parser.add_argument('folder', metavar='DIR', help='new directory for the SavedModel; TensorFlow Serving wants its '
+                        'name to be a number')
+    parser.add_argument('--beam-width', type=positive, default=1, metavar='N',
+                        help='outputs kept at each step (default: %(default)s)')
+    parser.add_argument('--n-best', type=positive, default=1, metavar='N',
+                        help='outputs returned for each text (default: %(default)s)')
+    parser.add_argument('--length-penalty', type=length_penalty, default=0., metavar='A|average',
+                        help='rank by score / ((5 + length) / 6)^A, or by the score of a token on average '
+                        '(default: %(default)s)')
+    parser.add_argument('--max-length', type=positive, metavar='N',
+                        help='most tokens of an output (default: twice the source length and 10)')
+    parser.add_argument('--tokens', action='store_true', help='tokens in and out, in place of texts')
+    options = parser.parse_args(argv)
+    if options.n_best > options.beam_width:
+        parser.error('--n-best %d needs a --beam-width of at least as many' % options.n_best)
+    return options
+
+
+def frozen_search(run, chosen, sizes, options):
+    """The graph of a run's search with its weights as constants.
+
+    # Returns
+        `GraphDef`, the names of the tensors that it is fed with, source ids `(B, S)` and greatest lengths `(B,)`, and
+        the names of the tensors of `search.Found`.
+    """
+    import session
+    import tensorflow as tf
+    import search
+    from translator import restored
+    chosen = namespace(dict(vars(chosen), dropout=0., word_dropout=0.))  # no op of theirs in the graph
+    with session.opened(session.new_session()) as opened:
+        model = restored(run, chosen, sizes[0], sizes[1], '')
+        longest = tf.placeholder(tf.int32, [None], 'max_lengths')
+        asked = search.Options(beam_width=options.beam_width, n_best=options.n_best,
+                               length_penalty=options.length_penalty)
+        found = search.search(model.step, model.start(), longest, asked, model.memory.mask)
+        graph = tf.graph_util.convert_variables_to_constants(opened, opened.graph.as_graph_def(),
+                                                             [tensor.op.name for tensor in found])
+        opened.close()
+        return graph, [model.source.name, longest.name], search.Found(*[tensor.name for tensor in found])
+
+
+def build(run, chosen, options):
+    """Puts the whole model into the current graph. Returns its inputs and its outputs by name."""
+    import tensorflow as tf
+    import data
+    import graph_text
+    import search
+    from translator import sides
+    (source_tokenizer, source_vocabulary), (target_tokenizer, target_vocabulary) = sides(
+        chosen, lambda name: data.Vocabulary.from_bytes(run.read_file(name), run.file(name)))
+    frozen, fed, names = frozen_search(run, chosen, [len(source_vocabulary), len(target_vocabulary)], options)
+    whole = not options.tokens and all(map(graph_text.has_form, (source_tokenizer, target_tokenizer)))
+    if not whole:
+        tell('no graph form of --source-tokenizer %s with --target-tokenizer %s is asked for or known: the model '
+             'takes and gives tokens' % (source_tokenizer.name, target_tokenizer.name))
+    if whole:
+        text = tf.placeholder(tf.string, [None], 'text')
+        inputs, tokens = {'text': text}, graph_text.tokenize(source_tokenizer, text)
+    else:
+        tokens = tf.placeholder(tf.string, [None, None], 'tokens')
+        inputs = {'tokens': tokens}
+    # At least one column, of padding if need be: the encoder takes a step.
+    tokens = tf.cond(tf.shape(tokens)[1] > 0, lambda: tokens, lambda: tf.pad(tokens, [[0, 0], [0, 1]]))
+    source = graph_text.encode(source_vocabulary, tokens)                                               # (B, S)
+    source_lengths = tf.reduce_sum(tf.to_int32(tf.not_equal(source, data.PAD)), axis=1)                 # (B,)
+    longest = 2 * source_lengths + 10
+    if options.max_length:
+        longest = tf.fill(tf.shape(longest), options.max_length)
+    found = search.Found(*tf.import_graph_def(frozen, dict(zip(fed, (source, longest))), list(names), name='model'))
+
+    # What is found for a text without tokens is thrown away.
+    shape = tf.shape(found.ids)
+    nothing = tf.fill(shape[:2], False) | tf.equal(source_lengths, 0)[:, None]                          # (B, N)
+    ended = tf.reduce_any(tf.equal(found.ids, data.END), axis=2)
+    lengths = tf.where(nothing, tf.zeros_like(found.lengths), found.lengths - tf.to_int32(ended))
+    steps = tf.range(shape[2])
+    counted = (steps < tf.where(nothing, lengths, found.lengths)[:, :, None])                           # (B, N, T + 1)
+    log_probabilities = tf.where(counted, found.log_probabilities, tf.zeros_like(found.log_probabilities))
+    within = tf.to_float(steps < lengths[:, :, None])
+    width = tf.reduce_max(lengths)
+    rankings = tf.maximum(found.rankings, found.rankings.dtype.min)
+    rows = [tf.reshape(found.ids, [-1, shape[2]]), tf.reshape(lengths, [-1])]
+    outputs = {
+        'scores': tf.reduce_sum(log_probabilities, axis=2),
+        'rankings': tf.where(nothing, tf.where(tf.range(shape[1]) > tf.zeros_like(lengths),
+                                               tf.fill(shape[:2], rankings.dtype.min), tf.zeros_like(rankings)),
+                             rankings),
+        'tokens': tf.reshape(graph_text.decode(target_vocabulary, *rows), shape)[:, :, :width],
+        'log_probabilities': log_probabilities[:, :, :width + 1],
+        'alignment': (found.weights * within[:, :, :, None])[:, :, :width]}
+    for name, tensor in outputs.items():
+        tensor.set_shape([None, options.n_best] + [None] * {'scores': 0, 'rankings': 0, 'alignment': 2}.get(name, 1))
+    if whole:
+        outputs['text'] = tf.reshape(graph_text.detokenize(target_tokenizer, target_vocabulary, *rows), shape[:2])
+        outputs['source_tokens'] = tokens
+    return inputs, outputs
+
+
+def write(run, chosen, options):
+    """Writes the SavedModel: beside its place first, so that what lies there is whole."""
+    import tensorflow as tf
+    parent = os.path.dirname(os.path.abspath(options.folder))
+    try:
+        os.makedirs(parent, exist_ok=True)
+        hidden = tempfile.mkdtemp(prefix='.export.', dir=parent)
+    except OSError as error:
+        raise UserError('%s: cannot be made: %s' % (options.folder, error.strerror))
+    try:
+        with tf.Graph().as_default(), tf.Session() as session:
+            inputs, outputs = build(run, chosen, options)
+            builder = tf.saved_model.builder.SavedModelBuilder(os.path.join(hidden, 'model'))
+            builder.add_meta_graph_and_variables(
+                session, [tf.saved_model.tag_constants.SERVING], clear_devices=True,
+                signature_def_map={'serving_default': tf.saved_model.predict_signature_def(inputs, outputs)},
+                main_op=tf.tables_initializer())
+            builder.save()
+        os.rename(os.path.join(hidden, 'model'), options.folder)
+    except OSError as error:
+        raise UserError('%s: cannot be written: %s' % (options.folder, error.strerror))
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    return inputs, outputs
+
+
+def main(argv):
+    options = parse(argv)
+    if os.path.lexists(options.folder):
+        raise UserError('%s: is there already: name a new directory' % options.folder)
+    run = RunDirectory.open(options.run)
+    chosen = namespace(run.read_config())
+    check(chosen)
+    inputs, outputs = write(run, chosen, options)
+    tell('%s: %s in; %s out' % (options.folder, ', '.join(inputs), ', '.join(sorted(outputs))))
+
+
+if __name__ == '__main__':
+    settings.run_command(main, 'export.py')

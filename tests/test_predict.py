@@ -1,0 +1,413 @@
+"""predict.py's search, formats and streams: real processes on a task small enough to be learnt, and their parts."""
+import collections
+import json
+import math
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import data
+import line_reader
+import output_formats
+import predict
+from run_directory import RunDirectory
+from settings import UserError, defaults
+from test_commands import (HARD, ROOT, cheap, environment, no_tensorflow, one_line, run,  # noqa: F401
+                           start, trained)
+
+
+# Usage
+
+@pytest.mark.parametrize('arguments, told', [
+    (['--n-best', '3'], '--beam-width'),
+    (['--n-best', '3', '--beam-width', '2'], '--beam-width'),
+    (['--beam-width', '0'], "'0'"),
+    (['--length-penalty', 'mean'], "'mean'"),
+    (['--length-penalty', '-1'], "'-1'"),
+    (['--coverage-penalty', 'nan'], "'nan'"),
+    (['--max-length-ratio', '0'], '--max-length-ratio'),
+    (['--min-length', '5', '--max-length', '4'], '--max-length 4'),
+    (['--json', '--scores'], '--scores'),
+    (['--score-pairs'], '--input'),
+    (['--score-pairs', '--input', '-', '--beam-width', '1'], '--beam-width'),
+    (['--score-pairs', '--input', '-', '--replace-unk'], '--replace-unk'),
+    (['--output', 'a', '--html', './a'], '--html'),
+    (['--no-repeat-ngram', '2.5'], "'2.5'"),
+])
+def test_options_that_contradict_one_another_are_wrong_usage(capsys, arguments, told):
+    with pytest.raises(SystemExit) as ended:
+        predict.parse(arguments)
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == '' and told in err.splitlines()[-1]
+
+
+def test_the_command_ends_with_2_where_options_contradict_one_another(cheap):  # noqa: F811
+    result = cheap('predict.py', '--n-best', '3', '--beam-width', '2')
+    assert (result.code, result.stdout) == (2, b'') and result.stderr.startswith('usage: predict.py')
+
+
+def untrained(path, **config):
+    """A run directory that is whole but for its weights."""
+    RunDirectory.create(str(path), dict(defaults(), **config), {}, {}).close()
+
+
+@pytest.mark.parametrize('arguments, told', [
+    (['--replace-unk'], ['none', '--replace-unk']),
+    (['--plot-dir', 'p', '--coverage-penalty', '0.1'], ['none', '--coverage-penalty']),
+    (['--html', 'no/such/folder/page.html'], ['no/such/folder/page.html']),
+    (['--html', 'text'], ['text', '--html']),
+])
+def test_what_cannot_be_done_is_refused_before_tensorflow_is_loaded(cheap, tmp_path, arguments, told):  # noqa: F811
+    untrained(tmp_path / 'r', score='none')
+    (tmp_path / 'text').write_bytes(b'one\n')
+    one_line(cheap('predict.py', '--run', 'r', '--input', 'text', *arguments), 'predict.py', *told)
+    assert (tmp_path / 'text').read_bytes() == b'one\n'
+
+
+@pytest.mark.parametrize('content, told', [
+    (b'one\tI\ntwo\n', ['words: line 2', 'no tab']),
+    (b'one\t\xff\n', ['words: line 1, byte 5: 0xFF']),
+    (b'', ['words: ', 'empty'])])
+def test_a_dictionary_that_is_none_is_refused_with_its_line(cheap, tmp_path, content, told):  # noqa: F811
+    untrained(tmp_path / 'r')
+    (tmp_path / 'words').write_bytes(content)
+    one_line(cheap('predict.py', '--run', 'r', '--input', '-', '--replace-unk', 'words'), 'predict.py', *told)
+
+
+# Formats
+
+TEXT = '\n'.join(HARD).encode('utf-8') + b'\n'
+
+
+@pytest.fixture(scope='session')
+def objects(trained, tmp_path_factory):  # noqa: F811
+    """What --json gives for `HARD`, and the page written beside."""
+    page = tmp_path_factory.mktemp('page') / 'page.html'
+    result = run('predict.py', '--input', '-', '--beam-width', '4', '--n-best', '3', '--length-penalty', 'average',
+                 '--json', '--html', page, cwd=trained.home, text=TEXT)
+    assert result.code == 0, result.stderr
+    lines = result.stdout.decode('utf-8').split('\n')
+    assert len(lines) == len(HARD) + 1 and lines[-1] == ''
+
+    def refuse(name):
+        raise AssertionError('%s is not JSON' % name)
+    return [json.loads(line, parse_constant=refuse) for line in lines[:-1]], page.read_bytes().decode('utf-8')
+
+
+def test_json_has_all_of_each_hypothesis_best_first(objects):
+    words, target = data.make_tokenizer('word'), data.make_tokenizer('chinese')
+    several = 0
+    for source, one in zip(HARD, objects[0]):
+        assert list(one) == ['source', 'source_tokens', 'hypotheses']
+        assert (one['source'], one['source_tokens']) == (source, words.tokenize(source))
+        several += len(one['hypotheses']) == 3
+        rankings = [hypothesis['ranking'] for hypothesis in one['hypotheses']]
+        assert rankings == sorted(rankings, reverse=True)
+        for hypothesis in one['hypotheses']:
+            tokens, values = hypothesis['tokens'], hypothesis['log_probabilities']
+            assert hypothesis['text'] == target.detokenize(tokens)
+            assert len(values) - len(tokens) in (0, 1) and all(value <= 0 for value in values)
+            assert abs(math.fsum(values) - hypothesis['score']) < 1e-4
+            if values:
+                assert abs(hypothesis['score'] / len(values) - hypothesis['ranking']) < 1e-4
+            alignment = hypothesis['alignment']
+            assert [len(row) for row in alignment] == [len(one['source_tokens'])] * len(tokens)
+            assert all(abs(sum(row) - 1) < 1e-3 for row in alignment)
+    assert several > len(HARD) / 2
+    assert objects[0][1]['hypotheses'] == [dict(text='', tokens=[], score=0, ranking=0, log_probabilities=[],
+                                                alignment=[])]
+
+
+def test_the_page_has_the_sentences_and_hypotheses_of_the_json(objects):
+    shown = json.loads(re.search('id="data">(.*?)</script>', objects[1], re.DOTALL).group(1))
+    assert [one['source'] for one in shown] == HARD
+    for page, one in zip(shown, objects[0]):
+        assert [(each['text'], each['tokens']) for each in page['hypotheses']] == [
+            (each['text'], each['tokens']) for each in one['hypotheses']]
+        for each, other in zip(page['hypotheses'], one['hypotheses']):
+            assert np.allclose(np.array(each['weights']) / 1000, other['alignment'], atol=6e-4)
+
+
+@pytest.mark.slow
+def test_numbered_lines_tell_line_rank_score_and_text_of_the_same_hypotheses(trained, objects):  # noqa: F811
+    result = run('predict.py', '--input', '-', '--beam-width', '4', '--n-best', '3', '--length-penalty', 'average',
+                 '--scores', cwd=trained.home, text=TEXT)
+    rows = [line.split('\t') for line in result.stdout.decode('utf-8').split('\n')[:-1]]
+    expected = [(number, rank, each) for number, one in enumerate(objects[0], 1)
+                for rank, each in enumerate(one['hypotheses'], 1)]
+    assert [(int(number), int(rank), text) for number, rank, _, text in rows] == [
+        (number, rank, each['text'].replace('\n', ' ')) for number, rank, each in expected]
+    assert all(abs(float(row[2]) - each['score']) < 2e-4 for row, (_, _, each) in zip(rows, expected))
+
+
+def test_pairs_get_the_scores_that_the_search_gave_them_up_to_the_first_bad_line(trained, objects,  # noqa: F811
+                                                                                 tmp_path):
+    # Text of the target that gives its tokens again, and an output that came to its end.
+    pairs = [(one['source'], each) for one in objects[0] for each in one['hypotheses']
+             if '\t' not in one['source'] and len(each['log_probabilities']) > len(each['tokens']) > 0
+             and '<unk>' not in each['tokens']]
+    assert len(pairs) > 8
+    text = ''.join('%s\t%s\tthird column\n' % (source, each['text']) for source, each in pairs)
+    result = run('predict.py', '--score-pairs', '--input', '-', '--html', tmp_path / 'page.html', cwd=trained.home,
+                 text=(text + '\t一\n\t\nno tab\none\tx\n').encode('utf-8'))
+    values = [float(line) for line in result.stdout.decode('ascii').split('\n')[:-1]]
+    assert np.allclose(values[:-2], [each['score'] for _, each in pairs], atol=2e-4)
+    assert len(values) == len(pairs) + 2 and max(values[-2:]) < 0  # sides without text have a score, too
+    assert result.code == 1
+    assert result.stderr == ('predict.py: standard input: line %d: no tab between source and target\n'
+                             % (len(pairs) + 3))
+    assert pairs[-1][1]['text'].encode('utf-8') in (tmp_path / 'page.html').read_bytes()
+
+
+Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ranking')
+
+
+def hypothesis(tokens, alignment, text=''):
+    return Hypothesis(text, tokens, 0., [], np.array(alignment, 'f'), 0.)
+
+
+def test_each_text_format_has_its_columns():
+    best, other = [hypothesis([], [], text)._replace(score=score) for text, score in (('a\nb', -.25), ('c', -1.5))]
+    assert [make(7, 's', ['s'], [best, other]) for make in (
+        output_formats.best_line, output_formats.scored_line, output_formats.score_line,
+        output_formats.numbered_lines, output_formats.scored_numbered_lines)] == [
+            'a b', '-0.2500\ta b', '-0.2500', '7\t1\ta b\n7\t2\tc', '7\t1\t-0.2500\ta b\n7\t2\t-1.5000\tc']
+
+
+def test_unknown_words_give_way_to_the_dictionary_or_the_source_word_most_attended_to(tmp_path):
+    (tmp_path / 'words').write_bytes('Anna\t安娜\nYork\tNew York\nAnna\t安\n'.encode('utf-8'))
+    word, chinese = data.make_tokenizer('word'), data.make_tokenizer('chinese')
+    source = ['Anna', 'saw', 'York']
+    given = hypothesis(['<unk>', '看', '<unk>', '。', '<unk>'],
+                       [[.5, .3, .2], [0, 1, 0], [0, .4, .6], [0, 0, 1], [.1, .8, .1]])
+    made = output_formats.UnknownWords(str(tmp_path / 'words')).replace(source, given, word, chinese)
+    assert made.tokens == ['安娜', '看', 'New York', '。', 'saw'] and made.text == '安娜看New York。saw'
+    made = output_formats.UnknownWords('').replace(source, given, word, chinese)
+    assert made.tokens == ['Anna', '看', 'York', '。', 'saw'] and made.text == 'Anna看York。saw'
+    known = hypothesis(['a'], [[1, 0, 0]], 'kept')
+    assert output_formats.UnknownWords('').replace(source, known, word, word) is known
+    blank = hypothesis(['x', '<unk>'], [[1, 0], [0, 1]])
+    assert output_formats.UnknownWords('').replace(['a', '▁'], blank, data.make_tokenizer('char'), word).text == 'x'
+
+
+def test_a_page_keeps_the_first_sentences_and_tells_of_the_rest(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(output_formats, 'LARGEST_PAGE', 3)
+    page = output_formats.Page(str(tmp_path / 'page.html'))
+    for n in range(1, 6):
+        page.write(n, 'text %d' % n, ['a'], [hypothesis(['b'], [[1]])])
+    page.close()
+    text = (tmp_path / 'page.html').read_bytes().decode('utf-8')
+    assert 'text 3' in text and 'text 4' not in text
+    assert '3 sentences, 2 more' in capsys.readouterr().err
+
+
+def test_what_json_has_no_number_for_is_null():
+    one = hypothesis(['b'], [[1]])._replace(score=-np.inf, ranking=float('nan'), log_probabilities=[-1e-9])
+    made = json.loads(output_formats.json_line(1, 'a', ['a'], [one]))['hypotheses'][0]
+    assert (made['score'], made['ranking'], made['log_probabilities']) == (None, None, [0])
+    made = json.loads(output_formats.json_line(1, 'a', ['a'], [one._replace(alignment=None)]))['hypotheses'][0]
+    assert made['alignment'] is None
+
+
+# Streams
+
+@pytest.fixture
+def pipe():
+    """A pipe: the reader of its lines, and a function that writes to it (None closes it)."""
+    out, into = os.pipe()
+
+    def write(content):
+        if content is None:
+            os.close(into)
+        else:
+            os.write(into, content)
+    yield line_reader.LineReader('-', out, 'error'), write
+    os.close(out)
+
+
+def test_a_pipe_gives_what_has_come_and_waits_for_no_full_portion(pipe):
+    reader, write = pipe
+    portions = reader.portions(3)
+    write('\ufeffone\r\n二\nth'.encode('utf-8'))
+    assert next(portions) == ['one', '二']
+    write('ree\n4\n5\n6\n七'.encode('utf-8')[:-2])
+    assert next(portions) == ['three', '4', '5']
+    assert next(portions) == ['6']
+    write('七'.encode('utf-8')[1:])
+    write(None)
+    assert next(portions) == ['七'] and next(portions, None) is None
+
+
+def test_a_bad_byte_in_a_pipe_comes_after_the_lines_before_it(pipe):
+    reader, write = pipe
+    write(b'one\ntwo\nthr\xff\nfour\n')
+    portions = reader.portions(8)
+    assert next(portions) == ['one', 'two']
+    with pytest.raises(UserError, match='standard input: line 3, byte 4: 0xFF'):
+        next(portions)
+
+
+def test_lines_longer_than_any_block_are_put_together(tmp_path):
+    lines = ['x' * 5000000, '', 'y' * 200000, 'z']
+    (tmp_path / 'text').write_bytes('\n'.join(lines).encode())
+    with open(str(tmp_path / 'text'), 'rb') as file:
+        reader = line_reader.LineReader('-', file.fileno(), 'error')
+        assert [line for portion in reader.portions(2) for line in portion] == lines
+
+
+def test_a_directory_as_standard_input_is_a_users_mistake(tmp_path):
+    descriptor = os.open(str(tmp_path), os.O_RDONLY)
+    with pytest.raises(UserError, match='standard input: Is a directory'):
+        next(line_reader.LineReader('-', descriptor, 'error').portions(1))
+    os.close(descriptor)
+
+
+def test_each_line_is_answered_while_the_pipe_stays_open(trained):  # noqa: F811
+    process = start('predict.py', '--input', '-', cwd=trained.home)
+    answers = []
+    for part in (b'one two\nthree\n', b'\nfo', b'ur\n'):
+        process.stdin.write(part)
+        process.stdin.flush()
+        answers += [process.stdout.readline() for _ in range(part.count(b'\n'))]
+    out, err = process.communicate(b'\xff\n')
+    assert (process.returncode, out) == (1, b'')
+    assert answers[2] == b'\n' and all(answers[n].strip() for n in (0, 1, 3))
+    assert err.decode('utf-8').startswith('predict.py: standard input: line 5, byte 1: 0xFF')
+
+
+@pytest.fixture(scope='session')
+def location(tmp_path_factory):
+    """A run, with random weights, for sources of three tokens at most; its outputs have `<unk>`."""
+    import session
+    from keras import backend as K
+    from seq2seq_model import Seq2Seq
+    from settings import namespace
+    from small_models import set_weights
+    words = data.Vocabulary(list(data.SPECIALS) + ['one', 'two', 'three'])
+    config = dict(defaults(), units=4, embedding=4, score='location', max_source_length=3, threads=1,
+                  target_tokenizer='word')
+    path = tmp_path_factory.mktemp('location') / 'run'
+    vocabularies = {'vocab.%s.txt' % side: words.to_bytes() for side in ('source', 'target')}
+    one = session.new_session(threads=1)
+    with RunDirectory.create(str(path), config, vocabularies, {}) as directory, session.opened(one):
+        model = Seq2Seq(namespace(config), len(words), len(words))
+        set_weights(model, seed=3, scale=3.)
+        directory.write_weights([(layer.name, [(weight.name, value) for weight, value in
+                                               zip(layer.weights, K.batch_get_value(layer.weights))])
+                                 for layer in model.training_model.layers if layer.weights])
+    one.close()
+    return path
+
+
+def test_a_line_too_long_for_the_model_is_named_after_the_output_of_those_above_it(location, tmp_path):
+    (tmp_path / 'text').write_bytes(b'one two\n\nthree blah\none one one one\ntwo\n')
+    (tmp_path / 'words').write_bytes(b'blah\tBlah-blah!\none\t1\n')
+    result = run('predict.py', '--run', location, '--input', 'text', '--json', '--min-length', '4', '--replace-unk',
+                 'words', '--html', 'page.html', cwd=tmp_path)
+    assert result.code == 1
+    assert re.fullmatch('predict.py: text: line 4: a source of 4 tokens is longer than the 3 .*\n', result.stderr)
+    made = [json.loads(line) for line in result.stdout.decode('utf-8').splitlines()]
+    assert [one['source'] for one in made] == ['one two', '', 'three blah']
+    put = {'one': '1', 'two': 'two', 'three': 'three', 'blah': 'Blah-blah!'}
+    replaced = 0
+    for one in made:
+        for token, row in zip(one['hypotheses'][0]['tokens'], one['hypotheses'][0]['alignment']):
+            if token not in ('one', 'two', 'three'):
+                assert token == put[one['source_tokens'][int(np.argmax(row))]]
+                replaced += 1
+    assert replaced
+    assert b'three blah' in (tmp_path / 'page.html').read_bytes()  # written in spite of the mistake
+
+
+# The slow ones
+
+@pytest.mark.slow
+def test_a_run_given_twice_is_an_ensemble_that_finds_what_it_finds_alone(trained, objects):  # noqa: F811
+    result = run('predict.py', '--run', 'runs/numbers', '--run', trained.path, '--input', '-', '--beam-width', '4',
+                 '--length-penalty', 'average', '--scores', cwd=trained.home, text=TEXT)
+    rows = [line.split('\t', 1) for line in result.stdout.decode('utf-8').split('\n')[:-1]]
+    best = [one['hypotheses'][0] for one in objects[0]]
+    assert [text for _, text in rows] == [one['text'].replace('\n', ' ') for one in best]
+    assert all(abs(float(score) - one['score']) < 2e-4 for (score, _), one in zip(rows, best))
+    assert result.stderr.startswith('runs/numbers + %s: ' % trained.path)
+
+
+def read_for(descriptor, pattern, seconds=60):
+    """What comes from a terminal until the pattern is in it."""
+    seen, deadline = b'', time.time() + seconds
+    while not re.search(pattern, seen):
+        assert select.select([descriptor], [], [], max(0, deadline - time.time()))[0], seen
+        seen += os.read(descriptor, 4096)
+    return seen
+
+
+@pytest.mark.slow
+def test_at_a_terminal_each_line_is_answered_and_control_d_ends(trained):  # noqa: F811
+    master, terminal = pty.openpty()
+    process = subprocess.Popen([sys.executable, str(ROOT / 'predict.py'), '--input', '-'], cwd=str(trained.home),
+                               env=environment(), stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    read_for(master, b'Ctrl-D ends')
+    os.write(master, b'one two three\n')
+    seen = read_for(master, b'\xe4[^\r]*\r\n')  # Chinese digits
+    assert b'lines' not in seen  # no progress bar between the answers
+    os.write(master, b'\x04')
+    read_for(master, b'1 lines in ')
+    assert process.wait() == 0
+    os.close(master)
+
+
+@pytest.mark.slow
+def test_control_c_at_a_terminal_ends_with_130(trained):  # noqa: F811
+    process = start('predict.py', '--input', '-', cwd=trained.home)
+    process.stdin.write(b'one\n')
+    process.stdin.flush()
+    assert process.stdout.readline().strip()
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert process.stderr.read() == b''
+
+
+@pytest.mark.slow
+def test_a_terminal_sees_progress_where_the_output_goes_to_a_file(trained, tmp_path):  # noqa: F811
+    master, terminal = pty.openpty()
+    (tmp_path / 'in').write_bytes(b'one two\n' * 2000)
+    process = subprocess.Popen([sys.executable, str(ROOT / 'predict.py'), '--input', str(tmp_path / 'in'), '--output',
+                                str(tmp_path / 'out')], cwd=str(trained.home), env=environment(), stderr=terminal)
+    os.close(terminal)
+    seen = read_for(master, b'2000 lines in ')
+    assert process.wait() == 0 and re.search(b'[0-9]+ lines \\[', seen)
+    os.close(master)
+
+
+def peak_memory(pid):
+    with open('/proc/%d/status' % pid) as lines:
+        return int(re.search('VmHWM:\\s+([0-9]+) kB', lines.read()).group(1)) / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists('/proc/self/status'), reason='needs /proc')
+def test_a_hundred_thousand_lines_come_out_in_order_and_take_no_more_memory_than_the_first(trained, tmp_path):  # noqa: F811,E501
+    words = 'zero one two three four five six seven eight nine'.split()
+    lines = [words[n % 10] for n in range(100000)]
+    (tmp_path / 'in').write_bytes('\n'.join(lines).encode())
+    with open(str(tmp_path / 'in'), 'rb') as file:
+        process = start('predict.py', '--input', '-', '--batch-size', '256', '--json', '--html', tmp_path / 'page.html',
+                        cwd=trained.home, stdin=file)
+    answers, memory = [], []
+    for n in range(100000):
+        answers.append(json.loads(process.stdout.readline().decode('utf-8'))['hypotheses'][0]['text'])
+        if n in (20000, 99990):
+            memory.append(peak_memory(process.pid))
+    assert process.stdout.read() == b'' and process.wait() == 0
+    assert answers == [answers[n % 10] for n in range(100000)] and len(set(answers[:10])) == 10
+    assert memory[1] - memory[0] < 16, memory
