@@ -16,7 +16,7 @@ class Accumulating(Optimizer):
         clip_norm: largest global norm of the accumulated gradient; 0 for no limit.
         weight_decay: each update first takes the share `lr * weight_decay` off every matrix; vectors are spared.
         averaging: decay d of the running average of the weights, avg <- d avg + (1 - d) w, with d at most
-            (1 + t) / (10 + t) after t updates so that the start is forgotten; 0 for none.
+            (t - 1) / (t + 8) at update t, so that the first one takes the weights as they are; 0 for none.
         accumulate: Boolean; then a batch only adds its gradients up while `apply` is 0.
 
     A subclass names its slots, variables like each weight, in `slots`, and moves one weight in `move`.
@@ -71,7 +71,7 @@ class Accumulating(Optimizer):
             gradients = [gradient * scale for gradient in gradients]
         t = K.cast(self.iterations, K.floatx()) + 1.
         self.prepare(t)
-        decay = K.minimum(K.constant(self.averaging), (1. + t) / (10. + t)) if self.averaging else None
+        decay = K.minimum(K.constant(self.averaging), (t - 1.) / (t + 8.)) if self.averaging else None
         done = []
         for index, (weight, gradient) in enumerate(zip(params, gradients)):
             before = [gradient]

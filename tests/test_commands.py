@@ -810,8 +810,8 @@ def test_pretrained_vectors_are_counted_and_are_what_training_starts_from(tmp_pa
     write_pairs(tmp_path / 'a', number_pairs(20, 1))
     (tmp_path / 'in.vec').write_bytes(b'2 3\nseven 1 2 3\nelephant 4 5 6\n')
     (tmp_path / 'out.vec').write_bytes('七 .1 .2 .3\n三 .4 .5 .6\n'.encode('utf-8'))
-    result = run('train.py', '--run', 'r', '--train', 'a', '--val', 'a', '--units', '4', '--embedding', '3', '--threads',
-                 '1', '--epochs', '1', '--learning-rate', '1e-12', '--source-embeddings', 'in.vec',
+    result = run('train.py', '--run', 'r', '--train', 'a', '--val', 'a', '--units', '4', '--embedding', '3',
+                 '--threads', '1', '--epochs', '1', '--learning-rate', '1e-12', '--source-embeddings', 'in.vec',
                  '--target-embeddings', 'out.vec', cwd=tmp_path)
     assert result.code == 0, result.stderr
     assert 'in.vec: vectors for 1 of 14 source tokens' in result.stderr
