@@ -4,6 +4,7 @@ Letters in shapes: B sentences, K beam width, N hypotheses returned of each, V v
 length.
 """
 import collections
+import numbers
 
 import numpy as np
 import tensorflow as tf
@@ -46,8 +47,8 @@ def check(options):
             raise UserError(text % values)
 
     def number(value, least, whole=False):
-        return not isinstance(value, bool) and isinstance(value, int if whole else (int, float)) and \
-            least <= value < float('inf')
+        kind = numbers.Integral if whole else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool) and least <= value < float('inf')
 
     for name, least in (('beam_width', 1), ('n_best', 1), ('min_length', 0), ('max_length', 1), ('no_repeat_ngram', 0)):
         value = getattr(options, name)
@@ -76,7 +77,7 @@ def max_lengths(source_lengths, options):
         # A product such as 0.29 * 100 falls just short of the whole number that is meant.
         relative = np.floor(options.max_length_ratio * source_lengths + 1e-6)
         limits = np.minimum(limits, np.maximum(relative, 1))
-    return limits.astype('i')
+    return np.minimum(limits, np.iinfo('i').max).astype('i')
 
 
 def search(step, states, max_lengths, options=Options(), source_mask=None):

@@ -254,6 +254,7 @@ def test_limits_on_the_greatest_length_follow_from_the_source():
     assert limits(max_length=30) == [30, 30, 30]
     assert limits(max_length_ratio=0.29) == [1, 2, 29]
     assert limits(max_length_ratio=1.5, max_length=12) == [1, 10, 12]
+    assert limits(max_length=10 ** 12) == [2 ** 31 - 1] * 3
 
 
 @pytest.mark.parametrize('options, message', [
