@@ -86,10 +86,10 @@ def build(run, chosen, options):
     (source_tokenizer, source_vocabulary), (target_tokenizer, target_vocabulary) = sides(
         chosen, lambda name: data.Vocabulary.from_bytes(run.read_file(name), run.file(name)))
     frozen, fed, names = frozen_search(run, chosen, [len(source_vocabulary), len(target_vocabulary)], options)
-    whole = not options.tokens and all(map(graph_text.has_form, (source_tokenizer, target_tokenizer)))
-    if not whole:
-        tell('no graph form of --source-tokenizer %s with --target-tokenizer %s is asked for or known: the model '
-             'takes and gives tokens' % (source_tokenizer.name, target_tokenizer.name))
+    formless = [one.name for one in (source_tokenizer, target_tokenizer) if not graph_text.has_form(one)]
+    whole = not options.tokens and not formless
+    if formless:
+        tell('the tokeniser %s has no graph form: the model takes and gives tokens, not text' % formless[0])
     if whole:
         text = tf.placeholder(tf.string, [None], 'text')
         inputs, tokens = {'text': text}, graph_text.tokenize(source_tokenizer, text)
@@ -102,7 +102,7 @@ def build(run, chosen, options):
     source_lengths = tf.reduce_sum(tf.to_int32(tf.not_equal(source, data.PAD)), axis=1)                 # (B,)
     longest = 2 * source_lengths + 10
     if options.max_length:
-        longest = tf.fill(tf.shape(longest), options.max_length)
+        longest = tf.fill(tf.shape(longest), min(options.max_length, 2 ** 31 - 1))
     found = search.Found(*tf.import_graph_def(frozen, dict(zip(fed, (source, longest))), list(names), name='model'))
 
     # What is found for a text without tokens is thrown away.

@@ -181,7 +181,7 @@ def test_the_examples_of_the_page_on_serving_work(exported, number):
 @pytest.mark.slow
 def test_a_model_for_tokens_gives_what_predict_gives(exported, trained, tmp_path):  # noqa: F811
     result = run('export.py', *SEARCH, '--tokens', trained.path, 'tokens', cwd=tmp_path)
-    assert result.code == 0 and 'takes and gives tokens' in result.stderr
+    assert result.code == 0 and 'tokens in;' in result.stderr
     objects = exported[1]
     longest = max(len(one['source_tokens']) for one in objects)
     given = [one['source_tokens'] + [''] * (longest - len(one['source_tokens'])) for one in objects]
@@ -225,7 +225,7 @@ def test_a_tokeniser_without_graph_form_leaves_tokens_and_says_so(location, tmp_
     monkeypatch.setattr(graph_text, 'has_form', lambda tokenizer: False)
     export.main([str(location), str(tmp_path / 'model')])
     told = capsys.readouterr().err
-    assert 'takes and gives tokens' in told and 'tokens in' in told
+    assert 'word has no graph form: the model takes and gives tokens' in told and 'tokens in;' in told
     with tf.Session(graph=tf.Graph()) as one:
         signature = tf.saved_model.loader.load(one, ['serve'], str(tmp_path / 'model')).signature_def['serving_default']
     assert sorted(signature.inputs) == ['tokens'] and 'text' not in signature.outputs
