@@ -172,6 +172,7 @@ def fit(run, chosen, paths, resume=False):
                                    training.Encoded(validation_corpus, source, target), run,
                                    lambda row: show(run, chosen, translator, row, texts[:SHOWN]),
                                    lambda: score(chosen, translator, texts), checkpoint)
+        del checkpoint  # as large as the model and the optimiser's slots together
         translator = Translator(trainer.model, tf_session, *sides(chosen, vocabularies.get))
         tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
                                                    chosen.threads or session.available_cores()))

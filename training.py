@@ -126,7 +126,7 @@ class Trainer(object):
 
     def _keep(self, pointer):
         """Puts the checkpoint just written or read among the kept ones, if it was validated and is worth it."""
-        if self.state.validated == self.state.update:
+        if self.state.log and self.state.validated == self.state.update:
             made = dict(pointer, score=self.state.log[-1][METRICS[self.settings.metric][0]])
             self.state = self.state._replace(kept=schedule.worth_keeping(self.settings, self.state.kept + [made]))
 

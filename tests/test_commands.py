@@ -283,11 +283,11 @@ def test_options_win_over_a_config_and_the_printed_one_makes_the_same_run(cheap,
 
 @pytest.mark.parametrize('content, told', [
     (b'{"batchsize": 3}', ["'batchsize'", "'batch_size'"]),
-    (b'{"units": "3"}', ["'units'", 'whole number']),
-    (b'{"units": 0}', ['--units must be at least 1']),
-    (b'{"version": 99}', ['version 99', 'newer']),
-    (b'{"units": 3, "units": 4}', ['twice']),
-    (b'units: 3', ['not valid JSON']),
+    pytest.param(b'{"units": "3"}', ["'units'", 'whole number'], marks=pytest.mark.slow),
+    pytest.param(b'{"units": 0}', ['--units must be at least 1'], marks=pytest.mark.slow),
+    pytest.param(b'{"version": 99}', ['version 99', 'newer'], marks=pytest.mark.slow),
+    pytest.param(b'{"units": 3, "units": 4}', ['twice'], marks=pytest.mark.slow),
+    pytest.param(b'units: 3', ['not valid JSON'], marks=pytest.mark.slow),
     (None, ['No such file']),
 ])
 def test_a_config_that_is_no_good_is_refused_in_one_line(cheap, tmp_path, content, told):

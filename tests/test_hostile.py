@@ -67,6 +67,7 @@ def refused(path, *parts):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024  # kB; a graph alone takes some
 
 
+@pytest.mark.slow
 def test_the_run_that_these_tests_change_works(path, capsys):
     predict.main(['--run', path, '--input', 'in'])
     assert capsys.readouterr().out.count('\n') == 1
@@ -263,7 +264,7 @@ def test_any_settings_are_taken_or_refused_in_one_line(capsys):
     tried, taken = [], []
 
     @given(strategies.lists(one_setting(), max_size=4).map(dict))
-    @hypothesis_settings(deadline=None, max_examples=400)
+    @hypothesis_settings(deadline=None, max_examples=200)
     def any_object(values):
         tried.append(1)
         found = told_in_one_line(check_config, values, 'x', False)
@@ -275,7 +276,7 @@ def test_any_settings_are_taken_or_refused_in_one_line(capsys):
 
     @given(strategies.binary(max_size=40) | strategies.text('{}[]":,0123456789.eE-+NaInfity\\u \n', max_size=40).map(
         lambda text: text.encode('utf-8')))
-    @hypothesis_settings(deadline=None, max_examples=400)
+    @hypothesis_settings(deadline=None, max_examples=200)
     def any_bytes(content):
         tried.append(1)
         found = told_in_one_line(parse_json, content, 'x')

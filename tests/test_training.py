@@ -74,6 +74,7 @@ def same(one, other):
     return all(np.array_equal(a, b) for a, b in zip(one, other)) and len(one) == len(other) > 5
 
 
+@pytest.mark.slow
 def test_the_best_weights_and_the_best_checkpoints_are_kept(tf_session, tmp_path, capsys):
     run, trainer = start(tmp_path / 'run', [9., 5., 7., 6., 8.], keep=2)
     trainer.fit()
@@ -151,6 +152,7 @@ def test_a_decoded_metric_decides_and_stands_in_the_log(tf_session, tmp_path):
     assert same(weights_of(run, trainer), in_checkpoint(run, trainer, 6))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_is_told_with_step_lines_and_last_good_checkpoint(tf_session, tmp_path):
     run, trainer = start(tmp_path / 'run', [9., 8.])
     trainer.settings.epochs = 1
