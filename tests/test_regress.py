@@ -1,0 +1,348 @@
+import collections
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+import regress
+from reference import cases, compare, verify
+from reference.numpy_model import END, NumpyModel
+from settings import UserError
+from test_commands import ROOT
+
+OrderedDict = collections.OrderedDict
+
+
+def stages(**changes):
+    """A synthetic set of stages, float32, with a few of them replaced."""
+    random = np.random.RandomState(0)
+    arrays = OrderedDict()
+    for name, shape in (('encoder_states', (2, 5, 4)), ('decoder_states', (2, 3, 4)), ('scores', (2, 3, 5)),
+                        ('weights', (2, 3, 5)), ('logits', (2, 3, 7)), ('gradient/output/kernel', (4, 7))):
+        arrays['padded/' + name] = random.uniform(0.5, 1., shape).astype('f')
+    for name, value in changes.items():
+        arrays['padded/' + name] = value
+    return arrays
+
+
+def compared(recorded, found, **options):
+    results, ties = compare.compare_files('x.npz', recorded, found, **options)
+    return compare.first_difference(results), ties, OrderedDict((result.name, result) for result in results)
+
+
+def changed(arrays, name, index, by):
+    found = OrderedDict((key, value.copy()) for key, value in arrays.items())
+    found['padded/' + name][index] += by
+    return found
+
+
+# Stages
+
+def test_equal_sets_have_no_difference():
+    first, ties, results = compared(stages(), stages())
+    assert first is None and ties == [] and all(result.ulp == 0 for result in results.values())
+
+
+@pytest.mark.parametrize('name', ['encoder_states', 'scores', 'logits'])
+def test_the_stage_that_differs_is_named_with_its_index_and_numbers(name):
+    recorded = stages()
+    index = (1, 2, 3)
+    first, _, results = compared(recorded, changed(recorded, name, index, 0.25))
+    assert (first.stage, first.index) == (name, index)
+    assert abs(first.absolute - 0.25) < 1e-6 and abs(first.found - first.recorded - 0.25) < 1e-6
+    assert abs(first.relative - 0.25 / recorded['padded/' + name][index]) < 1e-6
+    assert [key for key, result in results.items() if result.problem] == ['padded/' + name]
+
+
+def test_the_first_of_several_is_the_first_of_the_calculation_not_of_the_file():
+    recorded = stages()
+    found = changed(changed(recorded, 'gradient/output/kernel', (0, 0), 1), 'encoder_states', (0, 0, 0), 1)
+    assert compared(OrderedDict(reversed(list(recorded.items()))), found)[0].stage == 'encoder_states'
+
+
+def test_a_wrong_score_is_named_before_the_decoder_states_that_it_spoils_a_step_later():
+    recorded = stages()
+    found = changed(changed(recorded, 'scores', (0, 0, 0), 1), 'decoder_states', (0, 1, 0), 1)
+    assert compared(recorded, found)[0].stage == 'scores'
+    found = changed(changed(recorded, 'scores', (0, 1, 0), 1), 'decoder_states', (0, 1, 0), 1)
+    assert compared(recorded, found)[0].stage == 'decoder_states'
+
+
+def test_ulps_count_the_numbers_between_across_zero_and_types():
+    for dtype in ('f4', 'f8'):
+        one = np.array([1., 1., 0., -0., np.finfo(dtype).tiny], dtype)
+        two = np.array([1., np.nextafter(np.array(1, dtype), np.array(2, dtype)), -0., np.nextafter(
+            np.array(0, dtype), np.array(-1, dtype)), np.finfo(dtype).tiny], dtype)
+        assert compare.ulps(one, two).tolist() == [0, 1, 0, 1, 0]
+    below, above = [np.nextafter(np.float32(0), np.float32(sign)) for sign in (-1, 1)]
+    assert compare.ulps(np.array([below]), np.array([above])).tolist() == [2]
+    recorded = stages()
+    found = OrderedDict(recorded)
+    found['padded/logits'] = np.nextafter(np.nextafter(recorded['padded/logits'], np.float32(9)), np.float32(9))
+    first, _, results = compared(recorded, found)
+    assert first is None and results['padded/logits'].ulp == 2
+    assert compared(recorded, found, tolerances=(0., 0.))[0].stage == 'logits'
+
+
+def test_the_tolerance_is_relative_plus_absolute():
+    recorded = OrderedDict(logits=np.array([[[100., 0.]]], 'f'))
+    near = OrderedDict(logits=np.array([[[100.9, 0.]]], 'f'))
+    assert compared(recorded, near, tolerances=(0.01, 0.))[0] is None
+    assert compared(recorded, near, tolerances=(0.005, 0.))[0].index == (0, 0, 0)
+    assert compared(recorded, OrderedDict(logits=np.array([[[100., 0.1]]], 'f')), tolerances=(0.01, 0.2))[0] is None
+    assert compared(recorded, OrderedDict(logits=np.array([[[100., 0.1]]], 'f')), tolerances=(9., 0.))[0].index == (
+        0, 0, 1)
+
+
+def test_not_a_number_differs_wherever_it_stands():
+    recorded = stages()
+    found = changed(recorded, 'weights', (0, 2, 1), np.nan)
+    assert compared(recorded, found, tolerances=(1., 1.))[0].stage == 'weights'
+
+
+def test_whatever_hides_a_masked_score_is_equal_and_a_score_in_its_place_is_not():
+    hidden = [np.array([[[0.5, value]]], 'f') for value in (-np.inf, -1e9, np.finfo('f').min)]
+    for value in hidden:
+        assert compared(OrderedDict(masked_scores=hidden[0]), OrderedDict(masked_scores=value))[0] is None
+    assert compared(OrderedDict(masked_scores=hidden[0]),
+                    OrderedDict(masked_scores=np.array([[[0.5, 0.]]], 'f')))[0].stage == 'masked_scores'
+
+
+@pytest.mark.parametrize('change, told', [
+    (lambda found: found.pop('padded/scores'), 'missing'),
+    (lambda found: found.update({'padded/scores': found['padded/scores'][:, :2]}), 'shape (2, 2, 5)'),
+    (lambda found: found.update({'padded/scores': found['padded/scores'].astype('f8')}), 'type float64'),
+    (lambda found: found.update({'padded/scores': found['padded/scores'].astype('i')}), 'type int32')])
+def test_a_missing_stage_another_shape_or_another_type_is_a_difference(change, told):
+    found = stages()
+    change(found)
+    first = compared(stages(), found)[0]
+    assert first.stage == 'scores' and first.problem.startswith(told)
+
+
+def test_a_stage_map_renames_and_leaves_out():
+    found = OrderedDict((name.replace('padded/', 'p/').replace('gradient', 'grads'), value)
+                        for name, value in stages().items() if not name.endswith('scores'))
+    stage_map = {'padded': 'p', 'padded/gradient': 'p/grads', 'padded/scores': None}
+    first, _, results = compared(stages(), found, stage_map=stage_map)
+    assert first is None and len(results) == 5
+    assert compared(stages(), found)[0].problem == 'missing'
+
+
+# Ties
+
+def searched(ids, **changes):
+    """What greedy search found: recorded tokens [5, 6, 3], with runner-ups [7, 8, 9] and a narrow margin at 1."""
+    ids = np.array([ids, [4, 4, 3]], 'i')
+    arrays = OrderedDict([('logits', np.full((2, 3, 5), 10, 'f')), ('greedy/ids', ids),
+                          ('greedy/lengths', np.array([ids.shape[1], 3], 'i')),
+                          ('greedy/log_probabilities', -np.ones(ids.shape, 'f')),
+                          ('greedy/weights', np.ones(ids.shape + (4,), 'f'))])
+    if ids.shape[1] == 3:
+        arrays['greedy/margins'] = np.array([[1., 1e-5, 1.], [1., 1., 1.]], 'f')
+        arrays['greedy/runner_up'] = np.array([[7, 8, 9], [7, 8, 9]], 'i')
+    arrays.update(changes)
+    return OrderedDict(('padded/' + name, value) for name, value in arrays.items())
+
+
+def flipped(ids):
+    found = searched(ids)
+    for name in ('log_probabilities', 'weights', 'margins'):
+        found['padded/greedy/' + name] = found['padded/greedy/' + name].copy()
+        found['padded/greedy/' + name][0, 1:] += 0.5
+    return found
+
+
+def test_the_recorded_runner_up_within_twice_the_tolerance_is_a_tie_and_later_steps_are_skipped():
+    # Logits of 10 at 1e-6 relative and absolute: a tolerance of 1.1e-5, so margins to 2.2e-5 may flip.
+    first, ties, _ = compared(searched([5, 6, 3]), flipped([5, 8, 10]))
+    assert first is None
+    assert [(tie.row, tie.step, tie.recorded, tie.found) for tie in ties] == [((0,), 1, 6, 8)]
+
+
+def test_a_longer_or_shorter_output_behind_a_tie_is_skipped_too():
+    found = searched([5, 8, 3])
+    for name in ('ids', 'log_probabilities', 'weights', 'margins', 'runner_up'):
+        array = found['padded/greedy/' + name]
+        more = np.concatenate([array, np.zeros_like(array[:, :2])], axis=1)
+        more[0, 3:] = 9
+        found['padded/greedy/' + name] = more
+    found['padded/greedy/lengths'] = np.array([5, 3], 'i')
+    first, ties, _ = compared(searched([5, 6, 3]), found)
+    assert first is None and len(ties) == 1
+    found['padded/greedy/ids'][1, 3] = 4
+    assert compared(searched([5, 6, 3]), found)[0].stage == 'greedy'
+
+
+@pytest.mark.parametrize('ids', [[5, 9, 3], [7, 6, 3], [5, 6, 9]],
+                         ids=['not the runner-up', 'a wide margin', 'a wide margin at the end'])
+def test_any_other_flip_differs(ids):
+    first, ties, _ = compared(searched([5, 6, 3]), flipped(ids))
+    assert first.stage == 'greedy' and ties == []
+
+
+def test_a_flip_just_beyond_twice_the_tolerance_differs():
+    for margin, problem in ((2.1e-5, None), (2.3e-5, 'greedy')):
+        recorded = searched([5, 6, 3])
+        recorded['padded/greedy/margins'][0, 1] = margin
+        first = compared(recorded, searched([5, 8, 3]))[0]
+        assert (first and first.stage) == problem
+
+
+def test_a_port_need_not_tell_its_runner_ups():
+    found = searched([5, 6, 3])
+    del found['padded/greedy/runner_up']
+    assert compared(searched([5, 6, 3]), found)[0] is None
+
+
+# Files
+
+def save(path, arrays):
+    np.savez(str(path), **arrays)
+    return str(path)
+
+
+def run(*arguments, python=sys.executable, cwd=ROOT):
+    done = subprocess.run([python] + list(map(str, arguments)), cwd=cwd, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE)
+    return done.returncode, done.stdout.decode('utf-8'), done.stderr.decode('utf-8')
+
+
+def test_compare_says_in_its_exit_code_and_as_json_what_differs_without_tensorflow(tmp_path):
+    one = save(tmp_path / 'one.npz', stages())
+    two = save(tmp_path / 'two.npz', changed(stages(), 'weights', (1, 0, 2), 0.5))
+    # Neither TensorFlow nor Keras, nor the packages of this environment besides NumPy
+    blocked = 'import sys; sys.modules.update(tensorflow=None, keras=None, h5py=None); ' \
+              'sys.argv[1:] = %r; import runpy; runpy.run_path("regress.py", run_name="__main__")'
+    code, out, err = run('-c', blocked % ['compare', one, one])
+    assert (code, err) == (0, '') and out.startswith('no stage differs')
+    code, out, err = run('-c', blocked % ['compare', one, two, '--json'])
+    told = json.loads(out)
+    assert (code, err, told['equal'], told['first']['stage'], told['first']['index']) == (
+        1, '', False, 'weights', [1, 0, 2])
+    assert regress.main(['compare', one, two, '--atol', '0.6']) == 0
+
+
+def test_the_report_names_the_first_stage_on_top_and_has_a_line_for_each(capsys, tmp_path):
+    one = save(tmp_path / 'one.npz', stages())
+    two = save(tmp_path / 'two.npz', changed(stages(), 'weights', (1, 0, 2), 0.5))
+    assert regress.main(['compare', one, two]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith('first stage that differs: weights, at one.npz padded/weights[1, 0, 2]')
+    assert [line.split()[1] for line in lines[2:]] == [
+        'encoder_states', 'decoder_states', 'scores', 'weights', 'logits', 'gradient']
+    assert [line.split()[0] for line in lines[2:]] == ['same'] * 3 + ['DIFFERS'] + ['same'] * 2
+
+
+def pickled(path):
+    np.savez(str(path), evil=np.array([OSError], object))
+
+
+def renamed_member(path):
+    with zipfile.ZipFile(str(path), 'w') as archive:
+        archive.writestr('notes.txt', 'no array')
+
+
+@pytest.mark.parametrize('make', [
+    lambda path: path.write_bytes(b''), lambda path: path.write_bytes(b'PK\x03\x04' + b'x' * 50),
+    lambda path: path.write_bytes(b'\x80\x03]q\x00.'), pickled, renamed_member,
+    lambda path: np.save(path.open('wb'), np.zeros(3)), lambda path: None],
+    ids=['empty', 'cut', 'pickle', 'pickled array', 'no array', 'npy', 'missing'])
+def test_a_malformed_or_pickled_file_is_refused_in_one_line(tmp_path, make):
+    make(tmp_path / 'bad.npz')
+    good = save(tmp_path / 'good.npz', stages())
+    with pytest.raises(UserError) as refused:
+        regress.main(['compare', good, str(tmp_path / 'bad.npz')])
+    assert 'bad.npz' in str(refused.value) and '\n' not in str(refused.value)
+
+
+def test_a_truncated_file_is_refused_at_any_length(tmp_path):
+    data = open(save(tmp_path / 'good.npz', stages()), 'rb').read()
+    path = tmp_path / 'bad.npz'
+    for length in range(0, len(data), 97):
+        path.write_bytes(data[:length])
+        with pytest.raises(compare.SetError):
+            compare.read_arrays(str(path))
+
+
+# Recording, on a set that is made by NumPy here and read back
+
+NAME = 'dot-lstm'
+
+
+@pytest.fixture(scope='module')
+def recorded():
+    """A file of the committed set and its entry in the manifest."""
+    files, manifest = compare.read_set(os.path.join(ROOT, 'reference'))
+    return manifest, files
+
+
+def test_the_numpy_model_agrees_with_every_committed_file(recorded):
+    manifest, files = recorded
+    assert sorted(files) == sorted(manifest['files'])
+    for name, arrays in files.items():
+        assert verify.disagreements(name, manifest['files'][name], arrays) == [], name
+
+
+@pytest.mark.parametrize('name', ['padded/encoder_states', 'padded/weights', 'padded/logits', 'padded/loss',
+                                  'padded/gradient/encoder_1/forward/kernel', 'padded/greedy/margins',
+                                  'padded/beam/rankings', 'single/context'])
+def test_recording_is_refused_where_one_number_is_not_that_of_the_numpy_model(recorded, name):
+    manifest, files = recorded
+    arrays = OrderedDict(files[NAME + '.float64.npz'])
+    moved = arrays[name] = arrays[name].copy()
+    moved[np.unravel_index(np.argmax(np.where(np.isfinite(moved), np.abs(moved), 0)), moved.shape)] *= 1.01
+    first = compare.first_difference(verify.disagreements(NAME, manifest['files'][NAME + '.float64.npz'], arrays))
+    assert first.name == name
+
+
+def test_the_committed_set_is_small_and_its_searches_can_show_a_fault(recorded):
+    folder = os.path.join(ROOT, 'reference')
+    assert sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder)) < 5 * 2 ** 20
+    for name in cases.CASES:
+        arrays = recorded[1][name + '.float32.npz']
+        ids, lengths = arrays['padded/greedy/ids'], arrays['padded/greedy/lengths']
+        assert len(set(lengths)) >= 3 and (ids == END).any() and max(lengths) == cases.LIMIT
+        assert not arrays['padded/source'].any(axis=1).all()        # a wholly masked row
+
+
+def test_every_pair_of_settings_stands_in_a_case():
+    def kind(settings):
+        return settings['attention'] if settings['attention'] != 'global' else settings['score']
+
+    rows = [[kind(one), one['cell'], one['bidirectional'], one['input_feeding']]
+            for one in (cases.describe(name)['model'] for name in cases.CASES) if one['score'] != 'none']
+    known = [['dot', 'general', 'concat', 'scaled_dot', 'location', 'local-m', 'local-p'], ['lstm', 'gru'],
+             [False, True], [False, True]]
+    for one in range(4):
+        for other in range(one):
+            found = {(row[one], row[other]) for row in rows}
+            assert len(found) == len(known[one]) * len(known[other])
+
+
+def test_beam_search_of_the_numpy_model_finds_the_best_of_all_sequences():
+    shapes = [(name[10:], array.shape) for name, array in compare.read_arrays(
+        os.path.join(ROOT, 'reference', 'dot-gru.float32.npz')).items() if name.startswith('parameter/')]
+    arrays = cases.draw_once('dot-gru', OrderedDict(shapes), np.random.RandomState(3))
+    model = NumpyModel(cases.describe('dot-gru')['model'], verify.parameters_of(arrays))
+    source, best = arrays['padded/source'][:1], {}
+
+    def follow(ids, states, memory, score):
+        step, states = model.step(np.array(ids[-1:] or [2]), states, memory)
+        logits = step['logits'][0] - np.log(np.sum(np.exp(step['logits'][0])))
+        for token in [1] + list(range(3, 11)):
+            if token == END or len(ids) == 2:
+                best[tuple(ids + [token])] = (score + logits[token]) / ((5. + len(ids) + 1) / 6.) ** 0.7
+            else:
+                follow(ids + [token], states, memory, score + logits[token])
+
+    memory, states = model.start(source)
+    follow([], states, memory, 0.)
+    found, = model.beam(source, [3], beam_width=100, n_best=5, length_penalty=0.7)
+    wanted = sorted(best.items(), key=lambda pair: -pair[1])[:5]
+    assert [tuple(one.ids) for one in found] == [ids for ids, _ in wanted]
+    assert np.allclose([one.ranking for one in found], [value for _, value in wanted], atol=1e-12)
