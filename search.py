@@ -1,64 +1,293 @@
-"""Greedy and beam search as one graph loop over a decoder step."""
+"""Greedy and beam search as one graph loop over a decoder step.
+
+Letters in shapes: B sentences, K beam width, N hypotheses returned of each, V vocabulary, S and T source and output
+length.
+"""
 import collections
 
+import numpy as np
 import tensorflow as tf
 
 from data import END, PAD, START
+from settings import UserError
 
-Found = collections.namedtuple('Found', 'ids lengths log_probabilities weights margins')
-Found.__doc__ = """What a search returns, as tensors; all in the order of the batch.
+Options = collections.namedtuple('Options', 'beam_width n_best length_penalty coverage_penalty min_length max_length '
+                                 'max_length_ratio no_repeat_ngram')
+Options.__new__.__defaults__ = (1, 1, 0., 0., 0, None, None, 0)
+Options.__doc__ = """What the search is asked for.
 
-ids `(B, T)` without `<s>`, `<pad>` behind `</s>`; lengths `(B,)` with `</s>`; log_probabilities `(B, T)` of each token
-in nats; weights `(B, T, S)` of the attention; margins `(B, T)`, the logit of the token less that of the runner-up.
+beam_width: hypotheses K kept of each sentence; 1 is greedy search. n_best: most hypotheses returned, up to K.
+length_penalty, coverage_penalty: a hypothesis Y of L tokens, `</s>` counted, is ranked by
+log p(Y) / ((5 + L) / 6)^length_penalty + coverage_penalty * sum_s log(min(sum_t a_ts, 1)), eq. 14 of Wu et al. (2016),
+https://arxiv.org/abs/1609.08144, s over the tokens of the source; length_penalty `'average'` ranks by log p(Y) / L.
+min_length: tokens before which no `</s>` is chosen. max_length, max_length_ratio: most tokens of an output, `</s>`
+counted, and the same as a multiple of the source's tokens; the smaller holds, and 2 S + 10 where both are `None`.
+no_repeat_ngram: no n-gram of this length comes twice in an output; 0: any may.
+"""
+
+Found = collections.namedtuple('Found', 'ids lengths log_probabilities weights margins rankings')
+Found.__doc__ = """What a search returns, as tensors: sentences in the order of the batch, hypotheses best first.
+
+ids `(B, N, T)` without `<s>`, `<pad>` behind `</s>`; lengths `(B, N)` with `</s>`; log_probabilities `(B, N, T)` of
+each token in nats, the model's own, whatever is not allowed; weights `(B, N, T, S)` of the attention; margins
+`(B, N, T)`, the logit of the token less that of the best other one that is allowed; rankings `(B, N)`, the scores with
+their penalties, minus infinity where a beam found no more hypotheses.
 """
 
 
-def greedy(step, states, max_lengths):
-    """Takes the most probable token at each step until every sentence has ended.
+def check(options):
+    """Refuses `Options` that cannot be met.
+
+    # Raises
+        UserError
+    """
+    def refuse(unless, text, *values):
+        if not unless:
+            raise UserError(text % values)
+
+    def number(value, least, whole=False):
+        return not isinstance(value, bool) and isinstance(value, int if whole else (int, float)) and \
+            least <= value < float('inf')
+
+    for name, least in (('beam_width', 1), ('n_best', 1), ('min_length', 0), ('max_length', 1), ('no_repeat_ngram', 0)):
+        value = getattr(options, name)
+        refuse(number(value, least, True) or name == 'max_length' and value is None,
+               '%s must be a whole number from %d, not %r', name, least, value)
+    refuse(options.n_best <= options.beam_width, 'n_best %d is more than a beam of width %d finds: widen the beam',
+           options.n_best, options.beam_width)
+    refuse(options.length_penalty == 'average' or number(options.length_penalty, 0),
+           "length_penalty must be a number from 0 or 'average', not %r", options.length_penalty)
+    refuse(number(options.coverage_penalty, 0), 'coverage_penalty must be a number from 0, not %r',
+           options.coverage_penalty)
+    ratio = options.max_length_ratio
+    refuse(ratio is None or number(ratio, 0) and ratio > 0, 'max_length_ratio must be a number above 0, not %r', ratio)
+    refuse(options.max_length is None or options.min_length <= options.max_length,
+           'min_length %s is more than max_length %s: lower the one or raise the other', options.min_length,
+           options.max_length)
+
+
+def max_lengths(source_lengths, options):
+    """Most tokens of each output, `</s>` counted, for sources of these lengths: int32 `(B,)`, at least 1."""
+    source_lengths = np.asarray(source_lengths)
+    limits = 2 * source_lengths + 10
+    if options.max_length is not None or options.max_length_ratio is not None:
+        limits = np.full(len(source_lengths), options.max_length or np.iinfo('i').max)
+    if options.max_length_ratio is not None:
+        # A product such as 0.29 * 100 falls just short of the whole number that is meant.
+        relative = np.floor(options.max_length_ratio * source_lengths + 1e-6)
+        limits = np.minimum(limits, np.maximum(relative, 1))
+    return limits.astype('i')
+
+
+def search(step, states, max_lengths, options=Options(), source_mask=None):
+    """The best outputs that a decoder step gives: by `greedy` search, or by `beam` search for a `beam_width` above 1.
 
     # Arguments
-        step: function of tokens `(B, 1)` and states (list of `(B, 1, width)`) to logits `(B, 1, V)`, new states and
-            weights `(B, 1, S)`.
+        step: function of tokens `(B, K)` and states (list of `(B, K, width)`) to logits `(B, K, V)`, new states and
+            weights `(B, K, S)`.
         states: list of tensors `(B, 1, width)`.
-        max_lengths: most tokens of each output, `</s>` included, int32 `(B,)`.
+        max_lengths: most tokens of each output, `</s>` counted, int32 `(B,)`.
+        options: `Options`; what it says of the greatest length is not looked at here.
+        source_mask: booleans `(B, S)`, true on the tokens of the source; the coverage penalty needs it.
 
     # Returns
         `Found`.
     """
+    return (greedy if options.beam_width == 1 else beam)(step, states, max_lengths, options, source_mask)
+
+
+def greedy(step, states, max_lengths, options=Options(), source_mask=None):
+    """Takes the most probable allowed token at each step until every sentence has ended. Arguments as for `search`."""
     rows, real = tf.shape(max_lengths)[0], states[0].dtype
 
-    def array(dtype, shape):
-        return tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=shape)
-
-    arrays = [array(tf.int32, [None]), array(real, [None]), array(real, [None, None]), array(real, [None])]
-
-    def body(time, token, ended, lengths, states, arrays):
+    def body(time, token, ended, lengths, states, history, arrays):
         logits, states, weights = step(token, states)
-        logits = logits[:, 0]                                                                           # (B, V)
-        best, ids = tf.nn.top_k(logits, 2)                                                              # (B, 2)
-        token = tf.where(ended, tf.fill([rows], PAD), ids[:, 0])
-        log_probability = best[:, 0] - tf.reduce_logsumexp(logits, axis=1)
-        values = [token, log_probability, weights[:, 0], best[:, 0] - best[:, 1]]
-        arrays = [one.write(time, value) for one, value in zip(arrays, values)]
+        best, ids = tf.nn.top_k(allowed(logits, time, history, options)[:, 0], 2)                       # (B, 2)
+        token = tf.where(ended, tf.fill([rows], PAD), ids[:, 0])[:, None]                               # (B, 1)
+        given = best[:, :1] - tf.reduce_logsumexp(logits, axis=2)
+        written = token, given, best[:, :1] - best[:, 1:], weights
+        arrays = [array.write(time, x) for array, x in zip(arrays, written)]
         lengths = lengths + tf.cast(tf.logical_not(ended), tf.int32)
-        ended = ended | tf.equal(token, END) | (time + 1 >= max_lengths)
-        return time + 1, token[:, None], ended, lengths, states, arrays
+        ended = ended | tf.equal(token[:, 0], END) | (time + 1 >= max_lengths)
+        history = tf.concat([history, token[:, :, None]], 2) if options.no_repeat_ngram else ()
+        return time + 1, token, ended, lengths, states, history, arrays
 
-    def unfinished(time, token, ended, *_):
-        return tf.logical_not(tf.reduce_all(ended))
+    loop = tf.while_loop(
+        lambda time, token, ended, *_: tf.logical_not(tf.reduce_all(ended)), body,
+        [tf.constant(0), tf.fill([rows, 1], START), max_lengths < 1, tf.zeros([rows], tf.int32), states,
+         tf.fill([rows, 1, 1], START) if options.no_repeat_ngram else (), step_arrays(1, real)[:4]],
+        [shape([]), shape([None, 1]), shape([None]), shape([None]),
+         [shape([None, 1, state.shape[2]]) for state in states],
+         shape([None, 1, None]) if options.no_repeat_ngram else (), [shape(None)] * 4],
+        back_prop=False, parallel_iterations=1)
+    lengths = loop[3][:, None]                                                                          # (B, 1)
+    ids, given, margins, weights = [by_sentence(array.stack(), lengths) for array in loop[6]]
+    rankings = penalised(tf.reduce_sum(given, 2), lengths, tf.reduce_sum(weights, 2), options, source_mask)
+    return Found(ids, lengths, given, weights, margins, rankings)
 
-    loop = tf.while_loop(unfinished, body,
-                         [tf.constant(0), tf.fill([rows, 1], START), max_lengths < 1, tf.zeros([rows], tf.int32),
-                          states, arrays],
-                         shape_invariants=[tf.TensorShape([]), tf.TensorShape([None, 1]), tf.TensorShape([None]),
-                                           tf.TensorShape([None]),
-                                           [tf.TensorShape([None, None, state.shape[-1].value]) for state in states],
-                                           [tf.TensorShape(None)] * len(arrays)],
-                         back_prop=False, parallel_iterations=1)
-    lengths, arrays = loop[3], loop[5]
-    ids, log_probabilities, weights, margins = [
-        tf.transpose(one.stack(), [1, 0] + list(range(2, rank))) for one, rank in zip(arrays, (2, 2, 3, 2))]
-    valid = tf.sequence_mask(lengths, tf.shape(ids)[1])
-    return Found(ids, lengths, tf.where(valid, log_probabilities, tf.zeros_like(log_probabilities)),
-                 weights * tf.cast(valid, real)[:, :, None],
-                 tf.where(valid, margins, tf.zeros_like(margins)))
+
+def beam(step, states, max_lengths, options, source_mask=None):
+    """Goes on with the K most probable continuations of all live hypotheses. Arguments as for `search`.
+
+    A hypothesis that takes `</s>`, or comes to its limit, is finished: it is ranked and keeps its place, so that there
+    is a live one less from then on, and width 1 is greedy search. A sentence is done when no hypothesis is alive, or
+    none that is can come among its n best any more.
+    """
+    width, rows, real = options.beam_width, tf.shape(max_lengths)[0], states[0].dtype
+    sentences, places = tf.meshgrid(tf.range(rows), tf.range(width), indexing='ij')                     # (B, K)
+    nothing = tf.fill([rows, width], tf.constant(-np.inf, real))                                        # (B, K)
+    heaviest = length_divisor(max_lengths, options.length_penalty, real)                                # (B,)
+
+    def body(time, live, tokens, states, history, coverage, finished, arrays):
+        logits, states, weights = step(tokens, states)
+        count = min(max(width, 2), logits.shape[2].value)  # two at least: the margin needs the runner-up
+        values, ids = tf.nn.top_k(allowed(logits, time, history, options), count)                       # (B, K, M)
+        given = values - tf.reduce_logsumexp(logits, axis=2, keepdims=True)
+        scores, chosen = tf.nn.top_k(tf.reshape(live[:, :, None] + given, [rows, width * count]), width)
+        parents = chosen // count                                                                       # (B, K)
+        parent, candidate = tf.stack([sentences, parents], 2), tf.stack([sentences, parents, chosen % count], 2)
+        tokens, given, value = [tf.gather_nd(x, candidate) for x in (ids, given, values)]               # (B, K)
+        best = tf.gather_nd(values[:, :, :2], parent)                                                   # (B, K, 2)
+        margins = value - tf.where(value < best[:, :, 0], best[:, :, 0], best[:, :, 1])
+        arrays = [array.write(time, x) for array, x in zip(arrays, (tokens, given, margins, weights, parents))]
+        states = [tf.gather_nd(state, parent) for state in states]
+        if options.no_repeat_ngram:
+            history = tf.concat([tf.gather_nd(history, parent), tokens[:, :, None]], 2)
+        if options.coverage_penalty:
+            coverage = tf.gather_nd(coverage + weights, parent)
+        held = tf.reduce_sum(tf.cast(finished[0] > -np.inf, tf.int32), axis=1, keepdims=True)           # (B, 1)
+        live = tf.where(places < width - held, scores, nothing)
+        ending = tf.equal(tokens, END) | (time + 1 >= max_lengths)[:, None]
+        rankings = tf.where(ending, penalised(live, time + 1, coverage, options, source_mask), nothing)
+        rankings, order = tf.nn.top_k(tf.concat([finished[0], rankings], 1), width)
+        order, ends = tf.stack([sentences, order], 2), tf.fill([rows, width], time + 1)
+        finished = [rankings] + [tf.gather_nd(tf.concat([old, new], 1), order)
+                                 for old, new in zip(finished[1:], (ends, places))]
+        live = tf.where(ending, nothing, live)
+        # A score only falls, it weighs least at the greatest length, and coverage adds nothing to it.
+        done = rankings[:, options.n_best - 1] >= tf.reduce_max(live, axis=1) / heaviest
+        return time + 1, tf.where(done, nothing, live), tokens, states, history, coverage, finished, arrays
+
+    first = tf.where(tf.equal(places, 0) & (max_lengths > 0)[:, None], tf.zeros_like(nothing), nothing)
+    each, any_length = shape([None, width]), shape([None, width, None])
+    loop = tf.while_loop(
+        lambda time, live, *_: tf.reduce_any(live > -np.inf), body,
+        [tf.constant(0), first, tf.fill([rows, width], START), [tf.tile(state, [1, width, 1]) for state in states],
+         tf.fill([rows, width, 1], START) if options.no_repeat_ngram else (),
+         tf.zeros([rows, width, tf.shape(source_mask)[1]], real) if options.coverage_penalty else (),
+         [nothing, tf.zeros_like(places), tf.zeros_like(places)], step_arrays(width, real)],
+        [shape([]), each, each, [shape([None, width, state.shape[2]]) for state in states],
+         any_length if options.no_repeat_ngram else (), any_length if options.coverage_penalty else (),
+         [each] * 3, [shape(None)] * 5],
+        back_prop=False, parallel_iterations=1)
+    rankings, lengths, last = [x[:, :options.n_best] for x in loop[6]]
+    ids, given, margins, weights, parents = [array.stack() for array in loop[7]]
+    path, came_from = backtrace(parents, lengths, last)
+    ids, given, margins, weights = [by_sentence(tf.gather_nd(x, at), lengths) for x, at in (
+        (ids, path), (given, path), (margins, path), (weights, came_from))]
+    return Found(ids, lengths, given, weights, margins, rankings)
+
+
+def backtrace(parents, lengths, last):
+    """Follows finished hypotheses from their last token back to their first.
+
+    # Arguments
+        parents: at each step the place that each token comes from, `(T, B, K)`.
+        lengths, last: of each hypothesis, and the place of its last token, `(B, N)`.
+
+    # Returns
+        Indices `(T, B, N, 3)` into `(T, B, K)`: where each token stands, and where it comes from.
+    """
+    size = tf.shape(parents)
+    times, sentences, _ = tf.meshgrid(tf.range(size[0]), tf.range(size[1]), tf.range(last.shape[1].value),
+                                      indexing='ij')                                                    # (T, B, N)
+
+    def back(time, place, arrays):
+        place = tf.where(tf.equal(lengths, time + 1), last, place)
+        parent = tf.gather_nd(parents[time], tf.stack([sentences[0], place], 2))
+        return time - 1, parent, [array.write(time, x) for array, x in zip(arrays, (place, parent))]
+
+    arrays = tf.while_loop(lambda time, *_: time >= 0, back, [
+        size[0] - 1, tf.zeros_like(last), [tf.TensorArray(tf.int32, size[0]) for _ in range(2)]],
+        back_prop=False, parallel_iterations=1)[2]
+    return [tf.stack([times, sentences, array.stack()], 3) for array in arrays]
+
+
+# ---- What both are made of ------------------------------------------------------------------------------------
+shape = tf.TensorShape
+
+
+def step_arrays(width, real):
+    """Arrays for what each step gives: tokens, log-probabilities, margins, weights, parents."""
+    kinds = ((tf.int32, []), (real, []), (real, []), (real, [None]), (tf.int32, []))
+    return [tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=[None, width] + rest)
+            for dtype, rest in kinds]
+
+
+def by_sentence(x, lengths):
+    """`(T, B, N, ...)` as `(B, N, T, ...)`, as long as the longest hypothesis and 0 behind each one's end."""
+    longest = tf.reduce_max(lengths)
+    x = tf.transpose(x[:longest], [1, 2, 0] + list(range(3, x.shape.ndims)))
+    valid = tf.sequence_mask(lengths, longest)                                                          # (B, N, T)
+    if x.shape.ndims == 4:
+        return x * tf.cast(valid, x.dtype)[:, :, :, None]
+    return tf.where(valid, x, tf.zeros_like(x))
+
+
+def allowed(logits, time, history, options):
+    """The logits `(B, K, V)` with minus infinity at what may not come next.
+
+    That is `<pad>`, `<s>`, `</s>` before `min_length`, and what would repeat an n-gram. Where this leaves nothing,
+    `</s>` may come.
+    """
+    size = logits.shape[2].value
+    never = np.zeros(size, logits.dtype.as_numpy_dtype)
+    never[[PAD, START]] = -np.inf
+    early = np.where(np.arange(size) == END, -np.inf, never).astype(never.dtype)
+    values = logits + (tf.where(time < options.min_length, early, never) if options.min_length else never)
+    if options.no_repeat_ngram:
+        nothing = tf.fill(tf.shape(logits), tf.constant(-np.inf, logits.dtype))
+        values = tf.where(repeating(history, size, options.no_repeat_ngram), nothing, values)
+        stuck = tf.equal(tf.reduce_max(values, axis=2, keepdims=True), -np.inf)
+        values = tf.where(stuck & tf.equal(tf.range(size), END), logits, values)
+    return values
+
+
+def repeating(history, size, n):
+    """Which tokens would complete an n-gram that a hypothesis has already: booleans `(B, K, V)`.
+
+    history: `<s>` and the tokens so far, ids `(B, K, t)`. size: V.
+    """
+    rows, width, length = tf.unstack(tf.shape(history))
+    count = tf.maximum(length - n + 1, 0)  # n-grams so far
+    same = tf.ones(tf.stack([rows, width, count]), tf.bool)  # which of them begin with the last n - 1 tokens
+    for i in range(n - 1):
+        last = length - n + 1 + i
+        same &= tf.equal(history[:, :, i:i + count], history[:, :, last:last + 1])
+    ends = history[:, :, length - count:]
+    ends = tf.where(same, ends, tf.fill(tf.shape(ends), PAD))  # which may not come anyway
+    places = ends + size * tf.reshape(tf.range(rows * width), [rows, width, 1])
+    times = tf.scatter_nd(places[:, :, :, None], tf.ones_like(ends), [rows * width * size])
+    return tf.reshape(times, [rows, width, size]) > 0
+
+
+def penalised(scores, length, coverage, options, source_mask):
+    """The ranking of hypotheses, `(B, K)`.
+
+    # Arguments
+        scores: log p(Y) `(B, K)`.
+        length: |Y|, one for all or `(B, K)`.
+        coverage: the sum of all their attention weights `(B, K, S)`, looked at for a coverage penalty. A source token
+            without any, as a window may leave one, counts as if it had 1e-7.
+    """
+    rankings = scores / length_divisor(length, options.length_penalty, scores.dtype)
+    if options.coverage_penalty:
+        logarithms = tf.log(tf.clip_by_value(coverage, 1e-7, 1.)) * tf.cast(source_mask, scores.dtype)[:, None, :]
+        rankings += options.coverage_penalty * tf.reduce_sum(logarithms, axis=2)
+    return rankings
+
+
+def length_divisor(length, penalty, dtype):
+    """What log p(Y) of a hypothesis of `length` tokens is divided by: lp(Y) of Wu et al. (2016), or the length."""
+    length = tf.cast(length, dtype)
+    return length if penalty == 'average' else ((5. + length) / 6.) ** penalty

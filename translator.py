@@ -13,106 +13,137 @@ from run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
 from settings import UserError, check, namespace
 
-Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ended margins')
+Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ended margins '
+                                    'ranking')
 Hypothesis.__doc__ = """One output for one source text.
 
 `tokens` without `</s>`; `score` the sum of `log_probabilities` (nats), one for each token and, where `ended`, one for
 `</s>`; `alignment` `(T, S)` the attention weights, a row for each token, without that of `</s>`; `margins` the logit of
-each token less the runner-up's.
+each token less the runner-up's; `ranking` what hypotheses of one text are ordered by: the score, with the penalties.
 """
 
 
 class Translator(object):
-    """Texts to hypotheses with one model, loaded once. May be called from several threads.
+    """Texts to hypotheses with one model, or with several as one, loaded once. May be called from several threads.
 
     # Arguments
-        model: a `Seq2Seq`. tf_session: the session that holds it.
+        models: a `Seq2Seq`, or a list of them in one graph: an ensemble, which averages their probabilities (and their
+            attention weights) at each step.
+        tf_session: the session that holds them.
         source, target: pairs of a tokeniser and a vocabulary.
 
     `Translator.load('runs/x')` makes one from a run directory.
     """
 
-    def __init__(self, model, tf_session, source, target):
-        self.model, self.session = model, tf_session
+    def __init__(self, models, tf_session, source, target):
+        self.models = models if isinstance(models, list) else [models]
+        self.session = tf_session
         self.source_tokenizer, self.source_vocabulary = source
         self.target_tokenizer, self.target_vocabulary = target
         self._lock = threading.Lock()
-        self._found = None
-        self._scored = None
+        self._made = {}
 
     @classmethod
-    def load(cls, path, threads=0):
-        """Reads a run directory: its settings, vocabularies and best weights.
+    def load(cls, paths, threads=0):
+        """Reads run directories: their settings, vocabularies and best weights.
+
+        # Arguments
+            paths: one run directory, or a list of several that have the same vocabularies: an ensemble.
+            threads: threads of TensorFlow; 0: as in the (first) run's settings.
 
         # Raises
-            UserError: the directory holds no trained run, or one that does not fit together.
+            UserError: a directory holds no trained run, or one that does not fit together, or not to the others.
         """
-        run = RunDirectory.open(path)
-        settings = namespace(run.read_config())
-        check(settings)
-        source, target = sides(settings, lambda name: data.Vocabulary.from_bytes(run.read_file(name), run.file(name)))
-        tf_session = session.new_session(threads or settings.threads)
+        runs = [RunDirectory.open(path) for path in (paths if isinstance(paths, (list, tuple)) else [paths])]
+        configs = [namespace(run.read_config()) for run in runs]
+        for run, settings in zip(runs, configs):
+            check(settings)
+            check_same(runs[0], configs[0], run, settings)
+        source, target = sides(configs[0], lambda name: data.Vocabulary.from_bytes(runs[0].read_file(name),
+                                                                                   runs[0].file(name)))
+        tf_session = session.new_session(threads or configs[0].threads)
         with session.opened(tf_session):
             session.seed_weights(0)
-            model = Seq2Seq(settings, len(source[1]), len(target[1]))
-            layers = [layer for layer in model.training_model.layers if layer.weights]
-            expected = [(layer.name, [(weight.name, K.int_shape(weight), weight.dtype.base_dtype.as_numpy_dtype)
-                                      for weight in layer.weights]) for layer in layers]
-            arrays = dict(run.read_weights(expected))
-            K.batch_set_value([(weight, value) for layer in layers
-                               for weight, value in zip(layer.weights, arrays[layer.name])])
-        translator = cls(model, tf_session, source, target)
-        translator.settings, translator.run = settings, run
+            models = [restored(run, settings, len(source[1]), len(target[1]),
+                               'member_%d/' % number if len(runs) > 1 else '')
+                      for number, (run, settings) in enumerate(zip(runs, configs), 1)]
+        translator = cls(models, tf_session, source, target)
+        translator.settings, translator.run = configs[0], runs[0]
         return translator
 
     def encode(self, text):
         """Source tokens of a text."""
         return self.source_tokenizer.tokenize(text)
 
-    def translate(self, texts, batch_size=32, max_length=None):
+    def translate(self, texts, batch_size=32, max_length=None, **options):
         """The best hypotheses for each text, a list of lists in the order of the texts.
 
         # Arguments
-            texts: list of str; one without any token gives an empty hypothesis.
+            texts: list of str; one without any token gives one empty hypothesis.
             batch_size: sentences decoded together, sorted by length.
             max_length: most tokens of an output; by default 2 S + 10 for a source of S tokens.
+            options: `beam_width`, `n_best` and the others of `search.Options`.
+
+        # Raises
+            UserError: options that cannot be met.
         """
-        results = [[Hypothesis('', [], 0., [], np.zeros((0, 0), 'f'), True, [])] for _ in texts]
+        options = search.Options(max_length=max_length, **options)
+        search.check(options)
+        results = [[Hypothesis('', [], 0., [], np.zeros((0, 0), 'f'), True, [], 0.)] for _ in texts]
         sources = [self.encode(text) for text in texts]
         order = sorted((i for i, tokens in enumerate(sources) if tokens), key=lambda i: len(sources[i]))
         for start in range(0, len(order), batch_size):
             chosen = order[start:start + batch_size]
             ids = [self._source_ids(sources[i]) for i in chosen]
-            limits = [max_length or 2 * len(row) + 10 for row in ids]
-            found = self._search(data.pad(ids), np.array(limits, 'i'))
+            found = self._search(data.pad(ids), search.max_lengths([len(row) for row in ids], options), options)
             for row, i in enumerate(chosen):
-                results[i] = [self._hypothesis(found, row, len(sources[i]))]
+                results[i] = [self._hypothesis(found, row, n, len(sources[i]), options)
+                              for n in range(options.n_best) if found.rankings[row, n] > -np.inf]
         return results
 
     def _source_ids(self, tokens):
-        longest = self.model.settings.max_source_length
-        if self.model.settings.score == 'location' and len(tokens) > longest:
-            raise UserError('a source of %d tokens is longer than the %d for which this model, with --score location, '
-                            'was made: shorten it, or train with a larger --max-source-length' % (len(tokens), longest))
+        for settings in (model.settings for model in self.models):
+            longest = settings.max_source_length
+            if settings.score == 'location' and len(tokens) > longest:
+                raise UserError('a source of %d tokens is longer than the %d for which this model, with --score '
+                                'location, was made: shorten it, or train with a larger --max-source-length'
+                                % (len(tokens), longest))
         return self.source_vocabulary.encode(tokens)
 
-    def _search(self, source, limits):
+    def _run(self, key, build, source, feeds):
+        """Values of the tensors that `build` makes, once for each `key`; it returns placeholders and tensors."""
         with self._lock:
-            if self._found is None:
-                with session.opened(self.session):
-                    self._limits = tf.placeholder(tf.int32, [None], 'max_lengths')
-                    self._found = search.greedy(self.model.step, self.model.start(), self._limits)
-        return self.session.run(self._found, {self.model.source: source, self._limits: limits})
+            if key not in self._made:
+                # No other thread's run may hand a loop that is half built to the runtime.
+                with session.opened(self.session), self.session.graph._mutation_lock():
+                    self._made[key] = build()
+            placeholders, tensors = self._made[key]
+        feed = dict(zip(placeholders, feeds))
+        feed.update((model.source, source) for model in self.models)
+        return self.session.run(tensors, feed)
 
-    def _hypothesis(self, found, row, source_length):
-        length = int(found.lengths[row])
-        ids = found.ids[row, :length].tolist()
+    def _search(self, source, limits, options):
+        def build():
+            placeholder = tf.placeholder(tf.int32, [None], 'max_lengths')
+            step, states = together(self.models)
+            return [placeholder], search.search(step, states, placeholder, options, self.models[0].memory.mask)
+
+        if options.coverage_penalty and not any(map(attends, self.models)):
+            raise UserError('coverage_penalty needs attention, which a model with --score none has not: leave it out')
+        return self._run(options._replace(max_length=None, max_length_ratio=None), build, source, [limits])
+
+    def _hypothesis(self, found, row, n, source_length, options):
+        length = int(found.lengths[row, n])
+        ids = found.ids[row, n, :length].tolist()
         ended = data.END in ids
         words = ids[:-1] if ended else ids
         tokens = self.target_vocabulary.decode(words)
-        log_probabilities = found.log_probabilities[row, :length].tolist()
-        return Hypothesis(self.target_tokenizer.detokenize(tokens), tokens, sum(log_probabilities), log_probabilities,
-                          found.weights[row, :len(words), :source_length], ended, found.margins[row, :length].tolist())
+        log_probabilities, margins = [x[row, n, :length].tolist() for x in (found.log_probabilities, found.margins)]
+        score = sum(log_probabilities)
+        penalised = options.length_penalty or options.coverage_penalty
+        return Hypothesis(self.target_tokenizer.detokenize(tokens), tokens, score, log_probabilities,
+                          found.weights[row, n, :len(words), :source_length], ended, margins,
+                          float(found.rankings[row, n]) if penalised else score)
 
     def score(self, pairs, batch_size=32):
         """Forced decoding: how probable the model finds given targets.
@@ -123,7 +154,8 @@ class Translator(object):
 
         # Returns
             A `Hypothesis` for each pair, its tokens the given ones; `margins` tell by how much the logit of the
-            given token exceeds the best other one, so a negative one is a token that greedy search would not choose.
+            given token exceeds that of the best other one but `<pad>` and `<s>`, so a negative one is a token that
+            greedy search would not choose.
         """
         source = [self._source_ids(self.encode(text) or ['']) for text, _ in pairs]
         tokens = [self.target_tokenizer.tokenize(text) for _, text in pairs]
@@ -131,34 +163,92 @@ class Translator(object):
         results = [None] * len(pairs)
         plan = data.plan_batches([len(ids) for ids in source], [len(ids) for ids in target], batch_size, 0, 0, False)
         for chosen in plan:
-            values = self._score(*data.make_batch(source, target, chosen))
+            ids, given, output = data.make_batch(source, target, chosen)
+            values = self._run('score', self._forced, ids, [output] + [given] * len(self.models))
             for row, i in enumerate(chosen):
                 log_probabilities, margins = [value[row, :len(target[i]) + 1].tolist() for value in values[:2]]
-                results[i] = Hypothesis(pairs[i][1], tokens[i], sum(log_probabilities), log_probabilities,
-                                        values[2][row, :len(target[i]), :len(source[i])], True, margins)
+                score = sum(log_probabilities)
+                results[i] = Hypothesis(pairs[i][1], tokens[i], score, log_probabilities,
+                                        values[2][row, :len(target[i]), :len(source[i])], True, margins, score)
         return results
 
-    def _score(self, source, given, output):
-        with self._lock:
-            if self._scored is None:
-                with session.opened(self.session):
-                    self._scored = self._forced()
-        return self.session.run(self._scored, {self.model.source: source, self.model.target: given,
-                                               self._output: output})
-
     def _forced(self):
-        """Tensors of forced decoding: log-probabilities `(B, T)`, margins `(B, T)`, weights `(B, T, S)`."""
-        self._output = tf.placeholder(tf.int32, [None, None], 'output')
-        if self.model.alignment_model is not None:
-            logits, weights = self.model.alignment_model.outputs
-        else:
-            logits = self.model.training_model.output
-            weights = tf.zeros(tf.concat([tf.shape(logits)[:2], tf.shape(self.model.source)[1:]], 0))
-        given = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=self._output, logits=logits)
-        best, ids = tf.nn.top_k(logits, 2)
+        """Placeholders and tensors of forced decoding: log-probabilities and margins `(B, T)`, weights `(B, T, S)`."""
+        output = tf.placeholder(tf.int32, [None, None], 'output')                                       # (B, T)
+        logits, weights = [], []
+        for model in self.models:
+            logits.append(model.training_model.output)
+            if model.alignment_model is not None:
+                weights.append(model.alignment_model.outputs[1])
+        logits = mean_probabilities(logits)
+        if not weights:
+            weights.append(tf.zeros(tf.concat([tf.shape(logits)[:2], tf.shape(self.models[0].source)[1:]], 0)))
+        given = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=output, logits=logits)
+        best, ids = tf.nn.top_k(search.allowed(logits, 0, None, search.Options()), 2)
         chosen = given + tf.reduce_logsumexp(logits, axis=-1)
-        other = tf.where(tf.equal(ids[:, :, 0], self._output), best[:, :, 1], best[:, :, 0])
-        return given, chosen - other, weights
+        other = tf.where(tf.equal(ids[:, :, 0], output), best[:, :, 1], best[:, :, 0])
+        return [output] + [model.target for model in self.models], [given, chosen - other, mean(weights)]
+
+
+# ---- Ensembles ------------------------------------------------------------------------------------------------
+def attends(model):
+    return model.attention is not None
+
+
+def mean(tensors):
+    return tensors[0] if len(tensors) == 1 else tf.add_n(tensors) / len(tensors)
+
+
+def mean_probabilities(logits):
+    """Logits of the mean of several models' probabilities: its logarithm. One model's logits stay as they are."""
+    if len(logits) == 1:
+        return logits[0]
+    return tf.reduce_logsumexp(tf.stack([tf.nn.log_softmax(one) for one in logits]), axis=0) - np.log(len(logits))
+
+
+def together(models):
+    """The step, as `search.search` takes one, and the first states of several models as of one."""
+    starts = [model.start() for model in models]
+
+    def step(tokens, states):
+        logits, new_states, weights = [], [], []
+        for model, start in zip(models, starts):
+            taken = len(new_states)
+            one = model.step(tokens, states[taken:taken + len(start)])
+            logits.append(one[0])
+            new_states += one[1]
+            if attends(model) or not any(map(attends, models)):
+                weights.append(one[2])
+        return mean_probabilities(logits), new_states, mean(weights)
+
+    return step, [state for start in starts for state in start]
+
+
+def check_same(first, first_settings, run, settings):
+    """Refuses a run whose tokenisers or vocabularies are not those of the first one."""
+    for name in ('source_tokenizer', 'target_tokenizer'):
+        if getattr(settings, name) != getattr(first_settings, name):
+            raise UserError('%s: %s is %s, and %s in %s: an ensemble needs runs with the same tokenisers'
+                            % (run.file('config.json'), name, getattr(settings, name), getattr(first_settings, name),
+                               first.file('config.json')))
+    files, first_files = run.manifest()['files'], first.manifest()['files']
+    for name in ('tokenizer.source.model', 'tokenizer.target.model', 'vocab.source.txt', 'vocab.target.txt'):
+        if files.get(name) != first_files.get(name):
+            raise UserError('%s: differs from %s: an ensemble needs runs with the same vocabularies and tokenisers'
+                            % (run.file(name), first.file(name)))
+
+
+def restored(run, settings, source_size, target_size, scope):
+    """A run's model with its best weights, built under the name scope `scope` of the current graph."""
+    with tf.name_scope(scope or None):
+        model = Seq2Seq(settings, source_size, target_size)
+    layers = [layer for layer in model.training_model.layers if layer.weights]
+    expected = [(layer.name, [(weight.name[len(scope):], K.int_shape(weight), weight.dtype.base_dtype.as_numpy_dtype)
+                              for weight in layer.weights]) for layer in layers]
+    arrays = dict(run.read_weights(expected))
+    K.batch_set_value([(weight, value) for layer in layers
+                       for weight, value in zip(layer.weights, arrays[layer.name])])
+    return model
 
 
 def sides(settings, vocabulary):

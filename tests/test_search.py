@@ -27,7 +27,9 @@ class Searched(Small):
         self.found = search.greedy(self.model.step, self.model.start(), self.limits)
 
     def greedy(self, source, limits):
-        return K.get_session().run(self.found, {self.model.source: source, self.limits: limits})
+        """What was found without the axis of the hypotheses, of which there is one, and the rankings."""
+        found = K.get_session().run(self.found, {self.model.source: source, self.limits: limits})
+        return numpy_model.Found(*[value[:, 0] for value in found[:5]])
 
 
 @pytest.fixture(scope='module', params=CASES, ids=lambda case: case['score'])
@@ -66,15 +68,18 @@ def test_outputs_end_at_their_first_end_or_at_their_limit_and_padding_follows(se
         assert np.all(log_probabilities[:length] < 0) and np.all(margins[:length] > 0)
 
 
-def test_each_token_is_the_argmax_of_the_training_graph_fed_with_the_tokens_before_it(searched):
+def test_each_token_is_the_best_of_the_training_graph_fed_with_the_tokens_before_it_but_pad_and_start(searched):
     found = searched.greedy(SOURCE, np.full(6, 9))
     given = np.concatenate([np.full((6, 1), data.START), found.ids[:, :-1]], axis=1)
-    logits, alignment = searched.whole(Batch(SOURCE, given, None))[:2]
+    whole, alignment = searched.whole(Batch(SOURCE, given, None))[:2]
+    logits = whole.copy()
+    logits[:, :, [data.PAD, data.START]] = -np.inf
     valid = np.arange(found.ids.shape[1]) < found.lengths[:, None]
     assert np.array_equal(np.argmax(logits, -1)[valid], found.ids[valid])
     best = np.sort(logits, axis=-1)
     assert np.max(np.abs((best[:, :, -1] - best[:, :, -2] - found.margins)[valid])) < 1e-5
-    assert np.max(np.abs((np.max(numpy_model.log_softmax(logits), -1) - found.log_probabilities)[valid])) < 1e-5
+    expected = np.take_along_axis(numpy_model.log_softmax(whole), found.ids[:, :, None].astype(int), -1)[:, :, 0]
+    assert np.max(np.abs((expected - found.log_probabilities)[valid])) < 1e-5
     assert np.max(np.abs((alignment - found.weights)[valid])) < 1e-5
 
 
@@ -85,7 +90,7 @@ def test_a_sentence_alone_has_the_output_that_it_has_in_a_batch(searched):
         alone = searched.greedy(source, np.array([9]))
         expected = [found.ids[row, :length], found.lengths[row], found.log_probabilities[row, :length],
                     found.weights[row, :length, :source.shape[1]], found.margins[row, :length]]
-        assert_same(alone, search.Found(*[value[None] for value in expected]))
+        assert_same(alone, numpy_model.Found(*[value[None] for value in expected]))
 
 
 def test_forced_decoding_of_an_output_gives_its_log_probabilities_margins_and_alignment(searched):
@@ -109,7 +114,8 @@ def test_forced_decoding_of_an_output_gives_its_log_probabilities_margins_and_al
     logits = searched.numpy.forward([[4, 5, 6]], [[data.START, 7, 4]])['logits'][0]
     for t, token in enumerate((7, 4, data.END)):
         assert abs(given.log_probabilities[t] - numpy_model.log_softmax(logits[t])[token]) < 1e-5
-        assert abs(given.margins[t] - (logits[t, token] - np.max(np.delete(logits[t], token)))) < 1e-5
+        others = np.delete(logits[t], [data.PAD, data.START, token])
+        assert abs(given.margins[t] - (logits[t, token] - np.max(others))) < 1e-5
     assert min(given.margins) < 0
 
 
