@@ -1,6 +1,7 @@
 import collections
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,7 +13,10 @@ import regress
 from reference import cases, compare, verify
 from reference.numpy_model import END, NumpyModel
 from settings import UserError
-from test_commands import ROOT
+from test_commands import ROOT, make_corpus
+
+PYTHONS = ['python3.13', 'python3.12', 'python3.11', 'python3.10', 'python3.9', 'python3',
+           os.environ.get('PORT_PYTHON', 'python')]
 
 OrderedDict = collections.OrderedDict
 
@@ -346,3 +350,122 @@ def test_beam_search_of_the_numpy_model_finds_the_best_of_all_sequences():
     wanted = sorted(best.items(), key=lambda pair: -pair[1])[:5]
     assert [tuple(one.ids) for one in found] == [ids for ids, _ in wanted]
     assert np.allclose([one.ranking for one in found], [value for _, value in wanted], atol=1e-12)
+
+
+# The commands that record and export
+
+@pytest.fixture
+def sets(recorded, monkeypatch):
+    """`reference.sets` for one file, whose graph's outputs are canned: `sets.canned` may be changed."""
+    from reference import sets
+    manifest, files = recorded
+    name = NAME + '.float32.npz'
+    canned = OrderedDict((key, value.copy()) for key, value in files[name].items())
+    entry = OrderedDict((key, value) for key, value in manifest['files'][name].items() if key != 'arrays')
+    monkeypatch.setattr(sets, 'canned', canned, raising=False)
+    monkeypatch.setattr(sets, 'file_jobs', lambda: [(name, entry, canned)])
+    monkeypatch.setattr(sets, 'run_job', lambda job: (manifest['files']['sample.npz'], files['sample.npz']))
+    monkeypatch.setattr(sets, 'make', lambda job: (job[0], sets.canned))
+    monkeypatch.setattr(sets, 'arithmetic', lambda _: 'this processor')
+    monkeypatch.setattr(sets, 'in_processes', lambda function, jobs: [function(job) for job in jobs])
+    return sets
+
+
+def content(folder):
+    return {name: (folder / name).read_bytes() for name in os.listdir(str(folder))}
+
+
+def test_recording_over_a_set_fails_prints_what_moved_and_leaves_it_alone(sets, tmp_path, capsys):
+    assert regress.main(['record', str(tmp_path / 'set')]) == 0
+    before = content(tmp_path / 'set')
+    assert sorted(before) == ['MANIFEST.json', NAME + '.float32.npz', 'sample.npz']
+    sets.canned['padded/loss'] = np.nextafter(sets.canned['padded/loss'], np.float32(9))
+    with pytest.raises(UserError, match='is there already'):
+        regress.main(['record', str(tmp_path / 'set')])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith('first stage that differs: loss, at %s.float32.npz padded/loss' % NAME)
+    assert content(tmp_path / 'set') == before
+
+
+def test_recording_writes_nothing_where_the_numpy_model_does_not_agree(sets, tmp_path):
+    sets.canned['padded/context'][0, 0, 0] += 1e-3
+    with pytest.raises(UserError, match=r'nothing is written.*padded/context\[0, 0, 0\]'):
+        regress.main(['record', str(tmp_path / 'set')])
+    assert not os.path.exists(str(tmp_path / 'set'))
+
+
+def test_check_is_to_the_byte_here_and_within_tolerances_elsewhere(sets, tmp_path, capsys):
+    folder = str(tmp_path / 'set')
+    regress.main(['record', folder])
+    check = ['check', folder, '--files', NAME + '*']
+    assert regress.main(check) == 0
+    sets.canned['padded/loss'] = np.nextafter(sets.canned['padded/loss'], np.float32(9))
+    assert regress.main(check) == 1
+    sets.arithmetic = lambda _: 'another processor'
+    assert regress.main(check) == 0
+    assert 'arithmetic of the processor' in capsys.readouterr().err
+    sets.canned['padded/loss'] = sets.canned['padded/loss'] * np.float32(1.001)
+    assert regress.main(check) == 1
+
+
+def test_check_refuses_a_set_that_was_changed_after_recording(sets, tmp_path):
+    folder = tmp_path / 'set'
+    regress.main(['record', str(folder)])
+    path = folder / (NAME + '.float32.npz')
+    arrays = compare.read_arrays(str(path))
+    arrays['padded/loss'] = arrays['padded/loss'] + 1
+    path.write_bytes(sets.npz_bytes(arrays))
+    with pytest.raises(UserError, match='padded/loss is not what was recorded'):
+        regress.main(['check', str(folder)])
+
+
+@pytest.mark.slow
+def test_check_makes_some_of_the_committed_files_again():
+    code, out, err = run('regress.py', 'check', '--files', 'general-lstm.float64*', 'local-p-gru.float32*', 'sample*')
+    assert code == 0 and out.startswith('no stage differs'), out + err
+
+
+@pytest.mark.slow
+def test_an_exported_run_is_a_bundle_that_the_numpy_model_and_check_agree_with(tmp_path):
+    home = tmp_path / 'home'
+    home.mkdir()
+    make_corpus(home / 'numbers')
+    (home / 'text.txt').write_text('one two\n\nnine nine nine\nunheard of\n')
+    training = ['--units', '12', '--embedding', '10', '--epochs', '1', '--threads', '1', '--input-feeding']
+    for command in (['train.py', '--data', 'numbers', '--run', 'run'] + training,
+                    ['regress.py', 'export', 'run', 'bundle', '--input', 'text.txt', '--beam-width', '2'],
+                    ['regress.py', 'check', 'bundle']):
+        code, out, err = run(os.path.join(str(ROOT), command[0]), *command[1:], cwd=str(home))
+        assert code == 0, out + err
+    files, manifest = compare.read_set(str(home / 'bundle'))
+    arrays = files['run.npz']
+    assert arrays['text/source'].tolist() == ['one two', 'nine nine nine', 'unheard of']
+    assert arrays['source'].shape == (3, 3) and arrays['beam/ids'].shape[:2] == (3, 2)
+    assert manifest['files']['run.npz']['model']['units'] == 12
+    weights = verify.parameters_of(arrays)
+    expected = NumpyModel(manifest['files']['run.npz']['model'], weights).forward(arrays['source'], arrays['given'])
+    assert np.allclose(arrays['logits'], expected['logits'], atol=1e-5)
+
+
+# The worked port
+
+@pytest.mark.slow
+def test_the_port_to_pytorch_passes_compare(tmp_path):
+    python = next((python for python in sorted(filter(None, map(shutil.which, PYTHONS))) if subprocess.call(
+        [python, '-c', 'import torch'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0), None)
+    if python is None:
+        pytest.skip('no %s with torch: PORT_PYTHON can name one' % ', '.join(PYTHONS[:-1]))
+    folder = os.path.join(str(ROOT), 'docs', 'port_example')
+    code, out, err = run(os.path.join(folder, 'port.py'), 'reference', str(tmp_path / 'ported'), python=python)
+    assert code == 0, err
+    arguments = ['compare', 'reference', tmp_path / 'ported', '--stage-map', os.path.join(folder, 'stage_map.json')]
+    code, out, err = run('regress.py', *arguments, python=python)
+    assert code == 0, out + err
+    # The same port with the gates of another framework fails, at the right stage.
+    with open(os.path.join(folder, 'port.py'), encoding='utf-8') as stream:
+        text = stream.read()
+    wrong = tmp_path / 'port.py'
+    wrong.write_text(text.replace('0.2 * x + 0.5', 'x / 6. + 0.5'), encoding='utf-8')
+    assert run(wrong, 'reference', str(tmp_path / 'wrong'), python=python)[0] == 0
+    code, out, err = run('regress.py', *arguments[:2], tmp_path / 'wrong', *arguments[3:], python=python)
+    assert code == 1 and out.startswith('first stage that differs: encoder_states')
