@@ -1,7 +1,6 @@
-"""One Keras optimiser for one update: accumulate, clip, decay, Adam, average.
+"""Keras optimisers with one update for all: accumulate, clip, decay, move, average.
 
-The arithmetic of Adam is that of `keras.optimizers.Adam`, run by TensorFlow's fused kernel: the same update in one
-pass over each weight instead of ten.
+The arithmetic of each move is that of the optimiser of the same name in `keras.optimizers`.
 """
 from keras import backend as K
 from keras.optimizers import Optimizer
@@ -9,81 +8,78 @@ import tensorflow as tf
 from tensorflow.python.training import training_ops
 
 
-class Adam(Optimizer):
-    """Adam with gradient accumulation, clipping by the global norm, decoupled weight decay and averaged weights.
+class Accumulating(Optimizer):
+    """Gradient accumulation, clipping by the global norm, decoupled weight decay and averaged weights.
 
     # Arguments
         lr: learning rate, per update.
-        beta_1, beta_2, epsilon: as in Kingma and Ba; Keras' defaults.
         clip_norm: largest global norm of the accumulated gradient; 0 for no limit.
         weight_decay: each update first takes the share `lr * weight_decay` off every matrix; vectors are spared.
         averaging: decay d of the running average of the weights, avg <- d avg + (1 - d) w, with d at most
             (1 + t) / (10 + t) after t updates so that the start is forgotten; 0 for none.
         accumulate: Boolean; then a batch only adds its gradients up while `apply` is 0.
 
+    A subclass names its slots, variables like each weight, in `slots`, and moves one weight in `move`.
+
     # References
-        - [Adam](https://arxiv.org/abs/1412.6980), algorithm 1 in the form of its section 2
         - [Decoupled Weight Decay Regularization](https://arxiv.org/abs/1711.05101)
     """
+    slots = ()
 
-    def __init__(self, lr=1e-3, beta_1=0.9, beta_2=0.999, epsilon=None, clip_norm=0., weight_decay=0., averaging=0.,
-                 accumulate=False, **kwargs):
-        super(Adam, self).__init__(**kwargs)
-        with K.name_scope('Adam'):
+    def __init__(self, lr, clip_norm=0., weight_decay=0., averaging=0., accumulate=False, **kwargs):
+        super(Accumulating, self).__init__(**kwargs)
+        with K.name_scope(type(self).__name__):
             self.iterations = K.variable(0, dtype='int64', name='iterations')
             self.lr = K.variable(lr, name='lr')
             self.apply = K.variable(1, dtype='int32', name='apply')
-        self.beta_1, self.beta_2 = beta_1, beta_2
-        self.epsilon = K.epsilon() if epsilon is None else epsilon
         self.clip_norm, self.weight_decay, self.averaging = clip_norm, weight_decay, averaging
         self.accumulate = accumulate
         self.averages = []
 
     def get_updates(self, loss, params):
         gradients = [tf.convert_to_tensor(gradient) for gradient in self.get_gradients(loss, params)]
-        moments = [self._slots(params, name) for name in ('m', 'v')]
-        self.averages = self._slots(params, 'average') if self.averaging else []
-        self.weights = [self.iterations] + moments[0] + moments[1] + self.averages
+        slots = [self._make(params, name) for name in self.slots]
+        self.averages = self._make(params, 'average') if self.averaging else []
+        self.weights = [self.iterations] + sum(slots, []) + self.averages
         # No weight may move before every gradient is there: the graph reads weights in place.
         with tf.control_dependencies(gradients):
             gradients = [tf.identity(gradient) for gradient in gradients]
         if not self.accumulate:
-            self.updates = [self._update(params, gradients, moments)]
+            self.updates = [self._update(params, gradients, slots)]
             return self.updates
-        sums = self._slots(params, 'sum')
+        sums = self._make(params, 'sum')
         self.weights += sums
         added = [tf.assign_add(total, gradient) for total, gradient in zip(sums, gradients)]
 
         def apply():
-            update = self._update(params, added, moments)
+            update = self._update(params, added, slots)
             with tf.control_dependencies([update]):
                 return tf.group(*[tf.assign(total, tf.zeros_like(total)) for total in sums])
         self.updates = [tf.cond(self.apply > 0, apply, lambda: tf.group(*added))]
         return self.updates
 
     @staticmethod
-    def _slots(params, name):
+    def _make(params, name):
         return [K.zeros(K.int_shape(weight), dtype=K.dtype(weight), name='%s_%s' % (weight.op.name, name))
                 for weight in params]
 
-    def _update(self, params, gradients, moments):
+    def _update(self, params, gradients, slots):
         if self.clip_norm:
             # As tf.clip_by_global_norm, which would stop with an error of its own where the norm is no number: the
             # training loop tells a loss that is none, with its place.
             scale = self.clip_norm * tf.minimum(1. / tf.global_norm(gradients), K.constant(1.) / self.clip_norm)
             gradients = [gradient * scale for gradient in gradients]
         t = K.cast(self.iterations, K.floatx()) + 1.
-        powers = [K.pow(K.constant(beta), t) for beta in (self.beta_1, self.beta_2)]
+        self.prepare(t)
         decay = K.minimum(K.constant(self.averaging), (1. + t) / (10. + t)) if self.averaging else None
         done = []
-        for index, (weight, gradient, m, v) in enumerate(zip(params, gradients, *moments)):
+        for index, (weight, gradient) in enumerate(zip(params, gradients)):
             before = [gradient]
             if self.weight_decay and K.ndim(weight) > 1:
                 with tf.control_dependencies(before):
                     before = [tf.assign_sub(weight, self.lr * self.weight_decay * weight)]
             with tf.control_dependencies(before):
-                moved = training_ops.apply_adam(weight, m, v, powers[0], powers[1], self.lr, self.beta_1, self.beta_2,
-                                                self.epsilon, gradient)
+                moved = self.move(weight, gradient, *[slot[index] for slot in slots])
             if self.averaging:
                 with tf.control_dependencies([moved]):
                     average = self.averages[index]
@@ -91,3 +87,68 @@ class Adam(Optimizer):
             done.append(moved)
         with tf.control_dependencies(done):
             return tf.assign_add(self.iterations, 1).op
+
+    def prepare(self, t):
+        """Makes what all weights share in update number `t`, a scalar tensor that counts from 1."""
+
+    def move(self, weight, gradient, *slots):
+        """The operation that moves `weight` by `gradient` and updates its slots."""
+        raise NotImplementedError
+
+
+class Adam(Accumulating):
+    """Adam by TensorFlow's fused kernel: one pass over each weight instead of ten.
+
+    # Arguments
+        beta_1, beta_2, epsilon: as in Kingma and Ba; Keras' defaults. The others as in `Accumulating`.
+
+    # References
+        - [Adam](https://arxiv.org/abs/1412.6980), algorithm 1 in the form of its section 2
+    """
+    slots = ('m', 'v')
+
+    def __init__(self, lr=1e-3, beta_1=0.9, beta_2=0.999, epsilon=None, **kwargs):
+        super(Adam, self).__init__(lr, **kwargs)
+        self.beta_1, self.beta_2 = beta_1, beta_2
+        self.epsilon = K.epsilon() if epsilon is None else epsilon
+
+    def prepare(self, t):
+        self._powers = [K.pow(K.constant(beta), t) for beta in (self.beta_1, self.beta_2)]
+
+    def move(self, weight, gradient, m, v):
+        return training_ops.apply_adam(weight, m, v, self._powers[0], self._powers[1], self.lr, self.beta_1,
+                                       self.beta_2, self.epsilon, gradient)
+
+
+class SGD(Accumulating):
+    """Plain stochastic gradient descent, as Luong et al. train with: w <- w - lr g. Arguments as in `Accumulating`."""
+
+    def __init__(self, lr=0.01, **kwargs):
+        super(SGD, self).__init__(lr, **kwargs)
+
+    def move(self, weight, gradient):
+        return tf.assign_sub(weight, self.lr * gradient)
+
+
+class RMSprop(Accumulating):
+    """RMSprop: s <- rho s + (1 - rho) g^2, w <- w - lr g / (sqrt(s) + epsilon).
+
+    # Arguments
+        rho, epsilon: Keras' defaults. The others as in `Accumulating`.
+
+    # References
+        - [rmsprop](http://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf), slide 29
+    """
+    slots = ('s',)
+
+    def __init__(self, lr=1e-3, rho=0.9, epsilon=None, **kwargs):
+        super(RMSprop, self).__init__(lr, **kwargs)
+        self.rho = rho
+        self.epsilon = K.epsilon() if epsilon is None else epsilon
+
+    def move(self, weight, gradient, s):
+        s = tf.assign(s, self.rho * s + (1. - self.rho) * tf.square(gradient))
+        return tf.assign_sub(weight, self.lr * gradient / (tf.sqrt(s) + self.epsilon))
+
+
+OPTIMIZERS = {'adam': Adam, 'sgd': SGD, 'rmsprop': RMSprop}

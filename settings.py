@@ -95,7 +95,9 @@ def _table():
         'start no further epoch after this many minutes of training; 0: no limit')
     add('training', 'batch_size', 32, int, 'pairs in a batch B')
     add('training', 'accumulate', 1, int, 'batches whose gradients make one update, weighted by tokens')
-    add('training', 'learning_rate', 4e-3, float, 'learning rate of Adam at its highest')
+    add('training', 'optimizer', 'adam', str, 'how gradients move the weights', ('adam', 'sgd', 'rmsprop'))
+    add('training', 'learning_rate', 4e-3, float,
+        'learning rate at its highest; the default suits adam, and sgd wants about 1')
     add('training', 'warmup', 0, int, 'updates over which the learning rate rises from zero')
     add('training', 'decay', 'linear', str, 'how the learning rate falls over the run',
         ('constant', 'linear', 'cosine'))

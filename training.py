@@ -11,7 +11,7 @@ from keras import backend as K
 from tqdm import tqdm
 
 import data
-from optimizer import Adam
+from optimizer import OPTIMIZERS
 from seq2seq_model import Seq2Seq, TokenLoss
 from settings import Stopped, UserError
 
@@ -85,8 +85,9 @@ class Trainer(object):
         self.settings, self.train, self.validation, self.run, self.show = settings, train, validation, run, show
         session.seed_weights(settings.seed)
         self.model = Seq2Seq(settings, source_size, target_size)
-        self.optimizer = Adam(settings.learning_rate, clip_norm=settings.clip_norm, averaging=settings.averaging,
-                              weight_decay=settings.weight_decay, accumulate=settings.accumulate > 1)
+        self.optimizer = OPTIMIZERS[settings.optimizer](
+            settings.learning_rate, clip_norm=settings.clip_norm, averaging=settings.averaging,
+            weight_decay=settings.weight_decay, accumulate=settings.accumulate > 1)
         loss = TokenLoss(settings.label_smoothing)
         self.keras_model = self.model.training_model
         self.keras_model.compile(self.optimizer, loss.loss, sample_weight_mode='temporal',

@@ -44,8 +44,8 @@ SMALL = dict(
     residual=False, recurrent_activation='hard_sigmoid', tie_embeddings=False, share_vocabulary=False, score='general',
     attention='global', attention_units=None, attention_scale=False, attention_normalize=False, window=2,
     input_feeding=False, max_source_length=12, source_tokenizer='word', target_tokenizer='word', dropout=0.2,
-    word_dropout=0., label_smoothing=0., weight_decay=0., averaging=0., clip_norm=5., accumulate=1, learning_rate=2e-3,
-    warmup=0, decay='constant', seed=1, threads=1)
+    word_dropout=0., label_smoothing=0., weight_decay=0., averaging=0., clip_norm=5., accumulate=1, optimizer='adam',
+    learning_rate=2e-3, warmup=0, decay='constant', seed=1, threads=1)
 
 
 def settings(**values):

@@ -5,7 +5,7 @@ import pytest
 from keras import backend as K
 
 import data
-from optimizer import Adam
+from optimizer import SGD, Adam, RMSprop
 from small_models import settings
 from training import Encoded, Trainer
 
@@ -76,6 +76,46 @@ def test_ten_steps_are_those_of_the_adam_of_keras(tf_session, clip):
     assert_close(ended, numpy_adam(ours.start, steps, 0.01, clip)[0])
     assert_close(K.batch_get_value(ours.optimizer.weights[1:7]), K.batch_get_value(theirs.optimizer.weights[1:7]))
     assert min(np.max(np.abs(end - start)) for end, start in zip(ended, ours.start)) > 0.01
+
+
+@pytest.mark.parametrize('kind, rate', [(SGD, 0.1), (RMSprop, 0.01)])
+def test_ten_steps_of_sgd_and_rmsprop_are_those_of_keras(tf_session, kind, rate):
+    steps = gradients(10)
+    ours = Updated(kind(lr=rate, clip_norm=0.5))
+    theirs = Updated(getattr(keras.optimizers, kind.__name__)(lr=rate, clipnorm=0.5))
+    ended = ours.by(steps)
+    assert_close(ended, theirs.by(steps))
+    weights, s = [weight.astype('f8') for weight in ours.start], [np.zeros(shape) for shape in SHAPES]
+    for step in steps:
+        factor = min(1., 0.5 / np.sqrt(sum(np.sum(gradient.astype('f8') ** 2) for gradient in step)))
+        for i, gradient in enumerate(step):
+            gradient = factor * gradient.astype('f8')
+            s[i] = 0.9 * s[i] + 0.1 * gradient ** 2
+            weights[i] -= rate * gradient / (1. if kind is SGD else np.sqrt(s[i]) + 1e-7)
+    assert_close(ended, weights)
+    assert min(np.max(np.abs(end - start)) for end, start in zip(ended, ours.start)) > 0.01
+
+
+@pytest.mark.parametrize('kind', [SGD, RMSprop])
+def test_every_optimiser_adds_gradients_up_decays_and_averages(tf_session, kind):
+    added = Updated(kind(lr=0.01, clip_norm=1., weight_decay=0.1, averaging=0.9, accumulate=True))
+    at_once = Updated(kind(lr=0.01, clip_norm=1., weight_decay=0.1, averaging=0.9))
+    plain = Updated(kind(lr=0.01, clip_norm=1.))
+    steps = gradients(7, seed=2)
+    for group in (steps[:3], steps[3:]):
+        K.set_value(added.optimizer.apply, 0)
+        added.by(group[:-1])
+        K.set_value(added.optimizer.apply, 1)
+        total = [[sum(parts) for parts in zip(*group)]]
+        assert_close(added.by(group[-1:]), at_once.by(total))
+        plain.by(total)
+    assert_close(K.batch_get_value(added.optimizer.averages), K.batch_get_value(at_once.optimizer.averages))
+    moved, spared = K.batch_get_value(at_once.weights), K.batch_get_value(plain.weights)
+    if kind is SGD:  # w (1 - lr d) - lr g twice, and the averages of both, d = 2/11 and 3/12
+        first = Updated(kind(lr=0.01, clip_norm=1., weight_decay=0.1)).by([[sum(parts) for parts in zip(*steps[:3])]])
+        average = K.batch_get_value(at_once.optimizer.averages)
+        assert_close(average, [3. / 12 * 9. / 11 * a + 9. / 12 * b for a, b in zip(first, moved)])
+    assert np.max(np.abs(moved[0] - spared[0])) > 1e-3 > np.max(np.abs(moved[1] - spared[1]))
 
 
 def test_a_gradient_below_the_limit_is_not_clipped_and_one_above_it_has_just_that_norm(tf_session):
