@@ -12,7 +12,8 @@ import numpy as np
 
 BATCHES = ('padded', 'single')
 DECODER = ('decoder_states', 'scores', 'masked_scores', 'weights', 'context', 'attentional_states', 'logits')
-STAGES = (('settings', 'initial', 'input', 'parameter', 'encoder_states', 'initial_states') + DECODER +
+INPUTS = ('source', 'given', 'output', 'vocabulary')
+STAGES = (('initial', 'input', 'parameter', 'encoder_states', 'initial_states') + DECODER +
           ('token_losses', 'loss', 'gradient', 'losses', 'step_1', 'step_2', 'step_10', 'step_50', 'greedy', 'beam',
            'text'))
 # (relative, absolute), where the manifest of a set gives no other
@@ -102,7 +103,8 @@ def mapped(name, stage_map):
 def stage_of(name):
     """The stage in an array's name: `scores` of `padded/scores`, `gradient` of `padded/gradient/output/kernel`."""
     parts = name.split('/')
-    return parts[1] if parts[0] in BATCHES and len(parts) > 1 else parts[0]
+    stage = parts[1] if parts[0] in BATCHES and len(parts) > 1 else parts[0]
+    return 'input' if stage in INPUTS else stage
 
 
 # Differences

@@ -100,7 +100,7 @@ def _run(entry, arrays):
 
 
 def _training(entry, arrays):
-    """Adam's arithmetic from the recorded moments, and the loss after the last step, dropout off."""
+    """Adam's arithmetic from the recorded moments, averages, and the loss after the last step, dropout off."""
     settings = entry['model']
     before = parameters_of(arrays)
     averages = {name: np.zeros(value.shape) for name, value in before.items()}
@@ -110,15 +110,17 @@ def _training(entry, arrays):
         factor = rate * np.sqrt(1. - ADAM['beta_2'] ** update) / (1. - ADAM['beta_1'] ** update)
         after, decay = OrderedDict(), min(settings['averaging'], (1. + update) / (10. + update))
         for name, value in before.items():
-            m, v = [arrays[prefix + 'slot/%s_%s' % (name, slot)].astype('f8') for slot in 'mv']
-            kept = value * (1. - rate * settings['weight_decay'] * (value.ndim > 1))
-            after[name] = kept - factor * m / (np.sqrt(v) + ADAM['epsilon'])
-            yield prefix + 'parameter/' + name, after[name]
+            after[name] = arrays[prefix + 'parameter/' + name].astype('f8')
+            if settings['optimizer'] == 'adam':
+                m, v = [arrays[prefix + 'slot/%s_%s' % (name, slot)].astype('f8') for slot in 'mv']
+                kept = value * (1. - rate * settings['weight_decay'] * (value.ndim > 1))
+                after[name] = kept - factor * m / (np.sqrt(v) + ADAM['epsilon'])
+                yield prefix + 'parameter/' + name, after[name]
+                if update == 1:     # m = (1 - b1) g and v = (1 - b2) g^2
+                    gradient = m / (1. - ADAM['beta_1'])
+                    yield prefix + 'slot/%s_v' % name, (1. - ADAM['beta_2']) * gradient ** 2
             averages[name] = decay * averages[name] + (1. - decay) * after[name]
             yield prefix + 'slot/%s_average' % name, averages[name]
-            if update == 1:     # m = (1 - b1) g and v = (1 - b2) g^2
-                gradient = m / (1. - ADAM['beta_1'])
-                yield prefix + 'slot/%s_v' % name, (1. - ADAM['beta_2']) * gradient ** 2
         before = after
     model = NumpyModel(settings, parameters_of(arrays, 'step_50/parameter/'))
     source = arrays['input/source']
