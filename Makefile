@@ -3,10 +3,10 @@ PYTHON = .venv/bin/python
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all lint image lock clean
+.PHONY: help setup demo test test-all reference-check mutants lint image lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: ## find CPython 3.6, make .venv and install the pinned packages, once
 	@sh setup.sh
@@ -21,6 +21,12 @@ test: setup ## the fast tests
 
 test-all: setup ## all tests
 	$(PYTHON) -m pytest
+
+reference-check: setup ## make the reference outputs again and compare, under 3 minutes
+	$(PYTHON) regress.py check
+
+mutants: setup ## wrong changes to the code, and whether the reference outputs notice, as a table (minutes)
+	$(PYTHON) -m reference.mutants
 
 lint: setup ## check the style
 	$(PYTHON) -m flake8

@@ -139,8 +139,11 @@ def npz_bytes(arrays):
 
 def commit():
     """The commit of this checkout, or '' where git tells none."""
-    found = subprocess.run(['git', '-C', ROOT, 'describe', '--always', '--dirty', '--abbrev=40'],
-                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        found = subprocess.run(['git', '-C', ROOT, 'describe', '--always', '--dirty', '--abbrev=40'],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:
+        return ''
     return found.stdout.decode('ascii', 'replace').strip()
 
 
