@@ -173,11 +173,12 @@ def record(folder, run, command):
         UserError: the NumPy model does not agree.
     """
     old = compare.read_set(folder)[0] if os.path.exists(os.path.join(folder, 'MANIFEST.json')) else None
-    jobs = file_jobs()
-    files = OrderedDict(in_processes(make, jobs))
-    entries = OrderedDict((file, entry) for file, entry, _ in jobs)
     texts = read_texts(os.path.join(ROOT, SAMPLE_TEXTS))
-    (entries[SAMPLE], files[SAMPLE]), = in_processes(run_job, [(run, texts, SAMPLE_BEAM)])
+    sample, = in_processes(run_job, [(run, texts, SAMPLE_BEAM)])
+    jobs = file_jobs()
+    entries = OrderedDict((file, entry) for file, entry, _ in jobs)
+    files = OrderedDict(in_processes(make, jobs))
+    entries[SAMPLE], files[SAMPLE] = sample
     _refuse_disagreement(entries, files)
     if old:
         return compare.compare_sets(old, files, tolerances=(0., 0.))
