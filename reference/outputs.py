@@ -203,11 +203,12 @@ def beam_runner_up(ids, rankings):
 
 # The three kinds of files
 
-def case_outputs(settings, recorded, dtype):
+def case_outputs(settings, recorded, dtype, gradients=True):
     """All stages of a small case.
 
     # Arguments
         settings: dict. recorded: arrays with `parameter/...`, and `source` and `output` of both batches.
+        gradients: Boolean, make them too: half of the time.
     """
     arrays = OrderedDict()
     with opened_session(dtype):
@@ -218,7 +219,7 @@ def case_outputs(settings, recorded, dtype):
                 arrays['initial/' + name] = value
         set_parameters(model, {name[10:]: value for name, value in recorded.items() if name.startswith('parameter/')})
         arrays.update(with_prefix('parameter/', get_parameters(model)))
-        stages = Stages(model, seen, search.Options(**settings['beam']), gradients=True)
+        stages = Stages(model, seen, search.Options(**settings['beam']), gradients)
         for batch in compare.BATCHES:
             source, target = (rows_of_ids(recorded['%s/source' % batch]),
                               rows_of_ids(recorded['%s/output' % batch], end=True))

@@ -469,3 +469,20 @@ def test_the_port_to_pytorch_passes_compare(tmp_path):
     assert run(wrong, 'reference', str(tmp_path / 'wrong'), python=python)[0] == 0
     code, out, err = run('regress.py', *arguments[:2], tmp_path / 'wrong', *arguments[3:], python=python)
     assert code == 1 and out.startswith('first stage that differs: encoder_states')
+
+
+# Wrong changes to the code
+
+@pytest.mark.slow
+def test_wrong_changes_to_the_code_are_caught_at_their_stage():
+    code, out, err = run('-m', 'reference.mutants', '--only', 'mask multiplied', 'Gaussian', 'forget bias', 'per batch')
+    assert code == 0, out + err
+    assert [line.split()[0] for line in out.splitlines()] == ['caught'] * 4 + ['4']
+
+
+def test_every_named_change_still_fits_the_code():
+    from reference import mutants
+    for mutant in mutants.NAMED:
+        source, path = mutants.mutated(mutant)
+        compile(source, path, 'exec')
+        assert set(mutant.stages) <= set(compare.STAGES)
