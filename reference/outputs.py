@@ -109,10 +109,10 @@ class Stages(object):
 
     # Arguments
         model: `Seq2Seq`. seen: what `watched` noted of it. options: `search.Options` of the beam.
-        gradients: Boolean, make the gradient of the loss too (seconds).
+        gradients, searches: Booleans, make the gradient of the loss, and both searches.
     """
 
-    def __init__(self, model, seen, options, gradients):
+    def __init__(self, model, seen, options, gradients, searches=True):
         self.model, self.options = model, options
         settings, keras_model = model.settings, model.training_model
         self.forward = OrderedDict([('encoder_states', model.encoder_model.outputs[0]),
@@ -134,6 +134,8 @@ class Stages(object):
             found = K.gradients(keras_model.total_loss, keras_model.trainable_weights)
             self.gradients = OrderedDict(('gradient/' + numpy_model.neutral(weight.name), tf.convert_to_tensor(one))
                                          for weight, one in zip(keras_model.trainable_weights, found))
+        if not searches:
+            return
         self.limits = tf.placeholder(tf.int32, [None])
         self.greedy, self.beam = [search.search(model.step, model.start(), self.limits, one, model.memory.mask)
                                   for one in (search.Options(), options)]
@@ -203,12 +205,12 @@ def beam_runner_up(ids, rankings):
 
 # The three kinds of files
 
-def case_outputs(settings, recorded, dtype, gradients=True):
+def case_outputs(settings, recorded, dtype, gradients=True, searches=True):
     """All stages of a small case.
 
     # Arguments
         settings: dict. recorded: arrays with `parameter/...`, and `source` and `output` of both batches.
-        gradients: Boolean, make them too: half of the time.
+        gradients, searches: Booleans, make them too: half and a quarter of the time.
     """
     arrays = OrderedDict()
     with opened_session(dtype):
@@ -219,13 +221,14 @@ def case_outputs(settings, recorded, dtype, gradients=True):
                 arrays['initial/' + name] = value
         set_parameters(model, {name[10:]: value for name, value in recorded.items() if name.startswith('parameter/')})
         arrays.update(with_prefix('parameter/', get_parameters(model)))
-        stages = Stages(model, seen, search.Options(**settings['beam']), gradients)
+        stages = Stages(model, seen, search.Options(**settings['beam']), gradients, searches)
         for batch in compare.BATCHES:
             source, target = (rows_of_ids(recorded['%s/source' % batch]),
                               rows_of_ids(recorded['%s/output' % batch], end=True))
             ids = data.make_batch(source, target, range(len(source)))
             arrays.update(with_prefix(batch + '/', stages.teacher_forced(*ids, gradients=batch == 'padded')))
-            arrays.update(with_prefix(batch + '/', stages.searched(ids[0], np.full(len(source), LIMIT, 'i'))))
+            if searches:
+                arrays.update(with_prefix(batch + '/', stages.searched(ids[0], np.full(len(source), LIMIT, 'i'))))
     return arrays
 
 

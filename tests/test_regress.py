@@ -14,6 +14,7 @@ from reference import cases, compare, verify
 from reference.numpy_model import END, NumpyModel
 from settings import UserError
 from test_commands import ROOT, make_corpus
+from weights_file import array_hash
 
 PYTHONS = ['python3.13', 'python3.12', 'python3.11', 'python3.10', 'python3.9', 'python3',
            os.environ.get('PORT_PYTHON', 'python')]
@@ -162,7 +163,7 @@ def flipped(ids):
 
 
 def test_the_recorded_runner_up_within_twice_the_tolerance_is_a_tie_and_later_steps_are_skipped():
-    # Logits of 10 at 1e-6 relative and absolute: a tolerance of 1.1e-5, so margins to 2.2e-5 may flip.
+    # Logits of 10 at 1e-6 relative and 4e-6 absolute: a tolerance of 1.4e-5, so margins to 2.8e-5 may flip.
     first, ties, _ = compared(searched([5, 6, 3]), flipped([5, 8, 10]))
     assert first is None
     assert [(tie.row, tie.step, tie.recorded, tie.found) for tie in ties] == [((0,), 1, 6, 8)]
@@ -190,7 +191,7 @@ def test_any_other_flip_differs(ids):
 
 
 def test_a_flip_just_beyond_twice_the_tolerance_differs():
-    for margin, problem in ((2.1e-5, None), (2.3e-5, 'greedy')):
+    for margin, problem in ((2.7e-5, None), (2.9e-5, 'greedy')):
         recorded = searched([5, 6, 3])
         recorded['padded/greedy/margins'][0, 1] = margin
         first = compared(recorded, searched([5, 8, 3]))[0]
@@ -285,11 +286,20 @@ def recorded():
     return manifest, files
 
 
-def test_the_numpy_model_agrees_with_every_committed_file(recorded):
+@pytest.mark.parametrize('name', ['local-p-gru.float64', 'general-lstm.float32', 'train-adam.float32',
+                                  'train-sgd.float32', 'sample'])
+def test_the_numpy_model_agrees_with_what_is_committed(recorded, name):
     manifest, files = recorded
-    assert sorted(files) == sorted(manifest['files'])
+    assert verify.disagreements(name, manifest['files'][name + '.npz'], files[name + '.npz']) == []
+
+
+def test_the_manifest_lists_every_file_and_array_with_its_hash(recorded):
+    manifest, files = recorded
+    assert {name: list(arrays) for name, arrays in files.items()} == {
+        name: list(entry['arrays']) for name, entry in manifest['files'].items()}
     for name, arrays in files.items():
-        assert verify.disagreements(name, manifest['files'][name], arrays) == [], name
+        for key, value in arrays.items():
+            assert manifest['files'][name]['arrays'][key] == array_hash(key, value)
 
 
 @pytest.mark.parametrize('name', ['padded/encoder_states', 'padded/weights', 'padded/logits', 'padded/loss',
