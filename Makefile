@@ -3,10 +3,10 @@ PYTHON = .venv/bin/python
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak lint image lock clean
+.PHONY: help setup demo test test-all soak reference-check mutants lint image lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: ## find CPython 3.6, make .venv and install the pinned packages, once
 	@sh setup.sh
@@ -24,6 +24,12 @@ test-all: setup ## all tests
 
 soak: setup ## kill -9 a training at 50 random moments and resume it each time (many minutes)
 	KILLS=50 $(PYTHON) -m pytest -q tests/test_resume.py -k killed_at_random_moments
+
+reference-check: setup ## make the reference outputs again and compare, under 3 minutes
+	$(PYTHON) regress.py check
+
+mutants: setup ## wrong changes to the code, and whether the reference outputs notice, as a table (minutes)
+	$(PYTHON) -m reference.mutants
 
 lint: setup ## check the style
 	$(PYTHON) -m flake8

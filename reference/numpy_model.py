@@ -7,13 +7,13 @@ inference: no dropout. Equation numbers are those of Luong, Pham and Manning (20
 Letters in shapes: B sentences, S and T source and target length, D decoder state, Dm encoder state, E embedding,
 U width of the concat score, V vocabulary, N rows of one decoder step (B of them, or more in a search).
 
-Weights are arrays under the names they have in `weights.h5` (a `:0` at the end may be there or not):
+Weights are arrays under the names below; those of `weights.h5` are taken too, see `neutral`.
 
     source_embedding/embeddings (V, E)      target_embedding/embeddings (V, E), none with a shared vocabulary
     encoder_n/kernel (in, G)                encoder_n/recurrent_kernel (units, G)            encoder_n/bias (G,)
-    encoder_n/forward_lstm/..., encoder_n/backward_lstm/... (or _gru): the same three for each direction
+    encoder_n/forward/..., encoder_n/backward/...: the same three for each direction
     bridge_n_h/kernel (Dm, D), bridge_n_h/bias (D,), and bridge_n_c/... for an LSTM's cell state
-    decoder_n/...                           as encoder_n; with input feeding decoder/cell_n/...
+    decoder_n/...                           as encoder_n; with input feeding `in` is E + D for decoder_1
     attention/kernel                        general (D, Dm); location (D, largest S)
     attention/memory_kernel (Dm, U), attention/query_kernel (D, U), attention/score_kernel (U, 1)    concat
     attention/norm (), attention/bias (U,)  concat, normalised;      attention/factor ()    scaled scores
@@ -22,11 +22,11 @@ Weights are arrays under the names they have in `weights.h5` (a `:0` at the end 
     output/kernel (D, V)                    without tied embeddings
     output_projection/kernel (D, E)         with tied embeddings where E and D differ
 
-With input feeding all of attention/ and attentional_state/ stand below decoder/.
 G is 4 units in the order i, f, c, o for an LSTM and 3 units in the order z, r, h for a GRU. All products are
 row vector times matrix.
 """
 from collections import OrderedDict, namedtuple
+import re
 
 import numpy as np
 
@@ -47,6 +47,13 @@ Found.__doc__ = """What `NumpyModel.greedy` returns.
 
 ids (B, T) without <s>, <pad> behind </s>; lengths (B,) with </s>; log_probabilities (B, T) of each token in nats;
 weights (B, T, S); margins (B, T), the logit of the token less that of the runner-up. All are 0 behind the end.
+"""
+
+Hypothesis = namedtuple('Hypothesis', 'ids log_probabilities weights margins ranking states')
+Hypothesis.__doc__ = """What `NumpyModel.beam` returns.
+
+Lists with an entry a token: ids without <s>; log_probabilities in nats; weights `(S,)`; margins, the logit of the token
+less that of the best other one that was allowed. The ranking puts hypotheses in order; `states` follow the last token.
 """
 
 
@@ -106,13 +113,10 @@ class NumpyModel(object):
 
     def __init__(self, settings, weights):
         self.settings = settings
-        self.weights = {name.split(':')[0]: np.asarray(value, np.float64) for name, value in weights.items()}
+        self.weights = {neutral(name): np.asarray(value, np.float64) for name, value in weights.items()}
         self.gate = {'sigmoid': sigmoid, 'hard_sigmoid': hard_sigmoid}[settings['recurrent_activation']]
         self.cell_step, self.cell_states = {'lstm': (lstm_step, 2), 'gru': (gru_step, 1)}[settings['cell']]
         self.score = {'additive': 'concat'}.get(settings['score'], settings['score'])
-
-    def _decoder_weight(self, name):
-        return self.weights[('decoder/' if self.settings['input_feeding'] else '') + name]
 
     def _cell(self, name, x, states):
         kernel, recurrent_kernel, bias = [self.weights[name + '/' + part]
@@ -147,8 +151,8 @@ class NumpyModel(object):
             below, name = x, 'encoder_%d' % number
             if settings['bidirectional']:
                 # "Last" is what each direction ends with: the backward one at the first word.
-                forward, forward_states = self._layer('%s/forward_%s' % (name, settings['cell']), x, mask)
-                backward, backward_states = self._layer('%s/backward_%s' % (name, settings['cell']), x, mask, True)
+                forward, forward_states = self._layer(name + '/forward', x, mask)
+                backward, backward_states = self._layer(name + '/backward', x, mask, True)
                 x = np.concatenate([forward, backward], axis=-1)
                 states = [np.concatenate(pair, axis=-1) for pair in zip(forward_states, backward_states)]
             else:
@@ -186,7 +190,7 @@ class NumpyModel(object):
     def scores(self, h, encoder_states):
         """Scores `(N, S)` between decoder states `(N, D)` and encoder states `(N, S, Dm)`, before any mask."""
         def weight(name):
-            return self._decoder_weight('attention/' + name)
+            return self.weights['attention/' + name]
 
         if self.score in ('dot', 'scaled_dot'):                                     # eq. 7: h_t . h_s
             scores = np.einsum('nd,nsd->ns', h, encoder_states)
@@ -213,8 +217,8 @@ class NumpyModel(object):
         if self.settings['attention'] == 'local-m':
             centre = np.full((len(h), 1), float(position))                          # p_t = t
         else:                                                                       # eq. 9: S sigmoid(v_p tanh W_p h_t)
-            inner = np.tanh(h @ self._decoder_weight('attention/position_kernel'))
-            centre = sigmoid(inner @ self._decoder_weight('attention/position_score_kernel'))
+            inner = np.tanh(h @ self.weights['attention/position_kernel'])
+            centre = sigmoid(inner @ self.weights['attention/position_score_kernel'])
             centre = centre * mask.sum(axis=1, keepdims=True)                                           # (N, 1)
         valid = mask & (np.abs(source - centre) <= window)
         weights = masked_softmax(scores, valid)
@@ -242,8 +246,7 @@ class NumpyModel(object):
         cells = []
         for number, cell in enumerate(states.cells, 1):
             below = x
-            name = ('decoder/cell_%d' if settings['input_feeding'] else 'decoder_%d') % number
-            cells.append(self._cell(name, x, cell))
+            cells.append(self._cell('decoder_%d' % number, x, cell))
             x = cells[-1][0]
             if settings['residual'] and number > 1:
                 x = x + below
@@ -253,7 +256,7 @@ class NumpyModel(object):
             stages['masked_scores'], stages['weights'] = self.align(stages['scores'], x, memory.mask, states.position)
             stages['context'] = np.einsum('ns,nsd->nd', stages['weights'], memory.states)               # (N, Dm)
             joined = np.concatenate([stages['context'], x], axis=-1)                # eq. 5: tanh(W_c [c_t; h_t])
-            attentional = np.tanh(joined @ self._decoder_weight('attentional_state/kernel'))
+            attentional = np.tanh(joined @ self.weights['attentional_state/kernel'])
             stages['attentional_states'] = attentional
         stages['logits'] = self.logits(attentional)                                                     # (N, V)
         return stages, States(attentional, cells, states.position + 1)
@@ -312,16 +315,106 @@ class NumpyModel(object):
         ids, log_probabilities, weights, margins = [np.stack(values, axis=1) for values in zip(*steps)]
         return Found(ids, lengths, log_probabilities, weights, margins)
 
+    def beam(self, source, max_lengths, beam_width, n_best=1, length_penalty=0., coverage_penalty=0., min_length=0,
+             no_repeat_ngram=0):
+        """Beam search, for one source sentence after the other.
 
-def loss(logits, target, smoothing=0.):
-    """Mean over the valid target tokens of (1 - e)(-log p_y) + e mean_v(-log p_v), in nats.
+        At each step the most probable continuations of all live hypotheses are kept, as many as the beam is wide less
+        those that have finished: by </s>, or at their limit. It ends when none is alive, or none alive can rank
+        among the `n_best` any more.
+
+        # Arguments
+            source: ids `(B, S)`. max_lengths: most tokens of each output, </s> counted, `(B,)`.
+            length_penalty, coverage_penalty: see `ranking`. min_length: tokens before which there is no </s>.
+            no_repeat_ngram: no n-gram of this length twice in an output; 0: any may.
+
+        # Returns
+            For each sentence a list of at most `n_best` `Hypothesis`, best first.
+        """
+        results, source = [], np.asarray(source, np.int64)
+        for row, limit in zip(source, max_lengths):
+            memory, states = self.start(row[None])
+            live, finished = [Hypothesis([], [], [], [], None, states)] if limit > 0 else [], []
+            while live:
+                candidates = []
+                for one in live:
+                    stages, states = self.step(np.array(one.ids[-1:] or [START]), one.states, memory)
+                    weights = stages['weights'][0] if 'weights' in stages else np.zeros(len(row))
+                    log_p, logits = log_softmax(stages['logits'][0]), stages['logits'][0].copy()
+                    logits[forbidden(one.ids, min_length, no_repeat_ngram)] = -np.inf
+                    if no_repeat_ngram and np.all(logits == -np.inf):
+                        logits[END] = stages['logits'][0, END]
+                    highest = np.sort(logits)[::-1]
+                    for token in np.flatnonzero(logits > -np.inf):
+                        margin = logits[token] - highest[1 if logits[token] == highest[0] else 0]
+                        candidates.append(Hypothesis(one.ids + [int(token)],
+                                                     one.log_probabilities + [log_p[token]],
+                                                     one.weights + [weights], one.margins + [margin], None, states))
+                candidates.sort(key=lambda one: -sum(one.log_probabilities))
+                kept, live = candidates[:beam_width - len(finished)], []
+                for one in kept:
+                    if one.ids[-1] == END or len(one.ids) >= limit:
+                        finished.append(one._replace(ranking=ranking(one, row != PAD, length_penalty,
+                                                                     coverage_penalty)))
+                    else:
+                        live.append(one)
+                finished.sort(key=lambda one: -one.ranking)
+                # What is alive can only lose probability, and its length divides it at most by that of the limit.
+                hope = [sum(one.log_probabilities) / length_divisor(limit, length_penalty) for one in live]
+                if len(finished) >= n_best and hope and finished[n_best - 1].ranking >= max(hope):
+                    break
+            results.append(finished[:n_best])
+        return results
+
+
+def neutral(name):
+    """The name used here of a weight of `weights.h5`: `decoder_1/kernel` for `decoder/cell_1/kernel:0`."""
+    name = re.sub(r'^decoder/cell_', 'decoder_', name.split(':')[0])
+    return re.sub(r'/(forward|backward)_(lstm|gru)/', r'/\1/', re.sub('^decoder/', '', name))
+
+
+def forbidden(ids, min_length=0, no_repeat_ngram=0):
+    """Ids that may not follow `ids`: <pad>, <s>, an early </s>, and what would repeat an n-gram."""
+    found, n = {PAD, START}, no_repeat_ngram
+    if len(ids) < min_length:
+        found.add(END)
+    if n:
+        found.update(ids[i + n - 1] for i in range(len(ids) - n + 1) if ids[i:i + n - 1] == ids[len(ids) - n + 1:])
+    return sorted(found)
+
+
+def length_divisor(length, length_penalty):
+    """What log p of an output of `length` tokens, </s> counted, is divided by: eq. 14 of Wu et al. (2016), or L."""
+    return length if length_penalty == 'average' else ((5. + length) / 6.) ** length_penalty
+
+
+def ranking(hypothesis, valid, length_penalty=0., coverage_penalty=0.):
+    """By what hypotheses are put in order: log p(Y) / lp(Y) + coverage_penalty sum_s log(min(sum_t a_ts, 1)).
+
+    `length_penalty` is a number alpha, lp = ((5 + L) / 6)^alpha, or `'average'`, lp = L. `valid` `(S,)`: where the
+    source has tokens. A token without any attention counts as if it had got 1e-7.
+    """
+    value = sum(hypothesis.log_probabilities) / length_divisor(len(hypothesis.ids), length_penalty)
+    if coverage_penalty:
+        covered = np.clip(np.sum(hypothesis.weights, axis=0), 1e-7, 1.)                                 # (S,)
+        value = value + coverage_penalty * np.sum(np.log(covered[valid]))
+    return value
+
+
+def token_losses(logits, target, smoothing=0.):
+    """(1 - e)(-log p_y) + e mean_v(-log p_v) of each valid target token in nats, `(B, T)`; 0 on padding.
 
     # Arguments
         logits: `(B, T, V)`.
         target: decoder output ids `(B, T)`: the target's tokens and </s>, padded behind with 0.
         smoothing: e, the share of the probability spread evenly over the vocabulary.
     """
-    log_p, valid = log_softmax(logits), np.asarray(target) != PAD
-    chosen = np.take_along_axis(log_p, np.asarray(target, np.int64)[:, :, None], -1)[:, :, 0]
+    log_p, target = log_softmax(logits), np.asarray(target, np.int64)
+    chosen = np.take_along_axis(log_p, target[:, :, None], -1)[:, :, 0]
     each = -(1. - smoothing) * chosen - smoothing * np.mean(log_p, axis=-1)                             # (B, T)
-    return np.sum(each[valid]) / np.sum(valid)
+    return np.where(target != PAD, each, 0.)
+
+
+def loss(logits, target, smoothing=0.):
+    """Mean of `token_losses` over the valid tokens of the batch, in nats."""
+    return np.sum(token_losses(logits, target, smoothing)) / np.count_nonzero(target)

@@ -1,0 +1,140 @@
+"""The small cases of the reference set: settings, weights and sentences, drawn once, when recording.
+
+Each of {dot, general, concat, scaled_dot, location, local-m, local-p} stands beside each of {LSTM, GRU}, {one-way,
+bidirectional}, {with, without input feeding}, and the latter three beside one another, at least once; each case runs on
+a padded batch and on a batch of one. Depth, ties, shared vocabulary, scale and the rest are spread over them.
+"""
+from collections import OrderedDict
+
+import numpy as np
+
+from reference.numpy_model import END, PAD, START, UNK, NumpyModel
+
+LIMIT = 9           # most tokens of an output
+VOCABULARY = (12, 11)
+BASE = dict(
+    units=6, embedding=5, encoder_units=None, cell='lstm', encoder_layers=1, decoder_layers=1, bidirectional=False,
+    residual=False, recurrent_activation='hard_sigmoid', init_scale=0.1, tie_embeddings=False, share_vocabulary=False,
+    score='dot', attention='global', attention_units=None, attention_scale=False, attention_normalize=False, window=2,
+    input_feeding=False, max_source_length=8, source_tokenizer='space', target_tokenizer='space', dropout=0.,
+    word_dropout=0., label_smoothing=0., weight_decay=0., averaging=0., clip_norm=0., accumulate=1, learning_rate=2e-3,
+    warmup=0, decay='constant', seed=1, threads=1, batch_size=4, optimizer='adam', epochs=10)
+BEAM = dict(beam_width=3, n_best=3, length_penalty=1.)
+
+CASES = OrderedDict([
+    ('dot-lstm', dict(score='dot', bidirectional=True, attention_scale=True)),
+    ('dot-gru', dict(score='dot', cell='gru', input_feeding=True, encoder_layers=2, decoder_layers=2, residual=True)),
+    ('general-lstm', dict(score='general', input_feeding=True, encoder_units=4, tie_embeddings=True)),
+    ('general-gru', dict(score='general', cell='gru', bidirectional=True, encoder_units=8, attention_scale=True)),
+    ('concat-lstm', dict(score='concat', bidirectional=True, input_feeding=True, attention_normalize=True)),
+    ('concat-gru', dict(score='concat', cell='gru', attention_units=7, tie_embeddings=True, embedding=6)),
+    ('scaled_dot-lstm', dict(score='scaled_dot', encoder_layers=2, label_smoothing=0.1)),
+    ('scaled_dot-gru', dict(score='scaled_dot', cell='gru', bidirectional=True, input_feeding=True,
+                            recurrent_activation='sigmoid')),
+    ('location-lstm', dict(score='location', bidirectional=True, input_feeding=True, share_vocabulary=True)),
+    ('location-gru', dict(score='location', cell='gru')),
+    ('local-m-lstm', dict(score='general', attention='local-m', share_vocabulary=True, tie_embeddings=True)),
+    ('local-m-gru', dict(score='dot', attention='local-m', cell='gru', bidirectional=True, input_feeding=True)),
+    ('local-p-lstm', dict(score='general', attention='local-p', input_feeding=True)),
+    ('local-p-gru', dict(score='concat', attention='local-p', cell='gru', bidirectional=True)),
+    ('none-lstm', dict(score='none', bidirectional=True, encoder_layers=2, decoder_layers=2, residual=True)),
+])
+SEARCHES = {
+    'dot-gru': dict(BEAM, length_penalty='average'),
+    'general-lstm': dict(BEAM, coverage_penalty=0.3),
+    'concat-gru': dict(BEAM, min_length=3),
+    'local-m-lstm': dict(BEAM, no_repeat_ngram=2),
+    'none-lstm': dict(BEAM, beam_width=4, length_penalty=0.),
+}
+# 20 pairs in batches of 4 for 10 epochs: 50 updates
+TRAININGS = OrderedDict([
+    ('train-adam', dict(score='general', bidirectional=True, input_feeding=True, dropout=0.2, word_dropout=0.1,
+                        label_smoothing=0.1, clip_norm=1., averaging=0.9, weight_decay=0.01, decay='linear',
+                        learning_rate=1e-2)),
+    ('train-sgd', dict(score='concat', cell='gru', dropout=0.2, optimizer='sgd', learning_rate=0.5, clip_norm=0.5,
+                       averaging=0.99)),
+])
+TRAINING_TOLERANCE = (1e-4, 1e-5)
+
+
+def describe(name):
+    """The manifest's entry for a case or a training: kind, settings, sizes of the vocabularies, search, type."""
+    changed = dict(CASES, **TRAININGS)[name]
+    settings = dict(BASE, **changed)
+    vocabulary = (VOCABULARY[0],) * 2 if settings['share_vocabulary'] else VOCABULARY
+    entry = {'kind': 'training' if name in TRAININGS else 'case', 'model': settings, 'vocabulary': list(vocabulary)}
+    if name in TRAININGS:
+        entry['tolerance'] = list(TRAINING_TOLERANCE)
+    else:
+        entry['beam'] = SEARCHES.get(name, BEAM)
+    return entry
+
+
+def draw_sentences(random, lengths, size):
+    return [random.randint(4, size, n).tolist() for n in lengths]
+
+
+def pad(rows):
+    padded = np.full((len(rows), max(map(len, rows))), PAD, 'i')
+    for one, row in zip(padded, rows):
+        one[:len(row)] = row
+    return padded
+
+
+def draw(name, shapes):
+    """Weights of these shapes `{name: shape}` and sentences for a case or a training, as the arrays of its file.
+
+    The first draw whose searches end after several lengths, some cut and some by </s>, with margins far above rounding.
+    """
+    for seed in range(1000):
+        arrays = draw_once(name, shapes, np.random.RandomState([sum(map(ord, name)), seed]))
+        if name in TRAININGS or lively(name, arrays):
+            return arrays
+    raise ValueError('%s: no lively draw' % name)
+
+
+def draw_once(name, shapes, random):
+    """The padded batch: a whole sentence, one of length 1, one all <unk>, a short one with a long target, an empty one
+    (its row is wholly masked)."""
+    arrays = OrderedDict()
+    for parameter, shape in shapes.items():
+        value = random.uniform(-1., 1., shape)
+        if parameter in ('output/kernel', 'target_embedding/embeddings'):
+            value = 2. * value      # lively outputs from small errors of rounding
+        if parameter.endswith(('/factor', '/norm')):
+            value = value + 1.5
+        arrays['parameter/' + parameter] = np.asarray(value * (0.5 if name in TRAININGS else 1.), 'f')
+    sizes = describe(name)['vocabulary']
+    if name in TRAININGS:
+        lengths = random.randint(1, 7, (20, 2))
+        arrays['input/source'], arrays['input/target'] = [
+            pad(draw_sentences(random, lengths[:, side], sizes[side])) for side in (0, 1)]
+        return arrays
+    for batch, source, target in (('padded', [7, 1, 3, 2, 0], [4, 2, 3, 5, 1]), ('single', [5], [3])):
+        sources, targets = [draw_sentences(random, lengths, size)
+                            for lengths, size in zip((source, target), sizes)]
+        if batch == 'padded':
+            sources[2] = [UNK] * 3
+        arrays[batch + '/source'] = pad(sources)
+        arrays[batch + '/given'] = pad([[START] + row for row in targets])
+        arrays[batch + '/output'] = pad([row + [END] for row in targets])
+    return arrays
+
+
+def lively(name, arrays):
+    entry = describe(name)
+    model = NumpyModel(entry['model'], {key[10:]: value for key, value in arrays.items() if key[:10] == 'parameter/'})
+    source = arrays['padded/source']
+    limits = np.full(len(source), LIMIT)
+    greedy = model.greedy(source, limits)
+    if len(set(greedy.lengths)) < 3 or max(greedy.lengths) < LIMIT or min(greedy.lengths) < 2 or np.min(
+            greedy.margins[greedy.ids != PAD]) < 1e-2:
+        return False
+    found = model.beam(source, limits, **entry['beam'])
+    ranks = [[one.ranking for one in best] for best in found]
+    lengths = {len(one.ids) for best in found for one in best}
+    # A penalty that reorders nothing could be lost without a trace.
+    plain = model.beam(source, limits, entry['beam']['beam_width'], entry['beam']['n_best'])
+    changed = [[one.ids for one in best] for best in found] != [[one.ids for one in best] for best in plain]
+    return len(lengths) > 2 and min(-np.diff(rank).max() for rank in ranks if len(rank) > 1) > 1e-3 and (
+        changed or entry['beam'].get('length_penalty') == 0.)

@@ -1,0 +1,269 @@
+"""Wrong changes to the code, one at a time, and whether `regress.py check` would notice, at which stage.
+
+    python -m reference.mutants                # all of them, as a table; `make mutants`
+    python -m reference.mutants --only NAME    # some
+
+Named ones are mistakes that people make; generated ones change an operator, an axis or a constant of a line that the
+reference files run. Each is applied to a copy in memory, in a process of its own that was forked before any TensorFlow
+session was made, and makes only files whose graph runs the changed line, until one differs beyond its tolerance.
+"""
+import argparse
+import collections
+import importlib
+import io
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import tokenize
+import types
+
+import session  # noqa: F401  TensorFlow and Keras in the parent: each process that is forked saves their seconds
+import keras.layers
+import keras.optimizers  # noqa: F401
+import numpy as np
+
+from settings import tell
+from reference import compare
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+GENERATED = ('attention', 'seq2seq_model', 'search')
+SECONDS = 40        # of processor time, for a mutant that does not end
+KERAS = 'keras.layers.recurrent'
+# Files that together run the lines that the whole set runs
+VARIED = ('dot-lstm', 'general-lstm', 'dot-gru', 'concat-lstm', 'concat-gru', 'scaled_dot-lstm', 'location-gru',
+          'local-m-lstm', 'local-p-gru', 'none-lstm', 'train-adam')
+
+Mutant = collections.namedtuple('Mutant', 'name module old new line files stages')
+Mutant.__doc__ = """One change: `old` to `new` in a module's source, at its only place or, with `line`, there.
+
+files: reference files to make, in this order. stages: where it may be noticed, `None` for any.
+"""
+
+
+def named(name, module, old, new, files, *stages):
+    return Mutant(name, module, old, new, None, tuple(file + '.float32.npz' for file in files.split()), stages)
+
+
+NAMED = [
+    named('mask dropped', 'attention', 'if valid is None:', 'if True:', 'dot-lstm', 'masked_scores'),
+    named('mask multiplied', 'attention', 'tf.where(valid, scores, tf.fill(tf.shape(scores), scores.dtype.min))',
+          'scores * tf.cast(valid, scores.dtype)', 'general-gru', 'masked_scores'),
+    named('softmax on the wrong axis', 'attention', 'scores.dtype.min)))', 'scores.dtype.min)), axis=1)', 'dot-lstm',
+          'weights'),
+    named('[h; c] for [c; h]', 'seq2seq_model', 'Concatenate()([context, x])', 'Concatenate()([x, context])',
+          'dot-lstm', 'attentional_states'),
+    named('[h; c] for [c; h], input feeding', 'seq2seq_model', 'K.concatenate([context, inputs])',
+          'K.concatenate([inputs, context])', 'dot-gru', 'attentional_states'),
+    named('tanh missing', 'seq2seq_model', "Dense(settings.units, activation='tanh', use_bias",
+          'Dense(settings.units, activation=None, use_bias', 'dot-lstm', 'attentional_states'),
+    named("encoder's first state for its last", 'seq2seq_model', 'last_states.append(states)',
+          'last_states.append([keras_layers.Lambda(lambda y: y[:, 0])(x) for _ in states])', 'dot-lstm',
+          'initial_states'),
+    named('gate order', KERAS, 'z0 = z[:, :self.units]\n            z1 = z[:, self.units: 2 * self.units]',
+          'z1 = z[:, :self.units]\n            z0 = z[:, self.units: 2 * self.units]', 'scaled_dot-lstm',
+          'encoder_states'),
+    named('forget bias 0', 'seq2seq_model', 'return layer(units, implementation=2,',
+          "kwargs.update({'unit_forget_bias': False} if self.settings.cell == 'lstm' else {})\n"
+          '        return layer(units, implementation=2,', 'scaled_dot-lstm', 'initial'),
+    named('hard_sigmoid swapped', 'seq2seq_model', 'recurrent_activation=self.settings.recurrent_activation',
+          "recurrent_activation='sigmoid'", 'dot-lstm', 'encoder_states'),
+    named('loss over padding', 'training', 'weights = share * (output != data.PAD)',
+          'weights = share * np.ones(output.shape)', 'train-adam', 'losses'),
+    named('mean per batch instead of per token', 'training', 'weights = share * (output != data.PAD)',
+          'weights = share * (output != data.PAD) * count / len(output)', 'train-adam', 'losses'),
+    named('window off by one', 'attention', 'K.abs(distance) <= self.window', 'K.abs(distance) < self.window',
+          'local-m-gru', 'masked_scores'),
+    named('Gaussian without its factor', 'attention', 'K.exp(-2. *', 'K.exp(-1. *', 'local-p-lstm', 'weights'),
+    named('beam without length normalisation', 'search',
+          'ranking = live / length_divisor(time + 1, options.length_penalty, real)', 'ranking = live',
+          'dot-gru', 'beam'),
+    named('decoder input off by one', 'data', 'pad([[START] + target for target in targets])',
+          'pad([target + [END] for target in targets])', 'dot-lstm', 'input'),
+]
+
+
+# Generating
+
+SWAPPED = {'+': '-', '-': '+', '*': '/', '/': '*', '//': '*', '<': '<=', '<=': '<', '>': '>=', '>=': '>', '==': '!=',
+           '&': '|', '|': '&', 'and': 'or', 'or': 'and', 'is': 'is not', 'True': 'False', 'False': 'True',
+           'logical_and': 'logical_or', 'reduce_max': 'reduce_min', 'reduce_any': 'reduce_all'}
+
+
+def source_of(module):
+    path = importlib.import_module(module).__file__ if module == KERAS else os.path.join(ROOT, module + '.py')
+    with open(path, encoding='utf-8') as stream:
+        return stream.read(), path
+
+
+def changed_number(text):
+    return repr(float(text) * 2. + (float(text) == 0)) if set(text) & set('.e') else str(int(text) + 1)
+
+
+def generate(module, lines):
+    """Every `Mutant` of an operator, an axis or a constant on one of these lines."""
+    source, _ = source_of(module)
+    rows, found = source.split('\n'), []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        (number, start), (_, end) = token.start, token.end
+        if number not in lines or token.type not in (tokenize.OP, tokenize.NAME, tokenize.NUMBER):
+            continue
+        row = rows[number - 1]
+        if token.type == tokenize.NUMBER:
+            new = changed_number(token.string)
+        elif token.string in SWAPPED and not (token.string in '*' and not row[:start].rstrip()[-1:].isalnum()):
+            new = SWAPPED[token.string]
+        else:
+            continue
+        changed = row[:start] + new + row[end:]
+        mutant = Mutant('%s:%d %s -> %s, column %d' % (module, number, token.string, new, start + 1), module, row,
+                        changed, number, (), None)
+        try:
+            compile(mutated(mutant)[0], module, 'exec')
+        except SyntaxError:
+            continue
+        found.append(mutant)
+    return found
+
+
+def mutated(mutant):
+    source, path = source_of(mutant.module)
+    if mutant.line:
+        rows = source.split('\n')
+        assert rows[mutant.line - 1] == mutant.old
+        rows[mutant.line - 1] = mutant.new
+        return '\n'.join(rows), path
+    assert source.count(mutant.old) == 1, '%s: %r stands %d times' % (mutant.name, mutant.old, source.count(mutant.old))
+    return source.replace(mutant.old, mutant.new), path
+
+
+# Running
+
+def install(mutant):
+    """Makes the changed module the one that all others will import."""
+    source, path = mutated(mutant)
+    module = types.ModuleType(mutant.module)
+    module.__file__ = path
+    if mutant.module == KERAS:
+        original = sys.modules[KERAS]
+        module.__package__ = 'keras.layers'
+        exec(compile(source, path, 'exec'), module.__dict__)
+        original.LSTMCell.call = module.LSTMCell.call
+        return
+    module.keras_layers = keras.layers
+    sys.modules[mutant.module] = module
+    exec(compile(source, path, 'exec'), module.__dict__)
+
+
+def forked(function):
+    """What `function()` returns, or how it failed, from a process of its own."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
+        signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        try:
+            result = {'found': function()}
+        except BaseException as error:
+            result = {'raised': type(error).__name__}
+        with os.fdopen(writing, 'w') as stream:
+            json.dump(result, stream)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        text = stream.read()
+    status = os.waitpid(child, 0)[1]
+    return json.loads(text) if text else {'raised': 'no end' if os.WTERMSIG(status) == signal.SIGXCPU else
+                                          'signal %d' % os.WTERMSIG(status)}
+
+
+def first_difference(file, recorded, manifest, searches):
+    """The first `compare.Result` that differs where the code now installed makes a file again, less the gradients."""
+    from reference import outputs
+    entry, arrays, left_out = manifest['files'][file], recorded[file], {'padded/gradient': None}
+    if entry['kind'] == 'training':
+        found = outputs.training_outputs(entry, arrays, 'float32')
+    else:
+        found = outputs.case_outputs(entry, arrays, 'float32', gradients=False, searches=searches)
+    if not searches:
+        left_out.update({'%s/%s' % (batch, name): None for batch in compare.BATCHES for name in ('greedy', 'beam')})
+    return compare.first_difference(compare.compare_sets({file: arrays}, {file: found}, manifest, None, left_out)[0])
+
+
+def try_mutant(mutant, recorded, manifest):
+    """(stage that noticed or '', file, seconds) for one mutant."""
+    started, file = time.time(), ''
+    for file in mutant.files:
+        def run():
+            install(mutant)
+            # Most show before any search, which takes as long again.
+            first = None if mutant.module == 'search' else first_difference(file, recorded, manifest, False)
+            first = first or first_difference(file, recorded, manifest, True)
+            return first.stage if first else ''
+        outcome = forked(run)
+        stage = outcome.get('found', outcome.get('raised'))
+        if stage:
+            return stage if 'found' in outcome else 'stops: ' + stage, file, time.time() - started
+    return '', file, time.time() - started
+
+
+def lines_run(file, recorded, manifest):
+    """{module: lines} that making one file runs, in functions of the modules that mutants are generated in."""
+    paths = {os.path.join(ROOT, module + '.py'): module for module in GENERATED}
+
+    def run():
+        seen = collections.defaultdict(set)
+
+        def trace(frame, event, _):
+            module = paths.get(frame.f_code.co_filename)
+            if module is None or frame.f_code.co_name in ('<module>', '__init__', 'get_config'):
+                return None
+            seen[module].add(frame.f_lineno)
+            return trace
+        sys.settrace(trace)
+        first_difference(file, recorded, manifest, True)
+        sys.settrace(None)
+        return {module: sorted(lines) for module, lines in seen.items()}
+    return forked(run)['found']
+
+
+def generated(recorded, manifest, number, files):
+    """`number` mutants of each module, evenly over all that there are, each with the files that run its line."""
+    runs = {}
+    for file in files:
+        runs[file] = lines_run(file, recorded, manifest)
+        tell('lines of %s: %d' % (file, sum(map(len, runs[file].values()))))
+    for module in GENERATED:
+        found = generate(module, {line for run in runs.values() for line in run.get(module, ())})
+        chosen = np.unique(np.linspace(0, len(found) - 1, number).round().astype(int))
+        for mutant in (found[i] for i in chosen):
+            reached = [file for file in files if mutant.line in runs[file].get(module, ())]
+            yield mutant._replace(files=tuple(reached))
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(prog='reference.mutants', description=__doc__.split('\n')[0])
+    parser.add_argument('--only', metavar='NAME', nargs='+', default=(), help='named mutants that hold one of these')
+    parser.add_argument('--generated', metavar='N', type=int, default=18, help='of each module (default: %(default)s)')
+    options = parser.parse_args(argv)
+    recorded, manifest = compare.read_set(os.path.join(ROOT, 'reference'))
+    mutants = [one for one in NAMED if not options.only or any(part in one.name for part in options.only)]
+    if not options.only:
+        mutants += generated(recorded, manifest, options.generated, [name + '.float32.npz' for name in VARIED])
+    missed = 0
+    for mutant in mutants:
+        stage, file, seconds = try_mutant(mutant, recorded, manifest)
+        right = bool(stage) and (mutant.stages is None or stage in mutant.stages)
+        missed += not right
+        print('%-8s %-62s %-20s %-28s %4.0f s' % (
+            'caught' if right else 'MISSED', mutant.name, stage or '-', file, seconds), flush=True)
+    print('%d of %d caught' % (len(mutants) - missed, len(mutants)))
+    return 1 if missed and options.only else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,299 @@
+"""What the graph of Keras and TensorFlow gives at every stage: for the small cases, for a short training, for a run.
+
+Each function takes settings, parameters and inputs and returns the arrays of one `.npz` file, in the order of the
+calculation, under the names that docs/porting.md lists. Nothing is drawn here: the same arguments give the same arrays.
+"""
+from collections import OrderedDict
+import contextlib
+import re
+from unittest import mock
+
+import session  # first: it fixes the import order
+import numpy as np
+import tensorflow as tf
+from keras import backend as K
+
+import attention
+import data
+import search
+import seq2seq_model
+import training
+import translator
+from reference import compare, numpy_model
+from reference.cases import LIMIT
+from settings import namespace
+
+
+STEPS = 50
+KEPT = (1, 2, 10, 50)
+
+
+@contextlib.contextmanager
+def opened_session(dtype='float32'):
+    """A one-thread session of its own, with Keras in `dtype`."""
+    config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    # Rewriting the graph costs seconds for each of these graphs, and changes no bit of what they give.
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    K.set_floatx(dtype)
+    tf_session = tf.Session(graph=tf.Graph(), config=config)
+    try:
+        with session.opened(tf_session):
+            session.seed_weights(1)
+            yield tf_session
+    finally:
+        tf_session.close()
+        K.set_floatx('float32')
+
+
+@contextlib.contextmanager
+def watched():
+    """Notes the tensors that a model built inside the `with` block hands out nowhere: {stage: tensor}.
+
+    With input feeding attention is called in the decoder's loop, then once over all its states: the last call counts.
+    """
+    seen, layer, model = {}, attention.GlobalAttention, seq2seq_model.Seq2Seq
+    originals = layer.scores, layer.attend, tf.nn.softmax, model._logits
+
+    def scores(self, query, keys):
+        seen['decoder_states'], seen['scores'] = query, originals[0](self, query, keys)
+        return seen['scores']
+
+    def attend(self, *arguments):
+        result = originals[1](self, *arguments)
+        seen['context'], seen['weights'] = result
+        return result
+
+    def softmax(logits, *arguments, **options):
+        seen['masked_scores'] = logits
+        return originals[2](logits, *arguments, **options)
+
+    def logits(self, x):
+        seen['attentional_states'], seen['logits'] = x, originals[3](self, x)
+        return seen['logits']
+
+    with mock.patch.object(layer, 'scores', scores), mock.patch.object(layer, 'attend', attend), \
+            mock.patch.object(tf.nn, 'softmax', softmax), mock.patch.object(model, '_logits', logits):
+        yield seen
+
+
+def set_parameters(model, parameters):
+    """Puts `{neutral name: array}` in the place of the model's weights."""
+    pairs = [(weight, parameters[numpy_model.neutral(weight.name)]) for weight in model.training_model.weights]
+    K.batch_set_value([(weight, np.asarray(value, weight.dtype.base_dtype.as_numpy_dtype)) for weight, value in pairs])
+
+
+def get_parameters(model):
+    weights = model.training_model.weights
+    return OrderedDict((numpy_model.neutral(weight.name), value)
+                       for weight, value in zip(weights, K.batch_get_value(weights)))
+
+
+def slot_name(name):
+    """`decoder_1/kernel_m` for `training/Adam/decoder/cell_1/kernel_m_1`."""
+    return numpy_model.neutral(re.sub(r'^(training/)?[A-Za-z]+/|_[0-9]+$', '', name))
+
+
+def with_prefix(prefix, arrays):
+    return OrderedDict((prefix + name, value) for name, value in arrays.items())
+
+
+def rows_of_ids(ids, end=False):
+    """Padded ids `(B, S)` to lists without padding, and without </s> where `end`."""
+    return [[int(i) for i in row if i != data.PAD and not (end and i == data.END)] for row in np.asarray(ids)]
+
+
+# Stages of one batch
+
+class Stages(object):
+    """The tensors of all stages of a model, made once and run for several batches.
+
+    # Arguments
+        model: `Seq2Seq`. seen: what `watched` noted of it. options: `search.Options` of the beam.
+        gradients, searches: Booleans, make the gradient of the loss, and both searches.
+    """
+
+    def __init__(self, model, seen, options, gradients, searches=True):
+        self.model, self.options = model, options
+        settings, keras_model = model.settings, model.training_model
+        self.forward = OrderedDict([('encoder_states', model.encoder_model.outputs[0]),
+                                    ('initial_states', tf.stack(model.encoder_model.outputs[1:], axis=1))])
+        if settings.score == 'none':
+            seen['decoder_states'] = seen['attentional_states']
+        for name in ('decoder_states', 'scores', 'masked_scores', 'weights', 'context'):
+            if name in seen:
+                self.forward[name] = seen[name]
+        if settings.score != 'none':
+            self.forward['attentional_states'] = seen['attentional_states']
+        self.forward['logits'] = seen['logits']
+        loss = seq2seq_model.TokenLoss(settings.label_smoothing)
+        keras_model.compile('sgd', loss.loss, sample_weight_mode='temporal')
+        self.forward['token_losses'] = loss.loss(keras_model.targets[0], keras_model.outputs[0])
+        self.forward['loss'] = keras_model.total_loss
+        self.gradients = {}
+        if gradients:
+            found = K.gradients(keras_model.total_loss, keras_model.trainable_weights)
+            self.gradients = OrderedDict(('gradient/' + numpy_model.neutral(weight.name), tf.convert_to_tensor(one))
+                                         for weight, one in zip(keras_model.trainable_weights, found))
+        if not searches:
+            return
+        self.limits = tf.placeholder(tf.int32, [None])
+        self.greedy, self.beam = [search.search(model.step, model.start(), self.limits, one, model.memory.mask)
+                                  for one in (search.Options(), options)]
+
+    def feed(self, source, given, output):
+        keras_model = self.model.training_model
+        return {self.model.source: source, self.model.target: given, K.learning_phase(): 0,
+                keras_model.targets[0]: output[:, :, None],
+                keras_model.sample_weights[0]: (output != data.PAD).astype(K.floatx())}
+
+    def teacher_forced(self, source, given, output, gradients):
+        """Arrays of the stages for a batch of ids, gradients included where wanted and made."""
+        fetched = OrderedDict(list(self.forward.items()) + (list(self.gradients.items()) if gradients else []))
+        arrays = OrderedDict(zip(fetched, K.get_session().run(list(fetched.values()),
+                                                              self.feed(source, given, output))))
+        if 'masked_scores' in arrays:
+            hidden = arrays['masked_scores'] < compare.HIDDEN
+            arrays['masked_scores'][hidden] = -np.inf
+        arrays['token_losses'] = np.where(output != data.PAD, arrays['token_losses'], arrays['loss'].dtype.type(0))
+        return OrderedDict(list(zip(['source', 'given', 'output'], (source, given, output))) + list(arrays.items()))
+
+    def searched(self, source, limits):
+        """Arrays of greedy and beam search; with the runner-ups that make a flip a tie."""
+        feed = {self.model.source: source, self.limits: limits, K.learning_phase(): 0}
+        greedy, beam = K.get_session().run([self.greedy, self.beam], feed)
+        arrays = OrderedDict((name, getattr(greedy, name)[:, 0])
+                             for name in ('ids', 'lengths', 'log_probabilities', 'weights', 'margins'))
+        given = np.concatenate([np.full((len(source), 1), data.START), arrays['ids'][:, :-1]], axis=1)
+        logits = K.get_session().run(self.forward['logits'], {
+            self.model.source: source, self.model.target: given, K.learning_phase(): 0})
+        arrays['runner_up'] = greedy_runner_up(logits, arrays['ids'])
+        found = with_prefix('greedy/', arrays)
+        arrays = OrderedDict((name, getattr(beam, name))
+                             for name in ('ids', 'lengths', 'log_probabilities', 'weights', 'rankings'))
+        arrays['token_margins'] = beam.margins
+        arrays['runner_up'], arrays['margins'] = beam_runner_up(beam.ids, beam.rankings)
+        found.update(with_prefix('beam/', arrays))
+        return found
+
+
+def greedy_runner_up(logits, ids):
+    """The best other token that was allowed at each step, ids `(B, T)`; 0 behind the end."""
+    logits = logits.copy()
+    logits[:, :, [data.PAD, data.START]] = -np.inf
+    np.put_along_axis(logits, ids[:, :, None].astype(np.int64), -np.inf, axis=-1)
+    return np.where(ids != data.PAD, np.argmax(logits, axis=-1), data.PAD).astype('i')
+
+
+def beam_runner_up(ids, rankings):
+    """For each token of each hypothesis the token of the hypothesis nearest in rank that parts from it there.
+
+    # Returns
+        ids `(B, N, T)`, -1 where no other hypothesis parts, and the difference of the two rankings, infinity there.
+    """
+    runner_up, margins = np.full(ids.shape, -1, 'i'), np.full(ids.shape, np.inf, rankings.dtype)
+    for row in range(len(ids)):
+        for one in range(ids.shape[1]):
+            for other in range(ids.shape[1]):
+                apart = np.flatnonzero(ids[row, one] != ids[row, other])
+                if not len(apart) or not np.isfinite(rankings[row, [one, other]]).all():
+                    continue
+                difference = abs(rankings[row, one] - rankings[row, other])
+                if difference < margins[row, one, apart[0]]:
+                    runner_up[row, one, apart[0]], margins[row, one, apart[0]] = ids[row, other, apart[0]], difference
+    return runner_up, margins
+
+
+# The three kinds of files
+
+def case_outputs(settings, recorded, dtype, gradients=True, searches=True):
+    """All stages of a small case.
+
+    # Arguments
+        settings: dict. recorded: arrays with `parameter/...`, and `source` and `output` of both batches.
+        gradients, searches: Booleans, make them too: half and a quarter of the time.
+    """
+    arrays = OrderedDict()
+    with opened_session(dtype):
+        with watched() as seen:
+            model = seq2seq_model.Seq2Seq(namespace(settings['model']), *settings['vocabulary'])
+        for name, value in get_parameters(model).items():
+            if value.ndim < 2:  # biases and scalars start from constants; matrices from random numbers
+                arrays['initial/' + name] = value
+        set_parameters(model, {name[10:]: value for name, value in recorded.items() if name.startswith('parameter/')})
+        arrays.update(with_prefix('parameter/', get_parameters(model)))
+        stages = Stages(model, seen, search.Options(**settings['beam']), gradients, searches)
+        for batch in compare.BATCHES:
+            source, target = (rows_of_ids(recorded['%s/source' % batch]),
+                              rows_of_ids(recorded['%s/output' % batch], end=True))
+            ids = data.make_batch(source, target, range(len(source)))
+            arrays.update(with_prefix(batch + '/', stages.teacher_forced(*ids, gradients=batch == 'padded')))
+            if searches:
+                arrays.update(with_prefix(batch + '/', stages.searched(ids[0], np.full(len(source), LIMIT, 'i'))))
+    return arrays
+
+
+def training_outputs(settings, recorded, dtype):
+    """A short training by the training loop itself, dropout on: each loss, weights and slots after some steps."""
+    sides = [data.Vocabulary(list(data.SPECIALS) + ['w%d' % i for i in range(size - 4)])
+             for size in settings['vocabulary']]
+    texts = [[sides[0].decode(row) for row in rows_of_ids(recorded['input/source'])],
+             [sides[1].decode(row) for row in rows_of_ids(recorded['input/target'])]]
+    corpus = training.Encoded(data.Corpus(*texts, lines=range(len(texts[0])), counts={}), *sides)
+    chosen = namespace(settings['model'])
+    arrays, losses = OrderedDict((name, recorded[name]) for name in ('input/source', 'input/target')), []
+    with opened_session(dtype):
+        trainer = training.Trainer(chosen, *settings['vocabulary'], train=corpus, validation=corpus, run=None)
+        set_parameters(trainer.model, {name[10:]: value for name, value in recorded.items()
+                                       if name.startswith('parameter/')})
+        arrays.update(with_prefix('parameter/', get_parameters(trainer.model)))
+        train_on_batch = trainer.keras_model.train_on_batch
+
+        def noted(*batch, **options):
+            losses.append(train_on_batch(*batch, **options)[0])
+            return [losses[-1], 0., 0.]
+
+        trainer.keras_model.train_on_batch, trainer.updates = noted, STEPS
+        kept = OrderedDict()
+        while trainer.state.update < STEPS:
+            for indices in corpus.plan(chosen.batch_size, chosen.seed, trainer.state.epoch, shuffle=True):
+                trainer._update([indices])
+                if trainer.state.update in KEPT:
+                    step = 'step_%d/' % trainer.state.update
+                    kept.update(with_prefix(step + 'parameter/', get_parameters(trainer.model)))
+                    slots = trainer.optimizer.weights
+                    kept.update((step + 'slot/' + slot_name(slot.op.name), value)
+                                for slot, value in zip(slots, K.batch_get_value(slots)))
+            trainer.state = trainer.state._replace(epoch=trainer.state.epoch + 1, position=0)
+        arrays['losses'] = np.array(losses, dtype)
+        arrays.update(kept)
+        arrays['step_50/evaluated'] = np.array(trainer.evaluate(corpus))
+    return arrays
+
+
+def run_outputs(settings, recorded, sides=None):
+    """The stages for a trained run and sentences: teacher-forced on what greedy search found, and both searches.
+
+    # Arguments
+        recorded: arrays with `parameter/...`, `vocabulary/source`, `vocabulary/target` and `text/source`.
+        sides: pairs of a tokeniser and a vocabulary, as `Translator` takes them; by default from settings and arrays.
+    """
+    chosen, texts = namespace(settings['model']), recorded['text/source'].tolist()
+    sides = sides or [(data.make_tokenizer(getattr(chosen, side + '_tokenizer')),
+                       data.Vocabulary(recorded['vocabulary/' + side].tolist())) for side in ('source', 'target')]
+    arrays = OrderedDict((name, recorded[name]) for name in ('vocabulary/source', 'vocabulary/target', 'text/source'))
+    with opened_session() as tf_session:
+        with watched() as seen:
+            model = seq2seq_model.Seq2Seq(chosen, *[len(vocabulary) for _, vocabulary in sides])
+        set_parameters(model, {name[10:]: value for name, value in recorded.items() if name.startswith('parameter/')})
+        arrays.update(with_prefix('parameter/', get_parameters(model)))
+        working, options = translator.Translator(model, tf_session, *sides), search.Options(**settings['beam'])
+        made = OrderedDict(('text/' + name, np.array([one[0].text for one in working.translate(texts, **how)]))
+                           for name, how in (('greedy', {}), ('beam', settings['beam'])))
+        source = data.pad([sides[0][1].encode(working.encode(text)) for text in texts])
+        stages = Stages(model, seen, options, gradients=False)
+        found = stages.searched(source, search.max_lengths(np.sum(source != data.PAD, axis=1), options))
+        ids = data.make_batch(rows_of_ids(source), rows_of_ids(found['greedy/ids'], end=True), range(len(source)))
+        arrays.update(stages.teacher_forced(*ids, gradients=False))
+        arrays.update(found)
+        arrays.update(made)
+    return arrays

@@ -1,0 +1,245 @@
+"""A reference set as a folder: makes it, writes it with its manifest, makes it again to compare.
+
+The graphs of different files are made in several processes, since making them is what takes time; each process runs
+TensorFlow with one thread.
+"""
+from collections import OrderedDict
+import fnmatch
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import platform
+import subprocess
+
+import session  # first: it fixes the import order
+import numpy as np
+import tensorflow as tf
+import pkg_resources
+
+import data
+import translator
+from files import to_json, write_bytes
+from reference import cases, compare, outputs, verify
+from settings import SETTINGS, UserError
+from weights_file import array_hash
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PACKAGES = ('tensorflow', 'keras', 'numpy', 'h5py')
+DTYPES = ('float32', 'float64')
+SAMPLE, SAMPLE_TEXTS = 'sample.npz', 'samples/sentences.txt'
+SAMPLE_BEAM = dict(beam_width=4, n_best=4, length_penalty=1.)
+RUN = 'run.npz'
+RUN_TOLERANCE = (1e-4, 1e-5)
+
+
+# What makes the numbers
+
+def environment():
+    """Versions, wheels, processor and threads: where all are equal, results are compared byte for byte."""
+    versions = OrderedDict([('python', platform.python_version())])
+    wheels = OrderedDict()
+    for name in PACKAGES:
+        package = pkg_resources.get_distribution(name)
+        versions[name] = package.version
+        # The list of a wheel's files with their hashes, less what the installer adds to it.
+        lines = sorted(line for line in package.get_metadata_lines('RECORD')
+                       if 'sha256=' in line and not line.endswith('.pyc') and '.dist-info/' not in line
+                       and not line.startswith('..'))
+        wheels[name] = hashlib.sha256('\n'.join(lines).encode('utf-8')).hexdigest()
+    processor = OrderedDict()
+    with open('/proc/cpuinfo', encoding='utf-8') as stream:
+        for line in stream:
+            key, _, value = line.partition(':')
+            if key.strip() in ('model name', 'flags'):
+                processor.setdefault(key.strip(), ' '.join(sorted(value.split())) if key.startswith('flags')
+                                     else value.strip())
+    return OrderedDict([('versions', versions), ('wheels', wheels), ('processor', processor), ('threads', 1)])
+
+
+def arithmetic(_):
+    """sha256 of what differs first between processors: square roots, and matrix products of some inner sizes.
+
+    An emulator shows its host's processor in /proc/cpuinfo; this tells them apart.
+    """
+    random = np.random.RandomState(0)
+    pairs = [(random.rand(4, size).astype('f'), random.rand(size, 4).astype('f')) for size in (500, 512, 1024, 2000)]
+    x = np.linspace(1e-3, 1e3, 4096).astype('f')
+    with outputs.opened_session() as tf_session:
+        tensors = [tf.sqrt(tf.constant(x)), tf.rsqrt(tf.constant(x))]
+        tensors += [tf.matmul(tf.constant(one), tf.constant(other)) for one, other in pairs]
+        values = tf_session.run(tensors)
+    return hashlib.sha256(b''.join(value.tobytes() for value in values)).hexdigest()
+
+
+# Making files
+
+def make(job):
+    """(file, arrays) of one job: (file, manifest's entry, recorded arrays)."""
+    file, entry, recorded = job
+    dtype = 'float64' if '.float64.' in file else 'float32'
+    if entry['kind'] == 'run':
+        return file, outputs.run_outputs(entry, recorded)
+    return file, {'case': outputs.case_outputs, 'training': outputs.training_outputs}[entry['kind']](
+        entry, recorded, dtype)
+
+
+def in_processes(function, jobs):
+    """Results of `function(job)` in the order of the jobs, from as many processes as there are cores."""
+    processes = min(len(jobs), session.available_cores())
+    with multiprocessing.get_context('fork').Pool(processes, maxtasksperchild=8) as pool:
+        return pool.map(function, jobs, chunksize=1)
+
+
+def shapes_of(name):
+    """{parameter: shape} of a case, from a model that is thrown away."""
+    entry = cases.describe(name)
+    with outputs.opened_session():
+        model = outputs.seq2seq_model.Seq2Seq(outputs.namespace(entry['model']), *entry['vocabulary'])
+        return [(parameter, value.shape) for parameter, value in outputs.get_parameters(model).items()]
+
+
+def draw_job(name):
+    return cases.draw(name, OrderedDict(shapes_of(name)))
+
+
+def file_jobs():
+    """Jobs of all small cases and trainings, weights and sentences drawn anew."""
+    names = list(cases.CASES) + list(cases.TRAININGS)
+    drawn = dict(zip(names, in_processes(draw_job, names)))
+    return [('%s.%s.npz' % (name, dtype), cases.describe(name), drawn[name])
+            for name in names for dtype in (DTYPES if name in cases.CASES else DTYPES[:1])]
+
+
+def run_job(job):
+    """(manifest's entry, arrays) of (run directory, sentences, options of the beam)."""
+    run, texts, beam = job
+    loaded = translator.Translator.load(run, threads=1)
+    model = OrderedDict((name, value) for name, value in loaded.run.read_config().items() if name in SETTINGS)
+    entry = OrderedDict([('kind', 'run'), ('model', model), ('beam', beam), ('tolerance', list(RUN_TOLERANCE)),
+                         ('run', loaded.run.manifest().get('command', ''))])
+    sides = ((loaded.source_tokenizer, loaded.source_vocabulary), (loaded.target_tokenizer, loaded.target_vocabulary))
+    recorded = OrderedDict(('vocabulary/' + side, np.array(vocabulary.tokens))
+                           for side, (_, vocabulary) in zip(('source', 'target'), sides))
+    recorded['text/source'] = np.array(texts)
+    with session.opened(loaded.session):
+        recorded.update(outputs.with_prefix('parameter/', outputs.get_parameters(loaded.models[0])))
+    return entry, outputs.run_outputs(entry, recorded, sides)
+
+
+# The folder
+
+def npz_bytes(arrays):
+    """An `.npz` file; equal arrays give equal bytes."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+def commit():
+    """The commit of this checkout, or '' where git tells none."""
+    try:
+        found = subprocess.run(['git', '-C', ROOT, 'describe', '--always', '--dirty', '--abbrev=40'],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:
+        return ''
+    return found.stdout.decode('ascii', 'replace').strip()
+
+
+def write_set(folder, entries, files, command):
+    """Writes the files and, last, the manifest."""
+    os.makedirs(folder, exist_ok=True)
+    manifest = OrderedDict([('format', 1), ('command', command), ('commit', commit()), ('environment', environment()),
+                            ('arithmetic', in_processes(arithmetic, [()])[0]), ('files', OrderedDict())])
+    for name, arrays in files.items():
+        write_bytes(os.path.join(folder, name), npz_bytes(arrays))
+        hashes = OrderedDict((key, array_hash(key, value)) for key, value in arrays.items())
+        manifest['files'][name] = OrderedDict(list(entries[name].items()) + [('arrays', hashes)])
+    write_bytes(os.path.join(folder, 'MANIFEST.json'), to_json(manifest))
+
+
+def read_texts(path):
+    return [line for line in data.read_lines(path) if line.strip()]
+
+
+def record(folder, run, command):
+    """Makes the reference set of all cases and of the run; writes it where none is yet.
+
+    # Returns
+        The `compare` results and ties against the set that lies there already, to the byte, or `None` where none did.
+
+    # Raises
+        UserError: the NumPy model does not agree.
+    """
+    old = compare.read_set(folder)[0] if os.path.exists(os.path.join(folder, 'MANIFEST.json')) else None
+    texts = read_texts(os.path.join(ROOT, SAMPLE_TEXTS))
+    sample, = in_processes(run_job, [(run, texts, SAMPLE_BEAM)])
+    jobs = file_jobs()
+    entries = OrderedDict((file, entry) for file, entry, _ in jobs)
+    files = OrderedDict(in_processes(make, jobs))
+    entries[SAMPLE], files[SAMPLE] = sample
+    _refuse_disagreement(entries, files)
+    if old:
+        return compare.compare_sets(old, files, tolerances=(0., 0.))
+    write_set(folder, entries, files, command)
+    return None
+
+
+def export(run, folder, texts, beam_width, command):
+    """Writes the bundle of a trained run and sentences. UserError: the NumPy model does not agree."""
+    beam = dict(beam_width=beam_width, n_best=beam_width, length_penalty=1.)
+    (entry, arrays), = in_processes(run_job, [(run, texts, beam)])
+    _refuse_disagreement({RUN: entry}, {RUN: arrays})
+    write_set(folder, {RUN: entry}, {RUN: arrays}, command)
+
+
+def _refuse_disagreement(entries, files):
+    for file, arrays in files.items():
+        first = compare.first_difference(verify.disagreements(file, entries[file], arrays))
+        if first:
+            raise UserError('nothing is written, for the NumPy model does not agree: at %s it has %r in place of %r'
+                            % (compare.place(first), first.recorded, first.found))
+
+
+def read_recorded(folder, chosen=()):
+    """Files and manifest of a set, each array checked against its hash; `chosen` are patterns of file names."""
+    files, manifest = compare.read_set(folder)
+    if not isinstance(manifest.get('files'), dict) or sorted(manifest['files']) != sorted(files):
+        raise UserError('%s: MANIFEST.json does not list the files that are there: restore the set' % folder)
+    for name, arrays in files.items():
+        hashes = manifest['files'][name]['arrays']
+        for key, array in arrays.items():
+            if hashes.get(key) != array_hash(key, array):
+                raise UserError('%s: %s is not what was recorded: restore the set' % (os.path.join(folder, name), key))
+        if len(hashes) != len(arrays):
+            raise UserError('%s: arrays are missing: restore the set' % os.path.join(folder, name))
+    wanted = [name for name in files if not chosen or any(fnmatch.fnmatch(name, one) for one in chosen)]
+    if not wanted:
+        raise UserError('%s: no file is called %s' % (folder, ' or '.join(chosen)))
+    return OrderedDict((name, files[name]) for name in wanted), manifest
+
+
+def differences_of_environment(manifest):
+    """In what this environment is not the recorded one, in words; empty where results must be equal to the byte."""
+    here, found = json.loads(json.dumps(environment())), []
+    for part, recorded in manifest['environment'].items():
+        if part == 'processor':
+            continue    # 'arithmetic' tells what matters of it, under an emulator too
+        if isinstance(recorded, dict):
+            found += ['%s %s' % (part[:-1], name) for name in recorded if here[part].get(name) != recorded[name]]
+        elif here.get(part) != recorded:
+            found.append(part)
+    if in_processes(arithmetic, [()])[0] != manifest['arithmetic']:
+        found.append('arithmetic of the processor')
+    return found
+
+
+def check(folder, chosen=()):
+    """Makes a set again and compares: results, ties, and in what the environments differ."""
+    recorded, manifest = read_recorded(folder, chosen)
+    jobs = [(file, manifest['files'][file], arrays) for file, arrays in recorded.items()]
+    other = differences_of_environment(manifest)
+    found = OrderedDict(in_processes(make, jobs))
+    results, ties = compare.compare_sets(recorded, found, manifest, None if other else (0., 0.))
+    return results, ties, other

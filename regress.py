@@ -1,0 +1,124 @@
+"""Reference outputs: records them, makes them again to check, compares other people's, exports a run's.
+
+    regress.py check                                # reference/ made again here; exit code 1 where a stage differs
+    regress.py compare reference mine               # somebody else's .npz files with ours; needs NumPy alone
+    regress.py export runs/x bundle --input my.txt  # the same for your own run and sentences
+    regress.py record DIR                           # a reference set anew; an existing one is compared, never replaced
+"""
+import argparse
+import os
+import shlex
+
+import settings
+from settings import UserError, tell
+
+from reference import compare  # NumPy alone; settings has set what NumPy reads when it is imported
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(prog='regress.py', description=__doc__.split('\n')[0], allow_abbrev=False)
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND')
+    commands.required = True
+
+    def add(name, text, *folders):
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        for folder, told in folders:
+            command.add_argument(folder.lower(), metavar=folder, help=told)
+        return command
+
+    record = add('record', 'make a reference set, where the NumPy model agrees', ('DIR', 'folder for the set'))
+    record.add_argument('--sample-run', metavar='DIR', default='runs/reference',
+                        help='trained run for the sample sentences (default: %(default)s)')
+    check = add('check', 'make the reference set again and compare')
+    check.add_argument('dir', metavar='DIR', nargs='?', default=os.path.join(os.path.dirname(__file__), 'reference'),
+                       help='the set (default: reference)')
+    check.add_argument('--files', metavar='PATTERN', nargs='+', default=(), help='these files alone, such as dot-*')
+    other = add('compare', 'compare two sets: folders of .npz files, or one file each',
+                ('REF', 'the reference'), ('NEW', 'what is held against it'))
+    other.add_argument('--stage-map', metavar='FILE',
+                       help='JSON: {our name or its beginning: theirs, or null for what was left out}')
+    other.add_argument('--rtol', type=tolerance, metavar='X', help='relative tolerance for every stage')
+    other.add_argument('--atol', type=tolerance, metavar='X', help='absolute tolerance for every stage')
+    export = add('export', "the bundle of a run's weights and of all stages for sentences",
+                 ('RUN', 'run directory'), ('DIR', 'folder for the bundle'))
+    export.add_argument('--input', metavar='FILE', default='samples/sentences.txt',
+                        help='sentences, one a line (default: %(default)s)')
+    export.add_argument('--beam-width', type=settings.positive, default=4, metavar='N',
+                        help='width of the beam search (default: %(default)s)')
+    for command in (check, other):
+        command.add_argument('--json', action='store_true', help='print the report as one JSON object')
+    return parser.parse_args(argv)
+
+
+def tolerance(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.
+    if not 0 <= value < float('inf'):
+        raise argparse.ArgumentTypeError('%r is not a number from 0' % text)
+    return value
+
+
+def show(results, ties, as_json=False):
+    """Prints the report; returns the exit code."""
+    print(compare.as_json(results, ties) if as_json else '\n'.join(compare.report(results, ties)))
+    return 1 if compare.first_difference(results) else 0
+
+
+def compare_sets(options):
+    (recorded, manifest), (found, _) = compare.read_set(options.ref), compare.read_set(options.new)
+    given = None
+    if options.rtol is not None or options.atol is not None:
+        given = options.rtol or 0., options.atol or 0.
+    stage_map = compare.read_stage_map(options.stage_map) if options.stage_map else None
+    return show(*compare.compare_sets(recorded, found, manifest, given, stage_map), as_json=options.json)
+
+
+def check(options):
+    from reference import sets
+    results, ties, other = sets.check(options.dir, options.files)
+    tell('compared within tolerances, since other than recorded: %s' % ', '.join(other) if other else
+         'compared byte for byte: this is the recorded environment')
+    return show(results, ties, options.json)
+
+
+def record(options, argv):
+    from reference import sets
+    command = ' '.join(map(shlex.quote, ['regress.py'] + argv))
+    results = sets.record(options.dir, options.sample_run, command)
+    if results is None:
+        tell('recorded: %s' % options.dir)
+        return 0
+    show(*results)
+    raise UserError('%s: a set is there already, and is left as it was: to replace it, delete its .npz files and '
+                    'MANIFEST.json first' % options.dir)
+
+
+def export(options, argv):
+    from reference import sets
+    if os.path.exists(options.dir) and os.listdir(options.dir):
+        raise UserError('%s: is not empty: name another folder' % options.dir)
+    texts = sets.read_texts(options.input)
+    if not texts:
+        raise UserError('%s: holds no sentence' % options.input)
+    sets.export(options.run, options.dir, texts, options.beam_width,
+                ' '.join(map(shlex.quote, ['regress.py'] + argv)))
+    tell('exported: %s' % options.dir)
+    return 0
+
+
+def main(argv):
+    options = parse(argv)
+    try:
+        if options.command == 'compare':
+            return compare_sets(options)
+        if options.command == 'check':
+            return check(options)
+        return record(options, argv) if options.command == 'record' else export(options, argv)
+    except compare.SetError as error:
+        raise UserError(str(error))
+
+
+if __name__ == '__main__':
+    settings.run_command(main, 'regress.py')

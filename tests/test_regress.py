@@ -1,0 +1,498 @@
+import collections
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+import regress
+from reference import cases, compare, verify
+from reference.numpy_model import END, NumpyModel
+from settings import UserError
+from test_commands import ROOT, make_corpus
+from weights_file import array_hash
+
+PYTHONS = ['python3.13', 'python3.12', 'python3.11', 'python3.10', 'python3.9', 'python3',
+           os.environ.get('PORT_PYTHON', 'python')]
+
+OrderedDict = collections.OrderedDict
+
+
+def stages(**changes):
+    """A synthetic set of stages, float32, with a few of them replaced."""
+    random = np.random.RandomState(0)
+    arrays = OrderedDict()
+    for name, shape in (('encoder_states', (2, 5, 4)), ('decoder_states', (2, 3, 4)), ('scores', (2, 3, 5)),
+                        ('weights', (2, 3, 5)), ('logits', (2, 3, 7)), ('gradient/output/kernel', (4, 7))):
+        arrays['padded/' + name] = random.uniform(0.5, 1., shape).astype('f')
+    for name, value in changes.items():
+        arrays['padded/' + name] = value
+    return arrays
+
+
+def compared(recorded, found, **options):
+    results, ties = compare.compare_files('x.npz', recorded, found, **options)
+    return compare.first_difference(results), ties, OrderedDict((result.name, result) for result in results)
+
+
+def changed(arrays, name, index, by):
+    found = OrderedDict((key, value.copy()) for key, value in arrays.items())
+    found['padded/' + name][index] += by
+    return found
+
+
+# Stages
+
+def test_equal_sets_have_no_difference():
+    first, ties, results = compared(stages(), stages())
+    assert first is None and ties == [] and all(result.ulp == 0 for result in results.values())
+
+
+@pytest.mark.parametrize('name', ['encoder_states', 'scores', 'logits'])
+def test_the_stage_that_differs_is_named_with_its_index_and_numbers(name):
+    recorded = stages()
+    index = (1, 2, 3)
+    first, _, results = compared(recorded, changed(recorded, name, index, 0.25))
+    assert (first.stage, first.index) == (name, index)
+    assert abs(first.absolute - 0.25) < 1e-6 and abs(first.found - first.recorded - 0.25) < 1e-6
+    assert abs(first.relative - 0.25 / recorded['padded/' + name][index]) < 1e-6
+    assert [key for key, result in results.items() if result.problem] == ['padded/' + name]
+
+
+def test_the_first_of_several_is_the_first_of_the_calculation_not_of_the_file():
+    recorded = stages()
+    found = changed(changed(recorded, 'gradient/output/kernel', (0, 0), 1), 'encoder_states', (0, 0, 0), 1)
+    assert compared(OrderedDict(reversed(list(recorded.items()))), found)[0].stage == 'encoder_states'
+
+
+def test_a_wrong_score_is_named_before_the_decoder_states_that_it_spoils_a_step_later():
+    recorded = stages()
+    found = changed(changed(recorded, 'scores', (0, 0, 0), 1), 'decoder_states', (0, 1, 0), 1)
+    assert compared(recorded, found)[0].stage == 'scores'
+    found = changed(changed(recorded, 'scores', (0, 1, 0), 1), 'decoder_states', (0, 1, 0), 1)
+    assert compared(recorded, found)[0].stage == 'decoder_states'
+
+
+def test_ulps_count_the_numbers_between_across_zero_and_types():
+    for dtype in ('f4', 'f8'):
+        one = np.array([1., 1., 0., -0., np.finfo(dtype).tiny], dtype)
+        two = np.array([1., np.nextafter(np.array(1, dtype), np.array(2, dtype)), -0., np.nextafter(
+            np.array(0, dtype), np.array(-1, dtype)), np.finfo(dtype).tiny], dtype)
+        assert compare.ulps(one, two).tolist() == [0, 1, 0, 1, 0]
+    below, above = [np.nextafter(np.float32(0), np.float32(sign)) for sign in (-1, 1)]
+    assert compare.ulps(np.array([below]), np.array([above])).tolist() == [2]
+    recorded = stages()
+    found = OrderedDict(recorded)
+    found['padded/logits'] = np.nextafter(np.nextafter(recorded['padded/logits'], np.float32(9)), np.float32(9))
+    first, _, results = compared(recorded, found)
+    assert first is None and results['padded/logits'].ulp == 2
+    assert compared(recorded, found, tolerances=(0., 0.))[0].stage == 'logits'
+
+
+def test_the_tolerance_is_relative_plus_absolute():
+    recorded = OrderedDict(logits=np.array([[[100., 0.]]], 'f'))
+    near = OrderedDict(logits=np.array([[[100.9, 0.]]], 'f'))
+    assert compared(recorded, near, tolerances=(0.01, 0.))[0] is None
+    assert compared(recorded, near, tolerances=(0.005, 0.))[0].index == (0, 0, 0)
+    assert compared(recorded, OrderedDict(logits=np.array([[[100., 0.1]]], 'f')), tolerances=(0.01, 0.2))[0] is None
+    assert compared(recorded, OrderedDict(logits=np.array([[[100., 0.1]]], 'f')), tolerances=(9., 0.))[0].index == (
+        0, 0, 1)
+
+
+def test_not_a_number_differs_wherever_it_stands():
+    recorded = stages()
+    found = changed(recorded, 'weights', (0, 2, 1), np.nan)
+    assert compared(recorded, found, tolerances=(1., 1.))[0].stage == 'weights'
+
+
+def test_whatever_hides_a_masked_score_is_equal_and_a_score_in_its_place_is_not():
+    hidden = [np.array([[[0.5, value]]], 'f') for value in (-np.inf, -1e9, np.finfo('f').min)]
+    for value in hidden:
+        assert compared(OrderedDict(masked_scores=hidden[0]), OrderedDict(masked_scores=value))[0] is None
+    assert compared(OrderedDict(masked_scores=hidden[0]),
+                    OrderedDict(masked_scores=np.array([[[0.5, 0.]]], 'f')))[0].stage == 'masked_scores'
+
+
+@pytest.mark.parametrize('change, told', [
+    (lambda found: found.pop('padded/scores'), 'missing'),
+    (lambda found: found.update({'padded/scores': found['padded/scores'][:, :2]}), 'shape (2, 2, 5)'),
+    (lambda found: found.update({'padded/scores': found['padded/scores'].astype('f8')}), 'type float64'),
+    (lambda found: found.update({'padded/scores': found['padded/scores'].astype('i')}), 'type int32')])
+def test_a_missing_stage_another_shape_or_another_type_is_a_difference(change, told):
+    found = stages()
+    change(found)
+    first = compared(stages(), found)[0]
+    assert first.stage == 'scores' and first.problem.startswith(told)
+
+
+def test_a_stage_map_renames_and_leaves_out():
+    found = OrderedDict((name.replace('padded/', 'p/').replace('gradient', 'grads'), value)
+                        for name, value in stages().items() if not name.endswith('scores'))
+    stage_map = {'padded': 'p', 'padded/gradient': 'p/grads', 'padded/scores': None}
+    first, _, results = compared(stages(), found, stage_map=stage_map)
+    assert first is None and len(results) == 5
+    assert compared(stages(), found)[0].problem == 'missing'
+
+
+# Ties
+
+def searched(ids, **changes):
+    """What greedy search found: recorded tokens [5, 6, 3], with runner-ups [7, 8, 9] and a narrow margin at 1."""
+    ids = np.array([ids, [4, 4, 3]], 'i')
+    arrays = OrderedDict([('logits', np.full((2, 3, 5), 10, 'f')), ('greedy/ids', ids),
+                          ('greedy/lengths', np.array([ids.shape[1], 3], 'i')),
+                          ('greedy/log_probabilities', -np.ones(ids.shape, 'f')),
+                          ('greedy/weights', np.ones(ids.shape + (4,), 'f'))])
+    if ids.shape[1] == 3:
+        arrays['greedy/margins'] = np.array([[1., 1e-5, 1.], [1., 1., 1.]], 'f')
+        arrays['greedy/runner_up'] = np.array([[7, 8, 9], [7, 8, 9]], 'i')
+    arrays.update(changes)
+    return OrderedDict(('padded/' + name, value) for name, value in arrays.items())
+
+
+def flipped(ids):
+    found = searched(ids)
+    for name in ('log_probabilities', 'weights', 'margins'):
+        found['padded/greedy/' + name] = found['padded/greedy/' + name].copy()
+        found['padded/greedy/' + name][0, 1:] += 0.5
+    return found
+
+
+def test_the_recorded_runner_up_within_twice_the_tolerance_is_a_tie_and_later_steps_are_skipped():
+    # Logits of 10 at 1e-6 relative and 4e-6 absolute: a tolerance of 1.4e-5, so margins to 2.8e-5 may flip.
+    first, ties, _ = compared(searched([5, 6, 3]), flipped([5, 8, 10]))
+    assert first is None
+    assert [(tie.row, tie.step, tie.recorded, tie.found) for tie in ties] == [((0,), 1, 6, 8)]
+
+
+def test_a_longer_or_shorter_output_behind_a_tie_is_skipped_too():
+    found = searched([5, 8, 3])
+    for name in ('ids', 'log_probabilities', 'weights', 'margins', 'runner_up'):
+        array = found['padded/greedy/' + name]
+        more = np.concatenate([array, np.zeros_like(array[:, :2])], axis=1)
+        more[0, 3:] = 9
+        found['padded/greedy/' + name] = more
+    found['padded/greedy/lengths'] = np.array([5, 3], 'i')
+    first, ties, _ = compared(searched([5, 6, 3]), found)
+    assert first is None and len(ties) == 1
+    found['padded/greedy/ids'][1, 3] = 4
+    assert compared(searched([5, 6, 3]), found)[0].stage == 'greedy'
+
+
+@pytest.mark.parametrize('ids', [[5, 9, 3], [7, 6, 3], [5, 6, 9]],
+                         ids=['not the runner-up', 'a wide margin', 'a wide margin at the end'])
+def test_any_other_flip_differs(ids):
+    first, ties, _ = compared(searched([5, 6, 3]), flipped(ids))
+    assert first.stage == 'greedy' and ties == []
+
+
+def test_a_flip_just_beyond_twice_the_tolerance_differs():
+    for margin, problem in ((2.7e-5, None), (2.9e-5, 'greedy')):
+        recorded = searched([5, 6, 3])
+        recorded['padded/greedy/margins'][0, 1] = margin
+        first = compared(recorded, searched([5, 8, 3]))[0]
+        assert (first and first.stage) == problem
+
+
+def test_a_port_need_not_tell_its_runner_ups():
+    found = searched([5, 6, 3])
+    del found['padded/greedy/runner_up']
+    assert compared(searched([5, 6, 3]), found)[0] is None
+
+
+# Files
+
+def save(path, arrays):
+    np.savez(str(path), **arrays)
+    return str(path)
+
+
+def run(*arguments, python=sys.executable, cwd=ROOT):
+    done = subprocess.run([python] + list(map(str, arguments)), cwd=cwd, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE)
+    return done.returncode, done.stdout.decode('utf-8'), done.stderr.decode('utf-8')
+
+
+def test_compare_says_in_its_exit_code_and_as_json_what_differs_without_tensorflow(tmp_path):
+    one = save(tmp_path / 'one.npz', stages())
+    two = save(tmp_path / 'two.npz', changed(stages(), 'weights', (1, 0, 2), 0.5))
+    # Neither TensorFlow nor Keras, nor the packages of this environment besides NumPy
+    blocked = 'import sys; sys.modules.update(tensorflow=None, keras=None, h5py=None); ' \
+              'sys.argv[1:] = %r; import runpy; runpy.run_path("regress.py", run_name="__main__")'
+    code, out, err = run('-c', blocked % ['compare', one, one])
+    assert (code, err) == (0, '') and out.startswith('no stage differs')
+    code, out, err = run('-c', blocked % ['compare', one, two, '--json'])
+    told = json.loads(out)
+    assert (code, err, told['equal'], told['first']['stage'], told['first']['index']) == (
+        1, '', False, 'weights', [1, 0, 2])
+    assert regress.main(['compare', one, two, '--atol', '0.6']) == 0
+
+
+def test_the_report_names_the_first_stage_on_top_and_has_a_line_for_each(capsys, tmp_path):
+    one = save(tmp_path / 'one.npz', stages())
+    two = save(tmp_path / 'two.npz', changed(stages(), 'weights', (1, 0, 2), 0.5))
+    assert regress.main(['compare', one, two]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith('first stage that differs: weights, at one.npz padded/weights[1, 0, 2]')
+    assert [line.split()[1] for line in lines[2:]] == [
+        'encoder_states', 'decoder_states', 'scores', 'weights', 'logits', 'gradient']
+    assert [line.split()[0] for line in lines[2:]] == ['same'] * 3 + ['DIFFERS'] + ['same'] * 2
+
+
+def pickled(path):
+    np.savez(str(path), evil=np.array([OSError], object))
+
+
+def renamed_member(path):
+    with zipfile.ZipFile(str(path), 'w') as archive:
+        archive.writestr('notes.txt', 'no array')
+
+
+@pytest.mark.parametrize('make', [
+    lambda path: path.write_bytes(b''), lambda path: path.write_bytes(b'PK\x03\x04' + b'x' * 50),
+    lambda path: path.write_bytes(b'\x80\x03]q\x00.'), pickled, renamed_member,
+    lambda path: np.save(path.open('wb'), np.zeros(3)), lambda path: None],
+    ids=['empty', 'cut', 'pickle', 'pickled array', 'no array', 'npy', 'missing'])
+def test_a_malformed_or_pickled_file_is_refused_in_one_line(tmp_path, make):
+    make(tmp_path / 'bad.npz')
+    good = save(tmp_path / 'good.npz', stages())
+    with pytest.raises(UserError) as refused:
+        regress.main(['compare', good, str(tmp_path / 'bad.npz')])
+    assert 'bad.npz' in str(refused.value) and '\n' not in str(refused.value)
+
+
+def test_a_truncated_file_is_refused_at_any_length(tmp_path):
+    data = open(save(tmp_path / 'good.npz', stages()), 'rb').read()
+    path = tmp_path / 'bad.npz'
+    for length in range(0, len(data), 97):
+        path.write_bytes(data[:length])
+        with pytest.raises(compare.SetError):
+            compare.read_arrays(str(path))
+
+
+# Recording, on a set that is made by NumPy here and read back
+
+NAME = 'dot-lstm'
+
+
+@pytest.fixture(scope='module')
+def recorded():
+    """A file of the committed set and its entry in the manifest."""
+    files, manifest = compare.read_set(os.path.join(ROOT, 'reference'))
+    return manifest, files
+
+
+@pytest.mark.parametrize('name', ['local-p-gru.float64', 'general-lstm.float32', 'train-adam.float32',
+                                  'train-sgd.float32', 'sample'])
+def test_the_numpy_model_agrees_with_what_is_committed(recorded, name):
+    manifest, files = recorded
+    assert verify.disagreements(name, manifest['files'][name + '.npz'], files[name + '.npz']) == []
+
+
+def test_the_manifest_lists_every_file_and_array_with_its_hash(recorded):
+    manifest, files = recorded
+    assert {name: list(arrays) for name, arrays in files.items()} == {
+        name: list(entry['arrays']) for name, entry in manifest['files'].items()}
+    for name, arrays in files.items():
+        for key, value in arrays.items():
+            assert manifest['files'][name]['arrays'][key] == array_hash(key, value)
+
+
+@pytest.mark.parametrize('name', ['padded/encoder_states', 'padded/weights', 'padded/logits', 'padded/loss',
+                                  'padded/gradient/encoder_1/forward/kernel', 'padded/greedy/margins',
+                                  'padded/beam/rankings', 'single/context'])
+def test_recording_is_refused_where_one_number_is_not_that_of_the_numpy_model(recorded, name):
+    manifest, files = recorded
+    arrays = OrderedDict(files[NAME + '.float64.npz'])
+    moved = arrays[name] = arrays[name].copy()
+    moved[np.unravel_index(np.argmax(np.where(np.isfinite(moved), np.abs(moved), 0)), moved.shape)] *= 1.01
+    first = compare.first_difference(verify.disagreements(NAME, manifest['files'][NAME + '.float64.npz'], arrays))
+    assert first.name == name
+
+
+def test_the_committed_set_is_small_and_its_searches_can_show_a_fault(recorded):
+    folder = os.path.join(ROOT, 'reference')
+    assert sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder)) < 5 * 2 ** 20
+    for name in cases.CASES:
+        arrays = recorded[1][name + '.float32.npz']
+        ids, lengths = arrays['padded/greedy/ids'], arrays['padded/greedy/lengths']
+        assert len(set(lengths)) >= 3 and (ids == END).any() and max(lengths) == cases.LIMIT
+        assert not arrays['padded/source'].any(axis=1).all()        # a wholly masked row
+
+
+def test_every_pair_of_settings_stands_in_a_case():
+    def kind(settings):
+        return settings['attention'] if settings['attention'] != 'global' else settings['score']
+
+    rows = [[kind(one), one['cell'], one['bidirectional'], one['input_feeding']]
+            for one in (cases.describe(name)['model'] for name in cases.CASES) if one['score'] != 'none']
+    known = [['dot', 'general', 'concat', 'scaled_dot', 'location', 'local-m', 'local-p'], ['lstm', 'gru'],
+             [False, True], [False, True]]
+    for one in range(4):
+        for other in range(one):
+            found = {(row[one], row[other]) for row in rows}
+            assert len(found) == len(known[one]) * len(known[other])
+
+
+def test_beam_search_of_the_numpy_model_finds_the_best_of_all_sequences():
+    shapes = [(name[10:], array.shape) for name, array in compare.read_arrays(
+        os.path.join(ROOT, 'reference', 'dot-gru.float32.npz')).items() if name.startswith('parameter/')]
+    arrays = cases.draw_once('dot-gru', OrderedDict(shapes), np.random.RandomState(3))
+    model = NumpyModel(cases.describe('dot-gru')['model'], verify.parameters_of(arrays))
+    source, best = arrays['padded/source'][:1], {}
+
+    def follow(ids, states, memory, score):
+        step, states = model.step(np.array(ids[-1:] or [2]), states, memory)
+        logits = step['logits'][0] - np.log(np.sum(np.exp(step['logits'][0])))
+        for token in [1] + list(range(3, 11)):
+            if token == END or len(ids) == 2:
+                best[tuple(ids + [token])] = (score + logits[token]) / ((5. + len(ids) + 1) / 6.) ** 0.7
+            else:
+                follow(ids + [token], states, memory, score + logits[token])
+
+    memory, states = model.start(source)
+    follow([], states, memory, 0.)
+    found, = model.beam(source, [3], beam_width=100, n_best=5, length_penalty=0.7)
+    wanted = sorted(best.items(), key=lambda pair: -pair[1])[:5]
+    assert [tuple(one.ids) for one in found] == [ids for ids, _ in wanted]
+    assert np.allclose([one.ranking for one in found], [value for _, value in wanted], atol=1e-12)
+
+
+# The commands that record and export
+
+@pytest.fixture
+def sets(recorded, monkeypatch):
+    """`reference.sets` for one file, whose graph's outputs are canned: `sets.canned` may be changed."""
+    from reference import sets
+    manifest, files = recorded
+    name = NAME + '.float32.npz'
+    canned = OrderedDict((key, value.copy()) for key, value in files[name].items())
+    entry = OrderedDict((key, value) for key, value in manifest['files'][name].items() if key != 'arrays')
+    monkeypatch.setattr(sets, 'canned', canned, raising=False)
+    monkeypatch.setattr(sets, 'file_jobs', lambda: [(name, entry, canned)])
+    monkeypatch.setattr(sets, 'run_job', lambda job: (manifest['files']['sample.npz'], files['sample.npz']))
+    monkeypatch.setattr(sets, 'make', lambda job: (job[0], sets.canned))
+    monkeypatch.setattr(sets, 'arithmetic', lambda _: 'this processor')
+    monkeypatch.setattr(sets, 'in_processes', lambda function, jobs: [function(job) for job in jobs])
+    return sets
+
+
+def content(folder):
+    return {name: (folder / name).read_bytes() for name in os.listdir(str(folder))}
+
+
+def test_recording_over_a_set_fails_prints_what_moved_and_leaves_it_alone(sets, tmp_path, capsys):
+    assert regress.main(['record', str(tmp_path / 'set')]) == 0
+    before = content(tmp_path / 'set')
+    assert sorted(before) == ['MANIFEST.json', NAME + '.float32.npz', 'sample.npz']
+    sets.canned['padded/loss'] = np.nextafter(sets.canned['padded/loss'], np.float32(9))
+    with pytest.raises(UserError, match='is there already'):
+        regress.main(['record', str(tmp_path / 'set')])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith('first stage that differs: loss, at %s.float32.npz padded/loss' % NAME)
+    assert content(tmp_path / 'set') == before
+
+
+def test_recording_writes_nothing_where_the_numpy_model_does_not_agree(sets, tmp_path):
+    sets.canned['padded/context'][0, 0, 0] += 1e-3
+    with pytest.raises(UserError, match=r'nothing is written.*padded/context\[0, 0, 0\]'):
+        regress.main(['record', str(tmp_path / 'set')])
+    assert not os.path.exists(str(tmp_path / 'set'))
+
+
+def test_check_is_to_the_byte_here_and_within_tolerances_elsewhere(sets, tmp_path, capsys):
+    folder = str(tmp_path / 'set')
+    regress.main(['record', folder])
+    check = ['check', folder, '--files', NAME + '*']
+    assert regress.main(check) == 0
+    sets.canned['padded/loss'] = np.nextafter(sets.canned['padded/loss'], np.float32(9))
+    assert regress.main(check) == 1
+    sets.arithmetic = lambda _: 'another processor'
+    assert regress.main(check) == 0
+    assert 'arithmetic of the processor' in capsys.readouterr().err
+    sets.canned['padded/loss'] = sets.canned['padded/loss'] * np.float32(1.001)
+    assert regress.main(check) == 1
+
+
+def test_check_refuses_a_set_that_was_changed_after_recording(sets, tmp_path):
+    folder = tmp_path / 'set'
+    regress.main(['record', str(folder)])
+    path = folder / (NAME + '.float32.npz')
+    arrays = compare.read_arrays(str(path))
+    arrays['padded/loss'] = arrays['padded/loss'] + 1
+    path.write_bytes(sets.npz_bytes(arrays))
+    with pytest.raises(UserError, match='padded/loss is not what was recorded'):
+        regress.main(['check', str(folder)])
+
+
+@pytest.mark.slow
+def test_check_makes_some_of_the_committed_files_again():
+    code, out, err = run('regress.py', 'check', '--files', 'general-lstm.float64*', 'local-p-gru.float32*', 'sample*')
+    assert code == 0 and out.startswith('no stage differs'), out + err
+
+
+@pytest.mark.slow
+def test_an_exported_run_is_a_bundle_that_the_numpy_model_and_check_agree_with(tmp_path):
+    home = tmp_path / 'home'
+    home.mkdir()
+    make_corpus(home / 'numbers')
+    (home / 'text.txt').write_text('one two\n\nnine nine nine\nunheard of\n')
+    training = ['--units', '12', '--embedding', '10', '--epochs', '1', '--threads', '1', '--input-feeding']
+    for command in (['train.py', '--data', 'numbers', '--run', 'run'] + training,
+                    ['regress.py', 'export', 'run', 'bundle', '--input', 'text.txt', '--beam-width', '2'],
+                    ['regress.py', 'check', 'bundle']):
+        code, out, err = run(os.path.join(str(ROOT), command[0]), *command[1:], cwd=str(home))
+        assert code == 0, out + err
+    files, manifest = compare.read_set(str(home / 'bundle'))
+    arrays = files['run.npz']
+    assert arrays['text/source'].tolist() == ['one two', 'nine nine nine', 'unheard of']
+    assert arrays['source'].shape == (3, 3) and arrays['beam/ids'].shape[:2] == (3, 2)
+    assert manifest['files']['run.npz']['model']['units'] == 12
+    weights = verify.parameters_of(arrays)
+    expected = NumpyModel(manifest['files']['run.npz']['model'], weights).forward(arrays['source'], arrays['given'])
+    assert np.allclose(arrays['logits'], expected['logits'], atol=1e-5)
+
+
+# The worked port
+
+@pytest.mark.slow
+def test_the_port_to_pytorch_passes_compare(tmp_path):
+    python = next((python for python in sorted(filter(None, map(shutil.which, PYTHONS))) if subprocess.call(
+        [python, '-c', 'import torch'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0), None)
+    if python is None:
+        pytest.skip('no %s with torch: PORT_PYTHON can name one' % ', '.join(PYTHONS[:-1]))
+    folder = os.path.join(str(ROOT), 'docs', 'port_example')
+    code, out, err = run(os.path.join(folder, 'port.py'), 'reference', str(tmp_path / 'ported'), python=python)
+    assert code == 0, err
+    arguments = ['compare', 'reference', tmp_path / 'ported', '--stage-map', os.path.join(folder, 'stage_map.json')]
+    code, out, err = run('regress.py', *arguments, python=python)
+    assert code == 0, out + err
+    # The same port with the gates of another framework fails, at the right stage.
+    with open(os.path.join(folder, 'port.py'), encoding='utf-8') as stream:
+        text = stream.read()
+    wrong = tmp_path / 'port.py'
+    wrong.write_text(text.replace('0.2 * x + 0.5', 'x / 6. + 0.5'), encoding='utf-8')
+    assert run(wrong, 'reference', str(tmp_path / 'wrong'), python=python)[0] == 0
+    code, out, err = run('regress.py', *arguments[:2], tmp_path / 'wrong', *arguments[3:], python=python)
+    assert code == 1 and out.startswith('first stage that differs: encoder_states')
+
+
+# Wrong changes to the code
+
+@pytest.mark.slow
+def test_wrong_changes_to_the_code_are_caught_at_their_stage():
+    code, out, err = run('-m', 'reference.mutants', '--only', 'mask multiplied', 'Gaussian', 'forget bias', 'per batch')
+    assert code == 0, out + err
+    assert [line.split()[0] for line in out.splitlines()] == ['caught'] * 4 + ['4']
+
+
+def test_every_named_change_still_fits_the_code():
+    from reference import mutants
+    for mutant in mutants.NAMED:
+        source, path = mutants.mutated(mutant)
+        compile(source, path, 'exec')
+        assert set(mutant.stages) <= set(compare.STAGES)
