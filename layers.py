@@ -85,14 +85,20 @@ class ZeroState(Layer):
 
 
 class TiedOutput(Layer):
-    """Logits from the target embedding's own weights: `(B, T, E)` to `(B, T, V)`, x . E^T."""
+    """Logits from the target embedding's own weights: `(B, T, E)` to `(B, T, V)`, or `(B, E)` to `(B, V)`, x . E^T."""
 
     def __init__(self, embedding, **kwargs):
         super(TiedOutput, self).__init__(**kwargs)
         self.embedding = embedding
 
     def call(self, inputs):
-        return K.dot(inputs, K.transpose(self.embedding.embeddings))
+        table = self.embedding.embeddings                                                               # (V, E)
+        if K.ndim(inputs) == 2:
+            # The few rows of one step: turned round, the product leaves the large factor as it lies in memory, which
+            # takes half the time of the other order.
+            return tf.transpose(tf.matmul(table, inputs, transpose_b=True))
+        rows = tf.matmul(tf.reshape(inputs, [-1, self.embedding.output_dim]), table, transpose_b=True)
+        return tf.reshape(rows, tf.concat([tf.shape(inputs)[:-1], [self.embedding.input_dim]], 0))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[:-1]) + (self.embedding.input_dim,)
