@@ -8,6 +8,7 @@ import numbers
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.util import nest
 
 from data import END, PAD, START
 from settings import UserError
@@ -84,8 +85,8 @@ def search(step, states, max_lengths, options=Options(), source_mask=None):
     """The best outputs that a decoder step gives: by `greedy` search, or by `beam` search for a `beam_width` above 1.
 
     # Arguments
-        step: function of tokens `(B, K)` and states (list of `(B, K, width)`) to logits `(B, K, V)`, new states and
-            weights `(B, K, S)`.
+        step: function of tokens `(A, K)`, states (list of `(A, K, width)`) and rows `(A,)`, the sentences of the batch
+            that still go on, to logits `(A, K, V)`, new states and weights `(A, K, S)`.
         states: list of tensors `(B, 1, width)`.
         max_lengths: most tokens of each output, `</s>` counted, int32 `(B,)`.
         options: `Options`; what it says of the greatest length is not looked at here.
@@ -102,11 +103,13 @@ def greedy(step, states, max_lengths, options=Options(), source_mask=None):
     rows, real = tf.shape(max_lengths)[0], states[0].dtype
 
     def body(time, token, ended, lengths, states, history, arrays):
-        logits, states, weights = step(token, states)
-        best, ids = tf.nn.top_k(allowed(logits, time, history, options)[:, 0], 2)                       # (B, 2)
-        token = tf.where(ended, tf.fill([rows], PAD), ids[:, 0])[:, None]                               # (B, 1)
+        going = Going(tf.logical_not(ended))
+        logits, new_states, weights = step(going.of(token), [going.of(state) for state in states], going.rows)
+        best, ids = tf.nn.top_k(allowed(logits, time, going.of(history) if options.no_repeat_ngram else (),
+                                        options)[:, 0], 2)                                              # (A, 2)
         given = best[:, :1] - tf.reduce_logsumexp(logits, axis=2)
-        written = token, given, best[:, :1] - best[:, 1:], weights
+        written = [going.spread(x) for x in (ids[:, :1], given, best[:, :1] - best[:, 1:], weights)]
+        token, states = written[0], [going.spread(state) for state in new_states]
         arrays = [array.write(time, x) for array, x in zip(arrays, written)]
         lengths = lengths + tf.cast(tf.logical_not(ended), tf.int32)
         ended = ended | tf.equal(token[:, 0], END) | (time + 1 >= max_lengths)
@@ -134,48 +137,60 @@ def beam(step, states, max_lengths, options, source_mask=None):
     is a live one less from then on, and width 1 is greedy search. A sentence is done when no hypothesis is alive, or
     none that is can come among its n best any more.
     """
-    width, rows, real = options.beam_width, tf.shape(max_lengths)[0], states[0].dtype
-    sentences, places = tf.meshgrid(tf.range(rows), tf.range(width), indexing='ij')                     # (B, K)
-    nothing = tf.fill([rows, width], tf.constant(-np.inf, real))                                        # (B, K)
-    heaviest = length_divisor(max_lengths, options.length_penalty, real)                                # (B,)
+    width, batch, real = options.beam_width, tf.shape(max_lengths)[0], states[0].dtype
+    longest = [max_lengths] + ([source_mask] if options.coverage_penalty else [])
 
     def body(time, live, tokens, states, history, coverage, finished, arrays):
-        logits, states, weights = step(tokens, states)
+        going = Going(tf.reduce_any(live > -np.inf, axis=1))
+        before = [live, tokens, states, history, coverage, finished]
+        *after, written = advance(time, going, *(nest.map_structure(going.of, before + [longest])))
+        written = [going.spread(x) for x in written]
+        after = nest.map_structure(going.spread, after, before)
+        return [time + 1] + after + [[array.write(time, x) for array, x in zip(arrays, written)]]
+
+    def advance(time, going, live, tokens, states, history, coverage, finished, limits):
+        """One step of the A sentences that go on: all loop variables anew, and what is written of the step."""
+        rows, limits, mask = tf.shape(live)[0], limits[0], limits[-1]
+        sentences, places = grid(rows, width)                                                           # (A, K)
+        nothing = tf.fill([rows, width], tf.constant(-np.inf, real))                                    # (A, K)
+        logits, states, weights = step(tokens, states, going.rows)
         count = min(max(width, 2), logits.shape[2].value)  # two at least: the margin needs the runner-up
-        values, ids = tf.nn.top_k(allowed(logits, time, history, options), count)                       # (B, K, M)
+        values, ids = tf.nn.top_k(allowed(logits, time, history, options), count)                       # (A, K, M)
         given = values - tf.reduce_logsumexp(logits, axis=2, keepdims=True)
         scores, chosen = tf.nn.top_k(tf.reshape(live[:, :, None] + given, [rows, width * count]), width)
-        parents = chosen // count                                                                       # (B, K)
+        parents = chosen // count                                                                       # (A, K)
         parent, candidate = tf.stack([sentences, parents], 2), tf.stack([sentences, parents, chosen % count], 2)
-        tokens, given, value = [tf.gather_nd(x, candidate) for x in (ids, given, values)]               # (B, K)
-        best = tf.gather_nd(values[:, :, :2], parent)                                                   # (B, K, 2)
+        tokens, given, value = [tf.gather_nd(x, candidate) for x in (ids, given, values)]               # (A, K)
+        best = tf.gather_nd(values[:, :, :2], parent)                                                   # (A, K, 2)
         margins = value - tf.where(value < best[:, :, 0], best[:, :, 0], best[:, :, 1])
-        arrays = [array.write(time, x) for array, x in zip(arrays, (tokens, given, margins, weights, parents))]
         states = [tf.gather_nd(state, parent) for state in states]
         if options.no_repeat_ngram:
             history = tf.concat([tf.gather_nd(history, parent), tokens[:, :, None]], 2)
         if options.coverage_penalty:
             coverage = tf.gather_nd(coverage + weights, parent)
-        held = tf.reduce_sum(tf.cast(finished[0] > -np.inf, tf.int32), axis=1, keepdims=True)           # (B, 1)
+        held = tf.reduce_sum(tf.cast(finished[0] > -np.inf, tf.int32), axis=1, keepdims=True)           # (A, 1)
         live = tf.where(places < width - held, scores, nothing)
-        ending = tf.equal(tokens, END) | (time + 1 >= max_lengths)[:, None]
-        rankings = tf.where(ending, penalised(live, time + 1, coverage, options, source_mask), nothing)
+        ending = tf.equal(tokens, END) | (time + 1 >= limits)[:, None]
+        rankings = tf.where(ending, penalised(live, time + 1, coverage, options, mask), nothing)
         rankings, order = tf.nn.top_k(tf.concat([finished[0], rankings], 1), width)
         order, ends = tf.stack([sentences, order], 2), tf.fill([rows, width], time + 1)
         finished = [rankings] + [tf.gather_nd(tf.concat([old, new], 1), order)
                                  for old, new in zip(finished[1:], (ends, places))]
         live = tf.where(ending, nothing, live)
         # A score only falls, it weighs least at the greatest length, and coverage adds nothing to it.
+        heaviest = length_divisor(limits, options.length_penalty, real)
         done = rankings[:, options.n_best - 1] >= tf.reduce_max(live, axis=1) / heaviest
-        return time + 1, tf.where(done, nothing, live), tokens, states, history, coverage, finished, arrays
+        live = tf.where(done, nothing, live)
+        return live, tokens, states, history, coverage, finished, [tokens, given, margins, weights, parents]
 
+    places, nothing = grid(batch, width)[1], tf.fill([batch, width], tf.constant(-np.inf, real))        # (B, K)
     first = tf.where(tf.equal(places, 0) & (max_lengths > 0)[:, None], tf.zeros_like(nothing), nothing)
     each, any_length = shape([None, width]), shape([None, width, None])
     loop = tf.while_loop(
         lambda time, live, *_: tf.reduce_any(live > -np.inf), body,
-        [tf.constant(0), first, tf.fill([rows, width], START), [tf.tile(state, [1, width, 1]) for state in states],
-         tf.fill([rows, width, 1], START) if options.no_repeat_ngram else (),
-         tf.zeros([rows, width, tf.shape(source_mask)[1]], real) if options.coverage_penalty else (),
+        [tf.constant(0), first, tf.fill([batch, width], START), [tf.tile(state, [1, width, 1]) for state in states],
+         tf.fill([batch, width, 1], START) if options.no_repeat_ngram else (),
+         tf.zeros([batch, width, tf.shape(source_mask)[1]], real) if options.coverage_penalty else (),
          [nothing, tf.zeros_like(places), tf.zeros_like(places)], step_arrays(width, real)],
         [shape([]), each, each, [shape([None, width, state.shape[2]]) for state in states],
          any_length if options.no_repeat_ngram else (), any_length if options.coverage_penalty else (),
@@ -216,6 +231,41 @@ def backtrace(parents, lengths, last):
 
 # ---- What both are made of ------------------------------------------------------------------------------------
 shape = tf.TensorShape
+
+
+class Going(object):
+    """The sentences of a batch that still go on: a step is computed for them alone.
+
+    # Arguments
+        goes_on: booleans `(B,)`.
+
+    # Attributes
+        rows: their places in the batch, ids `(A,)`.
+    """
+
+    def __init__(self, goes_on):
+        self.rows = tf.cast(tf.where(goes_on)[:, 0], tf.int32)
+        batch, count = tf.size(goes_on), tf.size(self.rows)
+        place = tf.cumsum(tf.cast(goes_on, tf.int32)) - 1
+        self._or_old = tf.where(goes_on, place, count + tf.range(batch))
+        self._or_zero = tf.where(goes_on, place, tf.fill([batch], count))
+
+    def of(self, x):
+        """`(B, ...)` to the `(A, ...)` of these sentences."""
+        return tf.gather(x, self.rows)
+
+    def spread(self, x, old=None):
+        """`(A, ...)` to `(B, ...)`: the other sentences keep what they have in `old`, or get 0."""
+        if old is None:
+            return tf.gather(tf.pad(x, [[0, 1]] + [[0, 0]] * (x.shape.ndims - 1)), self._or_zero)
+        if x.shape.ndims > 2 and x.shape[2].value is None:  # what grows with each step
+            old = tf.pad(old, [[0, 0], [0, 0], [0, tf.shape(x)[2] - tf.shape(old)[2]]])
+        return tf.gather(tf.concat([x, old], 0), self._or_old)
+
+
+def grid(rows, width):
+    """The sentence and the place in the beam of each hypothesis, two of `(B, K)`."""
+    return tf.meshgrid(tf.range(rows), tf.range(width), indexing='ij')
 
 
 def step_arrays(width, real):

@@ -308,20 +308,26 @@ class Seq2Seq(object):
         zeros = [tf.zeros(tf.stack([rows, 1, width]), K.floatx()) for width in (2 * self.settings.units, 1)]
         return zeros[:1] + [tf.expand_dims(state, 1) for state in self.initial_states] + zeros[1:]
 
-    def step(self, tokens, states):
+    def step(self, tokens, states, rows=None):
         """One decoder step for K hypotheses of each sentence, on the layers of the training graph.
 
         # Arguments
             tokens: the last token of each hypothesis, ids `(B, K)`.
             states: list of tensors `(B, K, width)`.
+            rows: which sentences of the batch these are, ids `(B,)`; all of them by default.
 
         # Returns
             logits `(B, K, V)`, new states, weights `(B, K, S)` (S columns of zeros without attention).
         """
-        shape = tf.shape(tokens)
+        shape, memory = tf.shape(tokens), self.memory
+        if rows is not None:
+            kept = tf.gather(memory.states, rows)
+            keys = kept if memory.keys is memory.states else memory.keys if memory.keys is None else tf.gather(
+                memory.keys, rows)
+            memory = Memory(kept, tf.gather(memory.mask, rows), keys)
         embedded = tf.reshape(self.target_embedding.call(tokens), [-1, self.settings.embedding])        # (N, E)
-        rows = [tf.reshape(state, [-1, width]) for state, width in zip(states, self.cell.state_size)]
-        output, rows, weights = self.cell.step(embedded, rows, self.memory, training=False)
+        flat = [tf.reshape(state, [-1, width]) for state, width in zip(states, self.cell.state_size)]
+        output, flat, weights = self.cell.step(embedded, flat, memory, training=False)
         logits = output[:, :self.settings.units]
         for layer in self._output_layers:
             logits = layer.call(logits)                                                                 # (N, V)
@@ -331,7 +337,7 @@ class Seq2Seq(object):
         def by_sentence(x, width):
             return tf.reshape(x, tf.concat([shape, [width]], 0))
         return (by_sentence(logits, logits.shape[-1].value),
-                [by_sentence(row, width) for row, width in zip(rows, self.cell.state_size)],
+                [by_sentence(state, width) for state, width in zip(flat, self.cell.state_size)],
                 by_sentence(weights, tf.shape(weights)[1]))
 
 

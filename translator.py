@@ -210,11 +210,11 @@ def together(models):
     """The step, as `search.search` takes one, and the first states of several models as of one."""
     starts = [model.start() for model in models]
 
-    def step(tokens, states):
+    def step(tokens, states, rows):
         logits, new_states, weights = [], [], []
         for model, start in zip(models, starts):
             taken = len(new_states)
-            one = model.step(tokens, states[taken:taken + len(start)])
+            one = model.step(tokens, states[taken:taken + len(start)], rows)
             logits.append(one[0])
             new_states += one[1]
             if attends(model) or not any(map(attends, models)):

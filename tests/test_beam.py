@@ -222,9 +222,9 @@ def test_where_nothing_is_left_to_choose_the_output_ends(searched):
 
 def test_neither_pad_nor_start_is_ever_chosen_however_probable():
     with session.opened(session.new_session(threads=1)) as one:
-        def step(tokens, states):
-            logits = tf.constant([9., 1., 8., 0.5, 0.9, 7.5, 1.1]) + tf.zeros(tf.stack([2, tf.shape(tokens)[1], 7]))
-            return logits, states, tf.zeros(tf.stack([2, tf.shape(tokens)[1], 3]))
+        def step(tokens, states, rows):
+            logits = tf.constant([9., 1., 8., 0.5, 0.9, 7.5, 1.1]) + tf.zeros(tf.concat([tf.shape(tokens), [7]], 0))
+            return logits, states, tf.zeros(tf.concat([tf.shape(tokens), [3]], 0))
 
         for width in (1, 2, 6):
             found = one.run(search.search(step, [tf.zeros([2, 1, 1])], tf.constant([3, 4]), Options(width, width)))
@@ -340,8 +340,8 @@ def test_contribs_beam_search_decoder_over_our_step_gives_the_same_beams(ends, p
     unlikely = np.zeros(size, 'f')
     unlikely[[data.PAD, data.START] + [data.END] * (not ends)] = -60.
 
-    def step(tokens, states):
-        logits, states, weights = searched.model.step(tokens, states)
+    def step(tokens, states, rows=None):
+        logits, states, weights = searched.model.step(tokens, states, rows)
         return logits + unlikely, states, weights
 
     theirs = contrib_beam(step, searched.model.start(), len(SOURCE), size, width, steps, penalty)
