@@ -152,6 +152,7 @@ def assert_same(served, objects, tolerance=1e-4):
             assert not alignment[count:].any() and not alignment[:, len(tokens):].any()
 
 
+@pytest.mark.slow
 def test_an_exported_model_gives_what_predict_gives_in_a_process_without_this_program(exported, tmp_path):
     path, objects = exported
     served = serve(path, SENTENCES, tmp_path)
@@ -220,6 +221,7 @@ def test_other_kinds_of_model_are_exported_whole(location, tmp_path):  # noqa: F
                 [json.loads(line) for line in result.stdout.decode('utf-8').splitlines()])
 
 
+@pytest.mark.slow
 def test_a_tokeniser_without_graph_form_leaves_tokens_and_says_so(location, tmp_path, monkeypatch,  # noqa: F811
                                                                   capsys):
     monkeypatch.setattr(graph_text, 'has_form', lambda tokenizer: False)
