@@ -48,8 +48,8 @@ def test_text_in_the_graph_is_what_it_is_in_python(name):
     tokens = [tokenizer.tokenize(text) for text in given]
     known = {token for row in tokens for token in row if chosen.random() < 0.95} - set(data.SPECIALS)
     vocabulary = data.Vocabulary(list(data.SPECIALS) + sorted(known))
-    # To be put together: what was taken apart, words at random, and quotes above all.
-    quotes = [vocabulary.index[mark] for mark in '"\'„“‚‘' if mark in vocabulary.index] + [5, 6]
+    # To be put together: what was taken apart, words at random, and marks that ask for care.
+    quotes = [vocabulary.index[mark] for mark in '"\'„“‚‘_' if mark in vocabulary.index] + [5, 6]
     ids = [vocabulary.encode(row) for row in tokens]
     ids += [[chosen.randrange(1, len(vocabulary)) for _ in range(chosen.randrange(1, 12))] for _ in range(300)]
     ids += [[chosen.choice(quotes) for _ in range(chosen.randrange(1, 12))] for _ in range(200)]
