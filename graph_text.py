@@ -121,10 +121,8 @@ def _glued(tokenizer, vocabulary, ids, valid, words):
     leans_right = opening | having(token in tokenizer._lean_right for token in tokens) & tf.logical_not(closing)
     wide = having(tokenizer._joined(token, 'a') for token in tokens)
     shared = having(token in getattr(tokenizer, '_both_scripts', ()) for token in tokens)
-    repeats = having(not token[:1].isalnum() for token in tokens)
     left, right = words[:, :-1], words[:, 1:]
-    joined = (wide[:, :-1] | wide[:, 1:] | shared[:, :-1] & shared[:, 1:]
-              | tf.equal(left, right) & repeats[:, 1:])
+    joined = wide[:, :-1] | wide[:, 1:] | shared[:, :-1] & shared[:, 1:] | tf.equal(left, right)
     # Where the glued text would be tokenised differently, the blank stays: a token that is none by itself, such as
     # <unk>, and one that would go on with the token before it, which is a word or a single character with its marks.
     tokenize = tokenizer.tokenize

@@ -48,8 +48,8 @@ def test_text_in_the_graph_is_what_it_is_in_python(name):
     tokens = [tokenizer.tokenize(text) for text in given]
     known = {token for row in tokens for token in row if chosen.random() < 0.95} - set(data.SPECIALS)
     vocabulary = data.Vocabulary(list(data.SPECIALS) + sorted(known))
-    # To be put together: what was taken apart, words at random, and quotes above all.
-    quotes = [vocabulary.index[mark] for mark in '"\'„“‚‘' if mark in vocabulary.index] + [5, 6]
+    # To be put together: what was taken apart, words at random, and marks that ask for care.
+    quotes = [vocabulary.index[mark] for mark in '"\'„“‚‘_' if mark in vocabulary.index] + [5, 6]
     ids = [vocabulary.encode(row) for row in tokens]
     ids += [[chosen.randrange(1, len(vocabulary)) for _ in range(chosen.randrange(1, 12))] for _ in range(300)]
     ids += [[chosen.choice(quotes) for _ in range(chosen.randrange(1, 12))] for _ in range(200)]
@@ -152,6 +152,7 @@ def assert_same(served, objects, tolerance=1e-4):
             assert not alignment[count:].any() and not alignment[:, len(tokens):].any()
 
 
+@pytest.mark.slow
 def test_an_exported_model_gives_what_predict_gives_in_a_process_without_this_program(exported, tmp_path):
     path, objects = exported
     served = serve(path, SENTENCES, tmp_path)
@@ -220,6 +221,7 @@ def test_other_kinds_of_model_are_exported_whole(location, tmp_path):  # noqa: F
                 [json.loads(line) for line in result.stdout.decode('utf-8').splitlines()])
 
 
+@pytest.mark.slow
 def test_a_tokeniser_without_graph_form_leaves_tokens_and_says_so(location, tmp_path, monkeypatch,  # noqa: F811
                                                                   capsys):
     monkeypatch.setattr(graph_text, 'has_form', lambda tokenizer: False)

@@ -308,6 +308,7 @@ def location(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_line_too_long_for_the_model_is_named_after_the_output_of_those_above_it(location, tmp_path):
     (tmp_path / 'text').write_bytes(b'one two\n\nthree blah\none one one one\ntwo\n')
     (tmp_path / 'words').write_bytes(b'blah\tBlah-blah!\none\t1\n')
