@@ -74,9 +74,12 @@ def read_manifest(folder):
     try:
         with open(path, encoding='utf-8') as stream:
             manifest = json.load(stream)
-        return {name: manifest[name] for name in manifest}
-    except (OSError, ValueError, TypeError) as error:
-        raise SetError('%s: cannot be read: %s' % (path, error))
+        files = manifest['files'].values()
+        if not all(isinstance(entry['arrays'], dict) for entry in files):
+            raise ValueError('no list of arrays')
+        return manifest
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise SetError('%s: cannot be read as the manifest of a set: %s' % (path, ' '.join(str(error).split())))
 
 
 def read_stage_map(path):

@@ -265,6 +265,14 @@ def test_a_malformed_or_pickled_file_is_refused_in_one_line(tmp_path, make):
     assert 'bad.npz' in str(refused.value) and '\n' not in str(refused.value)
 
 
+@pytest.mark.parametrize('text', ['', '[]', '{"files": []}', '{"files": {"x.npz": {}}}', '{"files": {"x.npz": 1}}'])
+def test_a_manifest_that_is_none_is_refused_in_one_line(tmp_path, text):
+    good = save(tmp_path / 'good.npz', stages())
+    (tmp_path / 'MANIFEST.json').write_text(text)
+    with pytest.raises(UserError, match='MANIFEST.json: cannot be read as the manifest of a set'):
+        regress.main(['compare', good, good])
+
+
 def test_a_truncated_file_is_refused_at_any_length(tmp_path):
     data = open(save(tmp_path / 'good.npz', stages()), 'rb').read()
     path = tmp_path / 'bad.npz'
