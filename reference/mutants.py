@@ -32,6 +32,7 @@ from reference import compare
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GENERATED = ('attention', 'seq2seq_model', 'search')
 SECONDS = 40        # of processor time, for a mutant that does not end
+FILES = 3           # at most, for a generated mutant
 KERAS = 'keras.layers.recurrent'
 # Files that together run the lines that the whole set runs
 VARIED = ('dot-lstm', 'general-lstm', 'dot-gru', 'concat-lstm', 'concat-gru', 'scaled_dot-lstm', 'location-gru',
@@ -243,7 +244,7 @@ def generated(recorded, manifest, number, files):
         chosen = np.unique(np.linspace(0, len(found) - 1, number).round().astype(int))
         for mutant in (found[i] for i in chosen):
             reached = [file for file in files if mutant.line in runs[file].get(module, ())]
-            yield mutant._replace(files=tuple(reached))
+            yield mutant._replace(files=tuple(reached[:FILES]))
 
 
 def main(argv):
