@@ -1,7 +1,7 @@
 """Trains a sequence-to-sequence model with attention; without options, on the sample translations.
 
     train.py                                      # samples/translate into runs/translate
-    train.py --data samples/answer                # another sample, into runs/answer
+    train.py --task answer                        # questions: samples/answer into runs/answer
     train.py --train a.de a.en --val b.de b.en    # your own text, two files each or one tab-separated
 """
 import argparse
@@ -21,9 +21,12 @@ SHOWN = 4  # sentences translated after each validation, always the same ones
 
 def parse(argv):
     parser = argparse.ArgumentParser(prog='train.py', description=__doc__.split('\n')[0], allow_abbrev=False,
-                                     epilog='Every setting is kept in config.json of the run directory.')
+                                     formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog=settings.presets_text())
     parser.add_argument('--run', metavar='DIR', help='run directory (default: runs/ and the name of the data folder)')
     parser.add_argument('--config', metavar='FILE', help='settings as JSON, such as another config.json; options win')
+    parser.add_argument('--preset', choices=[name for name in settings.PRESETS if name not in settings.TASKS],
+                        help='other defaults for a well-known corpus, see below')
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument('--resume', action='store_true', help='go on with the run that lies there')
     ways.add_argument('--overwrite', action='store_true', help='replace the run that lies there')
@@ -34,7 +37,7 @@ def parse(argv):
     settings.add_options(parser)
     given = vars(parser.parse_args(argv))
     options = argparse.Namespace(**{name: given.pop(name) for name in (
-        'run', 'config', 'resume', 'overwrite', 'dry_run', 'print_config')})
+        'run', 'config', 'preset', 'resume', 'overwrite', 'dry_run', 'print_config')})
     options.given = dict(read_config_file(options.config), **given) if options.config else given
     return options
 
@@ -105,7 +108,7 @@ def resumed_settings(options, kept, path):
 def train(options, argv):
     """Trains as the options tell; returns the run's path, or `None` where none was made."""
     if options.resume:
-        path = options.run or run_path(options, settings.namespace(options.given))
+        path = options.run or run_path(options, settings.chosen(options.given, options.preset))
         with RunDirectory.open(path, lock=True) as run:
             chosen = settings.namespace(resumed_settings(options, run.read_config(), path))
             settings.check(chosen)
@@ -120,7 +123,7 @@ def train(options, argv):
             run.write_config(vars(chosen))
             fit(run, chosen, paths, resume=True)
         return path
-    chosen = settings.namespace(options.given)
+    chosen = settings.chosen(options.given, options.preset)
     settings.check(chosen)
     if options.print_config:
         print(config_bytes(vars(chosen)).decode('ascii'), end='')
@@ -189,7 +192,8 @@ def fit(run, chosen, paths, resume=False):
 
 
 def outputs(chosen, translator, pairs):
-    return [hypotheses[0] for hypotheses in translator.translate([source for source, _ in pairs], chosen.batch_size)]
+    found = translator.translate([source for source, _ in pairs], chosen.batch_size, **settings.decoding(chosen, {}))
+    return [hypotheses[0] for hypotheses in found]
 
 
 def score(chosen, translator, pairs):

@@ -21,8 +21,10 @@ import pytest
 
 import data
 import metrics
+import predict
 import settings
-from run_directory import RunDirectory, last_run
+import train
+from run_directory import RunDirectory, check_config, last_run
 from settings import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -238,6 +240,9 @@ CONTRADICTIONS = [
      '--source-tokenizer word', '--target-tokenizer chinese'),
     (dict(share_vocabulary=True, source_tokenizer='word', target_tokenizer='word', target_embeddings='x'),
      '--target-embeddings', '--share-vocabulary', '--source-embeddings'),
+    (dict(beam_width=0), '--beam-width'),
+    (dict(min_length=5, max_length=4), '--max-length', '--min-length 5'),
+    (dict(coverage_penalty=.1, score='none'), '--coverage-penalty', '--score none'),
 ]
 
 
@@ -265,6 +270,62 @@ def test_the_command_refuses_settings_without_sense_before_it_reads_anything(che
     result = cheap('train.py', '--data', 'missing', '--score', 'dot', '--encoder-units', '64', '--units', '128')
     one_line(result, 'train.py', '--score dot', '--encoder-units 64', '--units 128', '--score general')
     assert os.listdir(str(tmp_path)) == []
+
+
+# Tasks and presets
+
+def test_a_task_changes_defaults_and_any_option_wins_over_it(cheap, tmp_path):
+    (tmp_path / 'c.json').write_text('{"epochs": 3}')
+    result = cheap('train.py', '--task', 'summarise', '--dropout', '0.4', '--config', 'c.json', '--print-config')
+    printed = json.loads(result.stdout.decode('ascii'))
+    expected = dict(settings.defaults(), version=settings.CONFIG_VERSION, task='summarise')
+    expected.update(settings.PRESETS['summarise'], dropout=.4, epochs=3)
+    assert printed == expected
+    assert expected['no_repeat_ngram'] == 3 and expected['data'] == 'samples/summarise'
+
+
+@pytest.mark.parametrize('name', list(settings.PRESETS))
+def test_a_preset_holds_known_settings_of_their_kind_that_go_together(name):
+    given = {'task': name} if name in settings.TASKS else {}
+    chosen = settings.chosen(given, name)
+    settings.check(chosen)
+    assert dict(check_config(vars(chosen), name, complete=False)) == vars(chosen)
+    text = settings.presets_text()
+    for key, value in settings.PRESETS[name].items():
+        assert getattr(chosen, key) == value != settings.SETTINGS[key].default
+        assert '%s %s' % (settings.SETTINGS[key].option, settings.shown(value)) in ' '.join(text.split())
+
+
+def test_what_is_given_to_the_search_wins_over_the_run_and_contradicts_nothing():
+    kept = settings_with(min_length=4, no_repeat_ngram=3, beam_width=2, max_length=9)
+    assert settings.decoding(kept, dict(beam_width=5, n_best=2, max_length=None)) == dict(
+        beam_width=5, n_best=2, length_penalty=0., coverage_penalty=0., min_length=4, max_length=9, no_repeat_ngram=3)
+    assert settings.decoding(kept, dict(max_length=2))['min_length'] == 2
+    assert settings.decoding(kept, dict(min_length=12))['max_length'] == 12
+    assert set(settings.DECODING) <= set(settings.decoding(kept, {}))
+
+
+def test_predict_and_validation_search_as_the_run_was_told():
+    calls = []
+
+    class Fake:
+        settings = settings_with(min_length=4, no_repeat_ngram=3)
+
+        def translate(self, texts, batch_size, **options):
+            calls.append(options)
+            return [['best']] * len(texts)
+    options = predict.parse(['--beam-width', '3', '--min-length', '0'])
+    assert predict.translated(Fake(), ['a'], options, None) == [['best']]
+    assert train.outputs(Fake.settings, Fake(), [('a', 'b')]) == ['best']
+    expected = dict(settings.decoding(Fake.settings, {}), no_repeat_ngram=3, min_length=4, beam_width=1)
+    assert calls == [dict(expected, beam_width=3, min_length=0), expected]
+
+
+def test_the_help_shows_a_number_as_a_number(cheap):
+    text = ' '.join(cheap('train.py', '--help').stdout.decode('utf-8').split())
+    assert 'seen fewer times than this in the training text (default: 1)' in text
+    assert 'encoder reads both ways (each way D/2 wide) (default: yes)' in text
+    assert '--task summarise --data samples/summarise' in text
 
 
 # Settings out of a file
