@@ -33,7 +33,8 @@ def parse(argv):
     parser.add_argument('--hypotheses', metavar='FILE',
                         help='score these outputs, a line each, without a model, against --target or the text of --run')
     parser.add_argument('--compare', metavar='DIR|FILE',
-                        help='a second run, or a file of outputs: its scores, and how likely chance makes the difference')
+                        help='a second run, or a file of outputs: its scores, and how easily chance makes such a '
+                        'difference')
     parser.add_argument('--bootstrap', type=positive, metavar='N',
                         help='95 %% confidence intervals from N resamplings of the lines (and N for --compare, else '
                         '1000)')
@@ -207,8 +208,8 @@ def main(argv):
         raise UserError('%s: no pair has text on both sides: nothing can be scored' % (options.source or path))
     gold = read_gold(options, pairs) if options.alignments else None
 
-    rows, after, known, encode = [Row('lines', len(pairs), '')], [], {}, data.make_tokenizer(
-        chosen.source_tokenizer).tokenize
+    rows, after, known = [Row('lines', len(pairs), '')], [], {}
+    tokenizer = data.read_tokenizers(RunDirectory.open(path), chosen)[0] if path else data.make_tokenizer('word')
     if outputs is None:
         from translator import Translator
         translator = Translator.load(path, options.threads)
@@ -217,7 +218,6 @@ def main(argv):
         seconds = time.time() - started
         after, known = model_rows(translator, pairs, gold, options)
         after.append(Row('decoding', len(pairs) / max(seconds, 1e-9), 'lines/s, batches of %d' % options.batch_size))
-        encode = translator.encode
     if options.compare and other is None:
         from translator import Translator
         other = [best.text for best in decoded(Translator.load(options.compare, options.threads), pairs, options)]
@@ -226,7 +226,7 @@ def main(argv):
     intervals = {name: metrics.bootstrap(lines, len(pairs), options.bootstrap)
                  for name, (lines, _) in found.items()} if options.bootstrap else {}
     if options.by_length:
-        rows += band_rows([len(encode(source)) for source, _ in pairs], found['BLEU'][0], known, options)
+        rows += band_rows([len(tokenizer.tokenize(source)) for source, _ in pairs], found['BLEU'][0], known, options)
     show(options.hypotheses or path, rows, intervals,
          compared(found, text_metrics(other, pairs, options), options) if options.compare else None, options)
 

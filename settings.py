@@ -68,7 +68,7 @@ def _table():
     def add(group, name, default, kind, text, choices=None):
         rows.append(Setting(name, default, kind, choices, group, text))
 
-    tokenizers = ('space', 'word', 'char', 'chinese')
+    tokenizers = ('space', 'word', 'char', 'chinese', 'bpe', 'unigram')
     add('task', 'task', 'translate', str, 'gives other settings the defaults of the table below', TASKS)
     add('data', 'data', 'samples/translate', str,
         'folder with train.tsv, val.tsv and perhaps test.tsv (or .tsv.gz)')
@@ -78,8 +78,8 @@ def _table():
     add('data', 'test', None, 'files', 'test text, remembered for evaluate.py')
     add('data', 'source_tokenizer', 'word', str, 'how source text becomes tokens', tokenizers)
     add('data', 'target_tokenizer', 'chinese', str, 'how target text becomes tokens', tokenizers)
-    add('data', 'source_vocabulary', 10000, int, 'most source tokens kept')
-    add('data', 'target_vocabulary', 10000, int, 'most target tokens kept')
+    add('data', 'source_vocabulary', 10000, int, 'most source tokens kept; of bpe and unigram, subwords made')
+    add('data', 'target_vocabulary', 10000, int, 'most target tokens kept; of bpe and unigram, subwords made')
     add('data', 'min_count', 1, int, 'drop tokens seen fewer times than this in the training text')
     add('data', 'share_vocabulary', False, bool, 'one vocabulary and one embedding for source and target')
     add('data', 'on_bad_utf8', 'error', str, 'what to do with bytes that are not UTF-8', ('error', 'replace'))

@@ -13,6 +13,7 @@ import time
 
 import data
 import settings
+import subwords
 from run_directory import RunDirectory, config_bytes, read_config_file
 from settings import UserError, tell
 
@@ -49,9 +50,9 @@ def run_path(options, chosen):
     return os.path.join('runs', os.path.basename(os.path.abspath(folder)))
 
 
-def read_corpora(chosen, paths):
-    """Tokenised training and validation corpora, and the pairs of text of the latter."""
-    tokenizers = [data.make_tokenizer(name) for name in (chosen.source_tokenizer, chosen.target_tokenizer)]
+def read_corpora(chosen, paths, run):
+    """Tokenised training and validation corpora, the pairs of text of the latter, the tokenisers, and the bytes of
+    their models by file name; `run` has these where it goes on, else it is `None`."""
     limits = (chosen.max_source_length, chosen.max_target_length)
     pairs = data.load_pairs(paths['train'], chosen.on_bad_utf8)
     if 'val' in paths:
@@ -61,6 +62,10 @@ def read_corpora(chosen, paths):
     else:
         parts = [(name, pairs, indices, paths['train'])
                  for name, indices in zip(('training', 'validation'), data.hold_out(len(pairs), chosen.seed))]
+    if run is not None:
+        tokenizers, models = data.read_tokenizers(run, chosen), {}
+    else:
+        tokenizers, models = data.build_tokenizers(chosen, [parts[0][1][i] for i in parts[0][2]])
     corpora = []
     for name, texts, indices, files in parts:
         corpora.append(data.prepare([texts[i] for i in indices], *tokenizers, *limits, ' '.join(files)))
@@ -68,15 +73,20 @@ def read_corpora(chosen, paths):
         tell('%s: %s pairs of %s (%d read; dropped: %d with an empty side, %d over-long)' % (
             name, format(len(corpora[-1]), ','), ' '.join(files), *(
                 corpora[-1].counts[key] for key in ('read', 'empty', 'over_long'))))
-    return (*corpora, [texts[line - 1] for line in corpora[-1].lines])
+    return (*corpora, [texts[line - 1] for line in corpora[-1].lines], tokenizers, models)
 
 
-def build_vocabularies(chosen, corpus):
+def build_vocabularies(chosen, corpus, tokenizers):
+    def build(tokenizer, sequences, size):
+        if tokenizer.name in subwords.KINDS:
+            return data.Vocabulary(data.SPECIALS + tokenizer.pieces)
+        return data.Vocabulary.build(sequences, size, chosen.min_count)
+
     if chosen.share_vocabulary:
-        both = data.Vocabulary.build(corpus.source + corpus.target, chosen.source_vocabulary, chosen.min_count)
+        both = build(tokenizers[0], corpus.source + corpus.target, chosen.source_vocabulary)
         return both, both
-    return (data.Vocabulary.build(corpus.source, chosen.source_vocabulary, chosen.min_count),
-            data.Vocabulary.build(corpus.target, chosen.target_vocabulary, chosen.min_count))
+    return (build(tokenizers[0], corpus.source, chosen.source_vocabulary),
+            build(tokenizers[1], corpus.target, chosen.target_vocabulary))
 
 
 def about(argv, hashes):
@@ -147,8 +157,8 @@ def data_hashes(paths):
 def fit(run, chosen, paths, resume=False):
     """Trains; `run` is the locked directory, or makes it from the vocabularies' bytes once the data have been read, or
     is `None`: then nothing is written, and what training would need is told."""
-    train_corpus, validation_corpus, texts = read_corpora(chosen, paths)
-    source, target = build_vocabularies(chosen, train_corpus)
+    train_corpus, validation_corpus, texts, tokenizers, models = read_corpora(chosen, paths, run if resume else None)
+    source, target = build_vocabularies(chosen, train_corpus, tokenizers)
     tell('vocabularies: %s source and %s target tokens' % (format(len(source), ','), format(len(target), ',')))
     vocabularies, vectors = {'vocab.source.txt': source, 'vocab.target.txt': target}, []
     checkpoint = run.read_checkpoint() if resume else None
@@ -167,7 +177,7 @@ def fit(run, chosen, paths, resume=False):
     import training
     from translator import Translator, sides
     if run is not None and not resume:
-        run = run({name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()})
+        run = run(dict(models, **{name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()}))
     tf_session = session.new_session(chosen.threads)
     with run or contextlib.ExitStack(), session.opened(tf_session):
         trainer = training.Trainer(chosen, len(source), len(target),
@@ -175,7 +185,7 @@ def fit(run, chosen, paths, resume=False):
                                    training.Encoded(validation_corpus, source, target), run,
                                    lambda row: show(run, chosen, translator, row, texts[:SHOWN]),
                                    lambda: score(chosen, translator, texts), checkpoint)
-        translator = Translator(trainer.model, tf_session, *sides(chosen, vocabularies.get))
+        translator = Translator(trainer.model, tf_session, *sides(tokenizers, vocabularies.get))
         tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
                                                    chosen.threads or session.available_cores()))
         for side, ids, rows in vectors:

@@ -866,10 +866,10 @@ def evaluated(cheap, tmp_path, *arguments, outputs=OUTPUTS):
 
 
 def test_given_outputs_are_scored_without_a_model_as_the_libraries_score_them(cheap, tmp_path):
-    result = evaluated(cheap, tmp_path, '--json', '--bleu-tokenize', 'intl')
+    result = evaluated(cheap, tmp_path, '--json', '--bleu-tokenize', 'char')
     assert (result.code, result.stderr) == (0, '')
     values, rouge = json.loads(result.stdout.decode('utf-8')), metrics.rouge(OUTPUTS, WANTED)
-    for name, (score, signature) in (('BLEU', metrics.bleu(OUTPUTS, WANTED, 'intl')),
+    for name, (score, signature) in (('BLEU', metrics.bleu(OUTPUTS, WANTED, 'char')),
                                      ('chrF', metrics.chrf(OUTPUTS, WANTED)), ('TER', metrics.ter(OUTPUTS, WANTED))):
         assert (values[name], values['notes'][name]) == (score, signature)
     assert [values['ROUGE-' + kind] for kind in '12L'] == [rouge['rouge' + kind] for kind in '12L']
@@ -877,7 +877,7 @@ def test_given_outputs_are_scored_without_a_model_as_the_libraries_score_them(ch
     assert values['token F1'] == metrics.token_f1(OUTPUTS, WANTED)
     assert 'perplexity' not in values
     command = subprocess.check_output([sys.executable, '-m', 'sacrebleu', 'ref', '-i', 'out', '-m', 'bleu', 'chrf',
-                                       'ter', '-tok', 'intl', '-w', '4'], cwd=str(tmp_path), env=environment())
+                                       'ter', '-tok', 'char', '-w', '4'], cwd=str(tmp_path), env=environment())
     printed = [float(line.split(' = ')[1].split()[0]) for line in command.decode('utf-8').strip().split('\n')]
     assert printed == pytest.approx([values['BLEU'], values['chrF'], values['TER']], abs=5.1e-5)
 
