@@ -16,6 +16,7 @@ import time
 
 import data
 import metrics
+import questions
 import settings
 from run_directory import RunDirectory, last_run
 from settings import UserError, namespace, positive, thread_count
@@ -80,7 +81,7 @@ def read_pairs(options, chosen):
     if options.split not in paths:
         raise UserError('the run has no %s text: name one with --source and --target, or choose another --split'
                         % options.split)
-    return data.load_pairs(paths[options.split], chosen.on_bad_utf8)
+    return questions.load(paths[options.split], chosen.format, chosen.on_bad_utf8)
 
 
 def read_outputs(path, pairs):
@@ -125,9 +126,10 @@ def text_metrics(outputs, pairs, options):
     return collections.OrderedDict((name, (lines, notes[name])) for name, lines in made.items())
 
 
-def model_rows(translator, pairs, gold, options):
+def model_rows(translator, pairs, gold, asked, options):
     """What only a model can tell, by forced decoding; and (negative log-likelihood, tokens) of the pairs that have
-    one: a pair without source or target has no probability, the decoded metrics alone count it."""
+    one: a pair without source or target has no probability, the decoded metrics alone count it. `gold` has the links of
+    each pair, `asked` the `questions.Question`, or they are `None`."""
     scorable = [i for i, (source, target) in enumerate(pairs) if translator.encode(source) and target.strip()]
     forced = translator.score([pairs[i] for i in scorable], options.batch_size)
     known = {i: (-math.fsum(one.log_probabilities), len(one.log_probabilities)) for i, one in zip(scorable, forced)}
@@ -139,6 +141,11 @@ def model_rows(translator, pairs, gold, options):
         agreement = metrics.alignment_agreement([one.alignment for one in forced], [gold[i] for i in scorable])
         rows.append(Row('alignment agreement', agreement.share,
                         'of %d linked target tokens, forced decoding' % agreement.tokens))
+    found = questions.attention_on_support([asked[i] for i in scorable], [one.alignment for one in forced],
+                                           translator.encode) if asked else None
+    if found and found.questions:
+        rows.append(Row('attention on facts', found.share, 'on the supporting statements of %d questions, forced '
+                        'decoding; evenly spread it would be %.4f' % (found.questions, found.even)))
     return rows, known
 
 
@@ -216,7 +223,10 @@ def main(argv):
         started = time.time()
         outputs = [best.text for best in decoded(translator, pairs, options)]
         seconds = time.time() - started
-        after, known = model_rows(translator, pairs, gold, options)
+        asked = None
+        if chosen.format == 'babi' and chosen.score != 'none' and not options.source:
+            asked = questions.load_questions(data.corpus_paths(chosen)[options.split], 'babi', chosen.on_bad_utf8)
+        after, known = model_rows(translator, pairs, gold, asked, options)
         after.append(Row('decoding', len(pairs) / max(seconds, 1e-9), 'lines/s, batches of %d' % options.batch_size))
     if options.compare and other is None:
         from translator import Translator

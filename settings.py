@@ -76,6 +76,8 @@ def _table():
         'training text in place of --data: two files of equal length, or one tab-separated')
     add('data', 'val', None, 'files', 'validation text; without it, part of the training text is held out')
     add('data', 'test', None, 'files', 'test text, remembered for evaluate.py')
+    add('data', 'format', 'pairs', str, 'of the files: source and target; bAbI stories; context, question and answer '
+        'with tabs between (qa)', ('pairs', 'babi', 'qa'))
     add('data', 'source_tokenizer', 'word', str, 'how source text becomes tokens', tokenizers)
     add('data', 'target_tokenizer', 'chinese', str, 'how target text becomes tokens', tokenizers)
     add('data', 'source_vocabulary', 10000, int, 'most source tokens kept; of bpe and unigram, subwords made')

@@ -12,6 +12,7 @@ import shlex
 import time
 
 import data
+import questions
 import settings
 import subwords
 from run_directory import RunDirectory, config_bytes, read_config_file
@@ -54,9 +55,9 @@ def read_corpora(chosen, paths, run):
     """Tokenised training and validation corpora, the pairs of text of the latter, the tokenisers, and the bytes of
     their models by file name; `run` has these where it goes on, else it is `None`."""
     limits = (chosen.max_source_length, chosen.max_target_length)
-    pairs = data.load_pairs(paths['train'], chosen.on_bad_utf8)
+    pairs = questions.load(paths['train'], chosen.format, chosen.on_bad_utf8)
     if 'val' in paths:
-        held_out = data.load_pairs(paths['val'], chosen.on_bad_utf8)
+        held_out = questions.load(paths['val'], chosen.format, chosen.on_bad_utf8)
         parts = [('training', pairs, range(len(pairs)), paths['train']),
                  ('validation', held_out, range(len(held_out)), paths['val'])]
     else:
