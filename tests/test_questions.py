@@ -1,13 +1,19 @@
 """Question answering: both file formats, what is refused, and attention on the supporting statements."""
 import json
+import os
+import re
+import shlex
+import textwrap
+
+import data
+import evaluate
+import questions
+import train
+from settings import UserError
+from test_commands import ROOT, one_line, run
 
 import numpy as np
 import pytest
-
-import data
-import questions
-from settings import UserError
-from test_commands import one_line, run
 
 BABI = """1 Mary moved to the hall.
 2 John took the red milk.
@@ -106,3 +112,18 @@ def test_a_run_on_babi_files_tells_its_attention_on_the_facts(tmp_path):
     assert values['lines'] == 3 and 0 <= values['attention on facts'] <= 1
     write(tmp_path / 'a', BABI.replace('4 John', '9 John'))
     one_line(run('evaluate.py', '--run', 'r', cwd=tmp_path), 'evaluate.py', 'a: line 4', 'number 9')
+
+
+def test_the_page_of_applications_shows_options_and_formats_that_are_taken(tmp_path):
+    with open(os.path.join(str(ROOT), 'docs', 'applications.md'), encoding='utf-8', newline='\n') as file:
+        page = file.read()
+    commands = re.findall(r'^    (train|evaluate)\.py(.*?)(?: +#.*)?$', page, re.MULTILINE)
+    for name, arguments in commands:
+        {'train': train, 'evaluate': evaluate}[name].parse(shlex.split(arguments))
+    blocks = re.findall(r'(?:^ {4,}.*\t.*\n|^ {6}\d .*\n)+', page, re.MULTILINE)
+    blocks = [textwrap.dedent(block) for block in blocks]
+    forms = ['pairs', 'pairs', 'pairs', 'babi', 'qa']
+    assert (len(commands), [block.count('\n') for block in blocks]) == (15, [3] * 5)
+    found = [questions.load(write(tmp_path / 'a', block), form) for form, block in zip(forms, blocks)]
+    assert found[3] == [('Where is Ann? | Ann walked to the kitchen. Ben took the lamp.', 'kitchen')]
+    assert found[4][0] == ('When did the museum open? | The museum opened on Monday. It is free.', 'on Monday')
