@@ -17,6 +17,8 @@ from settings import UserError, system_path  # first: sets what NumPy reads when
 
 import numpy as np
 
+import subwords
+
 SPECIALS = ('<pad>', '<unk>', '<s>', '</s>')
 PAD, UNK, START, END = range(4)
 # A text of more characters than this for each token allowed is over-long without being tokenised: a line of 10 MB
@@ -24,6 +26,7 @@ PAD, UNK, START, END = range(4)
 CHARACTERS_PER_TOKEN = 100
 # plan_batches sorts by length within pools of so many batches: little padding, and new neighbours each epoch.
 POOL = 100
+MODEL_FILE = 'tokenizer.%s.model'  # of source or target, in a run directory
 
 
 # ---- Tokenisers -----------------------------------------------------------------------------------------------
@@ -140,10 +143,46 @@ _TOKENIZERS = {kind.name: kind for kind in (SpaceTokenizer, WordTokenizer, CharT
 
 
 def make_tokenizer(name):
-    """The tokeniser called `name`: 'space', 'word', 'char' or 'chinese'. UserError if there is none."""
+    """The tokeniser called `name`: 'space', 'word', 'char' or 'chinese'. UserError if there is none.
+
+    A subword tokeniser is made of a model: see `build_tokenizers` and `read_tokenizers`.
+    """
     if name not in _TOKENIZERS:
         raise UserError('unknown tokenizer {!r}: known are {}'.format(name, ', '.join(_TOKENIZERS)))
     return _TOKENIZERS[name]()
+
+
+def build_tokenizers(settings, pairs):
+    """The tokenisers of source and target by a run's settings, and {file name: bytes} of the models that those for
+    subwords learn from the pairs of text."""
+    texts = [[text for text in side if len(text) <= limit * CHARACTERS_PER_TOKEN] for side, limit in zip(
+        zip(*pairs), (settings.max_source_length, settings.max_target_length))]
+    if settings.share_vocabulary:
+        texts = [texts[0] + texts[1]] * 2
+    made, models = [], collections.OrderedDict()
+    for side, lines in zip(('source', 'target'), texts):
+        name = getattr(settings, side + '_tokenizer')
+        if name in subwords.KINDS:
+            size = settings.source_vocabulary if settings.share_vocabulary else getattr(settings, side + '_vocabulary')
+            model = models[MODEL_FILE % side] = subwords.train(lines, name, size)
+            made.append(subwords.SubwordTokenizer.from_bytes(model, MODEL_FILE % side))
+        else:
+            made.append(make_tokenizer(name))
+    return made, models
+
+
+def read_tokenizers(run, settings):
+    """The tokenisers of source and target of a run directory."""
+    made = []
+    for side in ('source', 'target'):
+        name, file = getattr(settings, side + '_tokenizer'), MODEL_FILE % side
+        if name in subwords.KINDS:
+            made.append(subwords.SubwordTokenizer.from_bytes(run.read_file(file), run.file(file)))
+            if made[-1].name != name:
+                raise UserError('%s: is a model of kind %s, not %s' % (run.file(file), made[-1].name, name))
+        else:
+            made.append(make_tokenizer(name))
+    return made
 
 
 # ---- Vocabulary -----------------------------------------------------------------------------------------------

@@ -4,17 +4,24 @@
     evaluate.py --run runs/x --split val
     evaluate.py --run runs/x --source a.de --target a.en --bleu-tokenize none
     evaluate.py --alignments samples/translate/test.align       # and how often the attention agrees with gold links
+    evaluate.py --run runs/x --bootstrap 1000 --compare runs/y  # confidence intervals, and is the difference chance?
+    evaluate.py --hypotheses a.out --target a.en                # outputs of any system, without a model
 """
 import argparse
+import collections
 import json
 import math
+import os
 import time
 
 import data
 import metrics
+import questions
 import settings
 from run_directory import RunDirectory, last_run
 from settings import UserError, namespace, positive, thread_count
+
+Row = collections.namedtuple('Row', 'name value note')
 
 
 def parse(argv):
@@ -23,19 +30,37 @@ def parse(argv):
     parser.add_argument('--split', choices=('val', 'test'), default='test',
                         help="which part of the run's own data (default: %(default)s)")
     parser.add_argument('--source', metavar='FILE', help='other source text, with --target')
-    parser.add_argument('--target', metavar='FILE', help='the outputs known for --source')
+    parser.add_argument('--target', metavar='FILE', help='the outputs known for --source or --hypotheses')
+    parser.add_argument('--hypotheses', metavar='FILE',
+                        help='score these outputs, a line each, without a model, against --target or the text of --run')
+    parser.add_argument('--compare', metavar='DIR|FILE',
+                        help='a second run, or a file of outputs: its scores, and how easily chance makes such a '
+                        'difference')
+    parser.add_argument('--bootstrap', type=positive, metavar='N',
+                        help='95 %% confidence intervals from N resamplings of the lines (and N for --compare, else '
+                        '1000)')
     parser.add_argument('--alignments', metavar='FILE',
                         help='gold links of each pair, "i-j i-j": source token i to target token j, from 0')
-    parser.add_argument('--bleu-tokenize', choices=('none', '13a', 'intl', 'zh', 'char'), default='13a',
-                        help="sacreBLEU's tokeniser (default: %(default)s)")
+    parser.add_argument('--bleu-tokenize', choices=metrics.BLEU_TOKENIZERS, default='13a',
+                        help="sacreBLEU's tokeniser (default: %(default)s); zh has TER count characters too")
     parser.add_argument('--by-length', metavar='N,N', type=edges,
                         help='also BLEU and perplexity by source length, bands that end at these numbers of tokens')
+    parser.add_argument('--plot', metavar='FILE', help='draw the BLEU of --by-length as PNG')
     parser.add_argument('--batch-size', type=positive, default=32, metavar='N', help='(default: %(default)s)')
     parser.add_argument('--json', action='store_true', help='one JSON object in place of the table')
     parser.add_argument('--threads', type=thread_count, default=0, metavar='N', help="0: as in the run's settings")
+    settings.add_search_options(parser)
     options = parser.parse_args(argv)
-    if (options.source is None) != (options.target is None):
+    if options.source is not None and options.target is None or (
+            options.target is not None and options.source is None and options.hypotheses is None):
         parser.error('--source and --target go together')
+    if options.plot and not options.by_length:
+        parser.error('--plot draws what --by-length N,N tells: give that too')
+    if options.hypotheses:
+        if options.alignments:
+            parser.error('--alignments looks at the attention of a run: leave --hypotheses out')
+        if options.by_length and options.target and not options.source:
+            parser.error('--by-length goes by the source: give --source too')
     return options
 
 
@@ -47,13 +72,24 @@ def edges(text):
 
 
 def read_pairs(options, chosen):
+    """Source and target texts; the sources are empty where --hypotheses are scored without."""
     if options.source:
         return data.load_pairs([options.source, options.target])
+    if options.target:
+        return data.load_pairs([options.hypotheses, options.target])
     paths = data.corpus_paths(chosen)
     if options.split not in paths:
         raise UserError('the run has no %s text: name one with --source and --target, or choose another --split'
                         % options.split)
-    return data.load_pairs(paths[options.split], chosen.on_bad_utf8)
+    return questions.load(paths[options.split], chosen.format, chosen.on_bad_utf8)
+
+
+def read_outputs(path, pairs):
+    """The lines of a file of outputs, one for each pair."""
+    lines = list(data.read_lines(path))
+    if len(lines) != len(pairs):
+        raise UserError('%s: %d lines for %d pairs: give one output for each' % (path, len(lines), len(pairs)))
+    return lines
 
 
 def read_gold(options, pairs):
@@ -64,60 +100,145 @@ def read_gold(options, pairs):
     return gold
 
 
-def scores(translator, pairs, gold, options):
-    """List of (name, value, signature or unit) in the order in which they are shown."""
-    started = time.time()
-    hypotheses = [best for best, in translator.translate([source for source, _ in pairs], options.batch_size)]
-    seconds = time.time() - started
-    outputs, references = [one.text for one in hypotheses], [target for _, target in pairs]
-    # A pair without source or target has no probability; the decoded metrics count it.
+def decoded(translator, pairs, options):
+    """The best hypothesis for each pair's source."""
+    search = settings.decoding(translator.settings, {name: getattr(options, name)
+                                                     for name in settings.DECODING + ('max_length_ratio',)})
+    found = translator.translate([source for source, _ in pairs], options.batch_size, **search)
+    return [best for best, in found]
+
+
+def text_metrics(outputs, pairs, options):
+    """OrderedDict of what compares outputs with references: name to (`LineStatistics`, note)."""
+    references = [target for _, target in pairs]
+    rouge = metrics.rouge_lines(outputs, references)
+    made = collections.OrderedDict([
+        ('exact match', metrics.exact_match_lines(outputs, references)),
+        ('BLEU', metrics.bleu_lines(outputs, references, options.bleu_tokenize)),
+        ('chrF', metrics.chrf_lines(outputs, references)),
+        ('TER', metrics.ter_lines(outputs, references, options.bleu_tokenize == 'zh'))])
+    notes = {name: lines.signature or '' for name, lines in made.items()}
+    for name in metrics.ROUGE_TYPES:
+        made['ROUGE-' + name[len('rouge'):]], notes['ROUGE-' + name[len('rouge'):]] = rouge[name], 'F1'
+    for name, lines in (('SQuAD exact match', metrics.squad_exact_match_lines(outputs, references)),
+                        ('token F1', metrics.token_f1_lines(outputs, references))):
+        made[name], notes[name] = lines, "in SQuAD's normalisation"
+    return collections.OrderedDict((name, (lines, notes[name])) for name, lines in made.items())
+
+
+def model_rows(translator, pairs, gold, asked, options):
+    """What only a model can tell, by forced decoding; and (negative log-likelihood, tokens) of the pairs that have
+    one: a pair without source or target has no probability, the decoded metrics alone count it. `gold` has the links of
+    each pair, `asked` the `questions.Question`, or they are `None`."""
     scorable = [i for i, (source, target) in enumerate(pairs) if translator.encode(source) and target.strip()]
     forced = translator.score([pairs[i] for i in scorable], options.batch_size)
-    values = [value for one in forced for value in one.log_probabilities]
-    bleu = metrics.bleu(outputs, references, options.bleu_tokenize)
-    rouge = metrics.rouge(outputs, references)
-    rows = [('lines', len(pairs), ''),
-            ('exact match', metrics.exact_match(outputs, references), ''),
-            ('BLEU', bleu.score, bleu.signature),
-            ('ROUGE-L', rouge['rougeL'], 'F1'),
-            ('perplexity', metrics.perplexity(-math.fsum(values), len(values)), 'of the references, </s> included'),
-            ('token accuracy', sum(margin > 0 for one in forced for margin in one.margins) / float(len(values)), ''),
-            ('decoding', len(pairs) / max(seconds, 1e-9), 'lines/s, batches of %d' % options.batch_size)]
+    known = {i: (-math.fsum(one.log_probabilities), len(one.log_probabilities)) for i, one in zip(scorable, forced)}
+    tokens = sum(count for _, count in known.values())
+    rows = [Row('perplexity', metrics.perplexity(math.fsum(nll for nll, _ in known.values()), tokens),
+                'of the references, </s> included'),
+            Row('token accuracy', sum(margin > 0 for one in forced for margin in one.margins) / float(tokens), '')]
     if gold is not None:
         agreement = metrics.alignment_agreement([one.alignment for one in forced], [gold[i] for i in scorable])
-        rows.append(('alignment agreement', agreement.share,
-                     'of %d linked target tokens, forced decoding' % agreement.tokens))
-    if options.by_length:
-        nll = dict(zip(scorable, ((-math.fsum(one.log_probabilities), len(one.log_probabilities)) for one in forced)))
-        for band in metrics.length_bands([len(translator.encode(source)) for source, _ in pairs], options.by_length):
-            rows.append(('lines of %s' % band.label, len(band.indices), 'source tokens'))
-            if len(band.indices):
-                bleu = metrics.bleu([outputs[i] for i in band.indices], [references[i] for i in band.indices],
-                                    options.bleu_tokenize)
-                known = [nll[i] for i in band.indices if i in nll]
-                rows.append(('BLEU of %s' % band.label, bleu.score, ''))
-                if known:
-                    rows.append(('perplexity of %s' % band.label, metrics.perplexity(*map(sum, zip(*known))), ''))
+        rows.append(Row('alignment agreement', agreement.share,
+                        'of %d linked target tokens, forced decoding' % agreement.tokens))
+    found = questions.attention_on_support([asked[i] for i in scorable], [one.alignment for one in forced],
+                                           translator.encode) if asked else None
+    if found and found.questions:
+        rows.append(Row('attention on facts', found.share, 'on the supporting statements of %d questions, forced '
+                        'decoding; evenly spread it would be %.4f' % (found.questions, found.even)))
+    return rows, known
+
+
+def band_rows(lengths, bleu, known, options):
+    """BLEU and perplexity by source length; draws them where --plot tells."""
+    rows, drawn = [], []
+    for band in metrics.length_bands(lengths, options.by_length):
+        rows.append(Row('lines of %s' % band.label, len(band.indices), 'source tokens'))
+        if len(band.indices):
+            rows.append(Row('BLEU of %s' % band.label, bleu(band.indices), ''))
+            drawn.append((band.label, len(band.indices), rows[-1].value))
+            sums = [known[i] for i in band.indices if i in known]
+            if sums:
+                rows.append(Row('perplexity of %s' % band.label, metrics.perplexity(*map(sum, zip(*sums))), ''))
+    if options.plot:
+        import plots
+        plots.plot_bands(options.plot, drawn, 'BLEU')
     return rows
+
+
+def compared(found, other, options):
+    """For each metric the other system's score and the p-value of the difference."""
+    count = options.bootstrap or 1000
+    return collections.OrderedDict(
+        (name, (other[name][0](), metrics.paired_bootstrap(lines, other[name][0], len(lines), count)))
+        for name, (lines, _) in found.items())
+
+
+def show(place, rows, intervals, compare, options):
+    if options.json:
+        def finite(value):
+            return value if math.isfinite(value) else None
+        result = {row.name: finite(row.value) for row in rows}
+        result['notes'] = {row.name: row.note for row in rows if row.note}
+        if intervals:
+            result['intervals'] = intervals
+        if compare:
+            result['compare'] = {name: {'score': score, 'p': p} for name, (score, p) in compare.items()}
+        print(json.dumps(result))
+        return
+    print(place)
+    for name, value, note in rows:
+        middle = '  [%.4f, %.4f]' % tuple(intervals[name]) if name in intervals else ''
+        print(('%-20s %10s%s  %s' % (name, value if isinstance(value, int) else '%.4f' % value, middle, note)).rstrip())
+    if compare:
+        print('\n%s in comparison; p: how often chance alone makes such a difference (paired bootstrap)'
+              % options.compare)
+        for name, (score, p) in compare.items():
+            print('%-20s %10.4f  p = %.4f' % (name, score, p))
 
 
 def main(argv):
     options = parse(argv)
-    path = options.run or last_run()
     # Whatever is wrong with the input is told before TensorFlow takes its seconds.
-    pairs = read_pairs(options, namespace(RunDirectory.open(path).read_config()))
-    if not any(source.strip() and target.strip() for source, target in pairs):
+    path = None if options.hypotheses and options.target else options.run or last_run()
+    chosen = namespace(RunDirectory.open(path).read_config() if path else {})
+    pairs = read_pairs(options, chosen)
+    outputs = read_outputs(options.hypotheses, pairs) if options.hypotheses else None
+    other = None
+    if options.compare and os.path.isdir(options.compare):
+        RunDirectory.open(options.compare).read_config()
+        if path is None and not options.source:
+            raise UserError('%s: a run needs text to decode: give --source too' % options.compare)
+    elif options.compare:
+        other = read_outputs(options.compare, pairs)
+    if outputs is None and not any(source.strip() and target.strip() for source, target in pairs):
         raise UserError('%s: no pair has text on both sides: nothing can be scored' % (options.source or path))
     gold = read_gold(options, pairs) if options.alignments else None
-    from translator import Translator
-    rows = scores(Translator.load(path, options.threads), pairs, gold, options)
-    if options.json:
-        values = {name: value if math.isfinite(value) else None for name, value, _ in rows}
-        print(json.dumps(dict(values, notes={name: note for name, _, note in rows if note})))
-        return
-    print(path)
-    for name, value, note in rows:
-        print(('%-20s %10s  %s' % (name, value if isinstance(value, int) else '%.4f' % value, note)).rstrip())
+
+    rows, after, known = [Row('lines', len(pairs), '')], [], {}
+    tokenizer = data.read_tokenizers(RunDirectory.open(path), chosen)[0] if path else data.make_tokenizer('word')
+    if outputs is None:
+        from translator import Translator
+        translator = Translator.load(path, options.threads)
+        started = time.time()
+        outputs = [best.text for best in decoded(translator, pairs, options)]
+        seconds = time.time() - started
+        asked = None
+        if chosen.format == 'babi' and chosen.score != 'none' and not options.source:
+            asked = questions.load_questions(data.corpus_paths(chosen)[options.split], 'babi', chosen.on_bad_utf8)
+        after, known = model_rows(translator, pairs, gold, asked, options)
+        after.append(Row('decoding', len(pairs) / max(seconds, 1e-9), 'lines/s, batches of %d' % options.batch_size))
+    if options.compare and other is None:
+        from translator import Translator
+        other = [best.text for best in decoded(Translator.load(options.compare, options.threads), pairs, options)]
+    found = text_metrics(outputs, pairs, options)
+    rows += [Row(name, lines(), note) for name, (lines, note) in found.items()] + after
+    intervals = {name: metrics.bootstrap(lines, len(pairs), options.bootstrap)
+                 for name, (lines, _) in found.items()} if options.bootstrap else {}
+    if options.by_length:
+        rows += band_rows([len(tokenizer.tokenize(source)) for source, _ in pairs], found['BLEU'][0], known, options)
+    show(options.hypotheses or path, rows, intervals,
+         compared(found, text_metrics(other, pairs, options), options) if options.compare else None, options)
 
 
 if __name__ == '__main__':

@@ -84,7 +84,7 @@ def build(run, chosen, options):
     import search
     from translator import sides
     (source_tokenizer, source_vocabulary), (target_tokenizer, target_vocabulary) = sides(
-        chosen, lambda name: data.Vocabulary.from_bytes(run.read_file(name), run.file(name)))
+        data.read_tokenizers(run, chosen), lambda name: data.Vocabulary.from_bytes(run.read_file(name), run.file(name)))
     frozen, fed, names = frozen_search(run, chosen, [len(source_vocabulary), len(target_vocabulary)], options)
     formless = [one.name for one in (source_tokenizer, target_tokenizer) if not graph_text.has_form(one)]
     whole = not options.tokens and not formless

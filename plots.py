@@ -166,10 +166,27 @@ def plot_training(path, log_rows):
             axes.set_xlabel(position or 'row of the log')
     if not drawn:
         figure.text(0.5, 0.5, 'nothing logged yet', ha='center', va='center')
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.canvas.print_png(buffer)
-    write_bytes(path, buffer.getvalue())
+    _write_png(path, figure)
+
+
+def plot_bands(path, bands, name):
+    """Writes bars of a score over bands of lines, such as lengths, as PNG.
+
+    # Arguments
+        path: file to write; `UserError` names it if that fails.
+        bands: list of (label, number of lines, score).
+        name: of the score.
+    """
+    figure = _figure(max(3., 1. + 1.1 * len(bands)), 3.)
+    axes = figure.add_subplot(1, 1, 1)
+    axes.bar(range(len(bands)), [score for _, _, score in bands], color='#1f5fa8', width=0.6)
+    axes.set_xticks(range(len(bands)))
+    axes.set_xticklabels(['%s\n%d lines' % (label, count) for label, count, _ in bands], fontsize=8)
+    axes.set_xlabel('source tokens')
+    axes.set_ylabel(name)
+    axes.grid(axis='y', color='0.9')
+    axes.set_axisbelow(True)
+    _write_png(path, figure)
 
 
 def write_html(path, sentences):
@@ -332,6 +349,13 @@ def _tell_missing(text, path):
 
 
 # Helpers of the pictures.
+
+def _write_png(path, figure):
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.canvas.print_png(buffer)
+    write_bytes(path, buffer.getvalue())
+
 
 def _figure(width=4.0, height=4.0):
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -19,11 +19,10 @@ import output_formats
 import settings
 from line_reader import LineReader
 from run_directory import RunDirectory, last_run
-from settings import UserError, length_penalty, number, positive, tell, thread_count
+from settings import UserError, positive, tell, thread_count
 
 # Options that are arguments of `Translator.translate` under the same names.
-SEARCH = ('beam_width', 'n_best', 'length_penalty', 'coverage_penalty', 'min_length', 'max_length', 'max_length_ratio',
-          'no_repeat_ngram')
+SEARCH = settings.DECODING + ('max_length_ratio', 'n_best')
 
 
 def parse(argv):
@@ -43,22 +42,10 @@ def parse(argv):
                         help='what to do with bytes that are not UTF-8 (default: %(default)s)')
     parser.add_argument('--threads', type=thread_count, default=0, metavar='N',
                         help="threads of TensorFlow; 0: as in the run's settings (default: %(default)s)")
-    group = parser.add_argument_group('search')
-    group.add_argument('--beam-width', type=positive, metavar='N', help='outputs kept at each step (default: 1)')
+    group = settings.add_search_options(parser)
     group.add_argument('--n-best', type=positive, metavar='N',
                        help='write the N best outputs of each line, a line each: "line<TAB>rank<TAB>text", both '
-                       'numbers from 1')
-    group.add_argument('--length-penalty', type=length_penalty, metavar='A|average',
-                       help='rank by score / ((5 + length) / 6)^A, or by the score of a token on average (default: 0)')
-    group.add_argument('--coverage-penalty', type=number, metavar='B',
-                       help='rank lower what leaves source words without attention (default: 0)')
-    group.add_argument('--min-length', type=thread_count, metavar='N', help='fewest tokens of an output (default: 0)')
-    group.add_argument('--max-length', type=positive, metavar='N',
-                       help='most tokens of an output (default: twice the source length and 10)')
-    group.add_argument('--max-length-ratio', type=number, metavar='X',
-                       help='most tokens of an output, as a multiple of the source length')
-    group.add_argument('--no-repeat-ngram', type=thread_count, metavar='N',
-                       help='let no N tokens come twice in an output (default: 0, off)')
+                       'numbers from 1; needs --beam-width')
     group.add_argument('--replace-unk', nargs='?', const='', metavar='FILE',
                        help='put the source word most attended to for each <unk>, or what FILE has for it, lines of '
                        '"source<TAB>target"')
@@ -124,8 +111,8 @@ def scored(translator, lines, options):
 
 
 def translated(translator, lines, options, unknown_words):
-    search = {name: getattr(options, name) for name in SEARCH if getattr(options, name) is not None}
-    found = translator.translate(lines, options.batch_size, **search)
+    found = translator.translate(lines, options.batch_size, **settings.decoding(
+        translator.settings, {name: getattr(options, name) for name in SEARCH}))
     if unknown_words is None:
         return found
     return [[unknown_words.replace(translator.encode(line), one, translator.source_tokenizer,

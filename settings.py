@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+import textwrap
 
 # Keras' orthogonal initialiser calls NumPy's SVD, whose last bits depend on the number of OpenBLAS threads.
 os.environ['OPENBLAS_NUM_THREADS'] = '1'
@@ -44,23 +45,43 @@ class Setting(collections.namedtuple('Setting', 'name default kind choices group
         return '--' + self.name.replace('_', '-')
 
 
+# Other defaults for what one sets out to do; --task and --preset choose them, and any option wins over them.
+TASKS = ('translate', 'summarise', 'answer')
+PRESETS = collections.OrderedDict([
+    ('translate', {}),
+    ('summarise', dict(
+        data='samples/summarise', target_tokenizer='word', max_source_length=400, max_target_length=100, epochs=8,
+        dropout=.2, word_dropout=0., metric='rouge-l', min_length=4, no_repeat_ngram=3)),
+    ('answer', dict(
+        data='samples/answer', target_tokenizer='word', max_source_length=400, epochs=12, dropout=.1, word_dropout=0.,
+        metric='exact-match')),
+    # Task 1 of Multi30k, lower-cased and tokenised; name its files with --train, --val and --test.
+    ('multi30k', dict(
+        source_tokenizer='space', target_tokenizer='space', min_count=2, score='general', units=256, embedding=256,
+        encoder_units=512, tie_embeddings=True, batch_size=64, epochs=18, learning_rate=2e-3, dropout=.4,
+        word_dropout=0., label_smoothing=.1, averaging=.999, beam_width=5))])
+
+
 def _table():
     rows = []
 
     def add(group, name, default, kind, text, choices=None):
         rows.append(Setting(name, default, kind, choices, group, text))
 
-    tokenizers = ('space', 'word', 'char', 'chinese')
+    tokenizers = ('space', 'word', 'char', 'chinese', 'bpe', 'unigram')
+    add('task', 'task', 'translate', str, 'gives other settings the defaults of the table below', TASKS)
     add('data', 'data', 'samples/translate', str,
         'folder with train.tsv, val.tsv and perhaps test.tsv (or .tsv.gz)')
     add('data', 'train', None, 'files',
         'training text in place of --data: two files of equal length, or one tab-separated')
     add('data', 'val', None, 'files', 'validation text; without it, part of the training text is held out')
     add('data', 'test', None, 'files', 'test text, remembered for evaluate.py')
+    add('data', 'format', 'pairs', str, 'of the files: source and target; bAbI stories; context, question and answer '
+        'with tabs between (qa)', ('pairs', 'babi', 'qa'))
     add('data', 'source_tokenizer', 'word', str, 'how source text becomes tokens', tokenizers)
     add('data', 'target_tokenizer', 'chinese', str, 'how target text becomes tokens', tokenizers)
-    add('data', 'source_vocabulary', 10000, int, 'most source tokens kept')
-    add('data', 'target_vocabulary', 10000, int, 'most target tokens kept')
+    add('data', 'source_vocabulary', 10000, int, 'most source tokens kept; of bpe and unigram, subwords made')
+    add('data', 'target_vocabulary', 10000, int, 'most target tokens kept; of bpe and unigram, subwords made')
     add('data', 'min_count', 1, int, 'drop tokens seen fewer times than this in the training text')
     add('data', 'share_vocabulary', False, bool, 'one vocabulary and one embedding for source and target')
     add('data', 'on_bad_utf8', 'error', str, 'what to do with bytes that are not UTF-8', ('error', 'replace'))
@@ -125,12 +146,21 @@ def _table():
     add('training', 'average_of', 'best', str, 'which checkpoints the mean is of', ('best', 'last'))
     add('training', 'seed', 1, int, 'decides weights, data order and dropout')
 
+    add('decoding', 'beam_width', 1, int, 'outputs kept at each step')
+    add('decoding', 'length_penalty', 0.0, float, 'A: rank by score / ((5 + length) / 6)^A')
+    add('decoding', 'coverage_penalty', 0.0, float, 'rank lower what leaves source tokens without attention')
+    add('decoding', 'min_length', 0, int, 'fewest tokens of an output')
+    add('decoding', 'max_length', None, int, 'most tokens of an output; by default twice the source length and 10')
+    add('decoding', 'no_repeat_ngram', 0, int, 'let no N tokens come twice in an output; 0: any may')
+
     add('run', 'threads', 0, int, 'threads of TensorFlow; 0: all cores. One is the reference for exact repetition')
     add('run', 'tensorboard', False, bool, 'write scores, sample outputs and alignments for TensorBoard')
     return rows
 
 
 SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
+# What of `search.Options` a run has defaults for.
+DECODING = tuple(row.name for row in SETTINGS.values() if row.group == 'decoding')
 
 
 def defaults():
@@ -143,15 +173,64 @@ def namespace(values):
     return argparse.Namespace(**dict(defaults(), **values))
 
 
+def chosen(given, preset=None):
+    """Settings as attributes: those given; else as the preset has them, then the task; else the defaults."""
+    return namespace(dict(PRESETS[given.get('task', 'translate')], **dict(PRESETS.get(preset, {}), **given)))
+
+
+def shown(value):
+    """A setting's value as help texts have it; 0 and 1 are no booleans here."""
+    return value if value is not None and not isinstance(value, bool) else {None: 'none', True: 'yes'}.get(value, 'no')
+
+
+def presets_text():
+    """The table of presets as the options they stand for, for `--help`."""
+    lines = ['Every setting is kept in config.json of the run directory. What these stand for, any option wins over:']
+    for name, values in PRESETS.items():
+        words = ['%s %s' % (SETTINGS[key].option, shown(value)) for key, value in values.items()]
+        lines += ['', '--%s %s' % ('task' if name in TASKS else 'preset', name)]
+        lines += textwrap.wrap(' '.join(words) or 'the defaults above', 110, initial_indent='    ',
+                               subsequent_indent='    ', break_on_hyphens=False)
+    return '\n'.join(lines)
+
+
+def decoding(kept, given):
+    """Keyword arguments of `Translator.translate`: what is given (`None`: is not), else a run's settings `kept`.
+
+    A given least or greatest length wins over the run's own of the other kind.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    values = dict({name: getattr(kept, name) for name in DECODING}, **given)
+    if values['max_length'] is not None and values['min_length'] > values['max_length']:
+        if 'min_length' not in given:
+            values['min_length'] = values['max_length']
+        elif 'max_length' not in given:
+            values['max_length'] = values['min_length']
+    return values
+
+
+def add_search_options(parser):
+    """Options of the search; what the user leaves out is `None`, and then as the run has it. Returns their group."""
+    group = parser.add_argument_group('search', 'what is left out is as the run was told by the options of the same '
+                                      'names of train.py')
+    for name, kind, metavar in (('beam_width', positive, 'N'), ('length_penalty', length_penalty, 'A|average'),
+                                ('coverage_penalty', number, 'B'), ('min_length', thread_count, 'N'),
+                                ('max_length', positive, 'N'), ('no_repeat_ngram', thread_count, 'N')):
+        more = '; average: by the score of a token on average' if name == 'length_penalty' else ''
+        group.add_argument(SETTINGS[name].option, type=kind, metavar=metavar, help=SETTINGS[name].help + more)
+    group.add_argument('--max-length-ratio', type=number, metavar='X',
+                       help='most tokens of an output, as a multiple of the source length')
+    return group
+
+
 def add_options(parser):
     """Adds one option for each setting, grouped as in the table; what the user leaves out stays out of the result."""
     groups = collections.OrderedDict()
     for row in SETTINGS.values():
         if row.group not in groups:
             groups[row.group] = parser.add_argument_group(row.group + ' settings')
-        shown = {None: 'none', True: 'yes', False: 'no'}.get(row.default, row.default)
         options = {'dest': row.name, 'default': argparse.SUPPRESS,
-                   'help': '%s (default: %s)' % (row.help.replace('%', '%%'), shown)}
+                   'help': '%s (default: %s)' % (row.help.replace('%', '%%'), shown(row.default))}
         if row.kind is bool:
             options.update(nargs='?', const=True, type=_yes_or_no, metavar='yes|no')
         elif row.kind == 'files':
@@ -212,7 +291,8 @@ def check(settings):
             raise UserError(text % values)
 
     for name in ('units', 'embedding', 'source_vocabulary', 'target_vocabulary', 'min_count', 'max_source_length',
-                 'max_target_length', 'window', 'epochs', 'batch_size', 'accumulate', 'decay_every', 'decay_patience'):
+                 'max_target_length', 'beam_width', 'window', 'epochs', 'batch_size', 'accumulate', 'decay_every',
+                 'decay_patience'):
         refuse(getattr(settings, name) >= 1, '%s must be at least 1, not %s', SETTINGS[name].option,
                getattr(settings, name))
     for name in ('units', 'encoder_units', 'attention_units', 'embedding', 'window', 'max_source_length'):
@@ -225,7 +305,8 @@ def check(settings):
         refuse(1 <= getattr(settings, name) <= 4, '%s must lie between 1 and 4, not %s', SETTINGS[name].option,
                getattr(settings, name))
     for name in ('init_scale', 'max_minutes', 'learning_rate', 'warmup', 'clip_norm', 'weight_decay', 'threads',
-                 'decay_start', 'validate_every', 'patience', 'keep', 'average'):
+                 'decay_start', 'validate_every', 'patience', 'keep', 'average', 'length_penalty', 'coverage_penalty',
+                 'min_length', 'no_repeat_ngram'):
         refuse(0 <= getattr(settings, name) < float('inf'), '%s must not be negative or infinite, not %s',
                SETTINGS[name].option, getattr(settings, name))
     refuse(settings.learning_rate > 0, '--learning-rate must be above 0')
@@ -250,6 +331,11 @@ def check(settings):
            'choose --attention global or another score', settings.attention)
     refuse(score != 'none' or settings.attention == 'global',
            '--attention %s needs a score: choose one in place of --score none', settings.attention)
+    refuse(score != 'none' or not settings.coverage_penalty,
+           '--coverage-penalty needs attention, which --score none does not have: leave one of them out')
+    refuse(settings.max_length is None or settings.max_length >= max(1, settings.min_length),
+           '--max-length must be at least 1 and no less than --min-length %d, not %s', settings.min_length,
+           settings.max_length)
     refuse(score != 'none' or not settings.attention_scale, '--attention-scale needs a score in place of --score none')
     refuse(score != 'none' or not settings.input_feeding,
            '--input-feeding feeds the attentional state, which --score none does not have: leave one of them out')

@@ -1,7 +1,7 @@
 """Trains a sequence-to-sequence model with attention; without options, on the sample translations.
 
     train.py                                      # samples/translate into runs/translate
-    train.py --data samples/answer                # another sample, into runs/answer
+    train.py --task answer                        # questions: samples/answer into runs/answer
     train.py --train a.de a.en --val b.de b.en    # your own text, two files each or one tab-separated
 """
 import argparse
@@ -12,7 +12,9 @@ import shlex
 import time
 
 import data
+import questions
 import settings
+import subwords
 from run_directory import RunDirectory, config_bytes, read_config_file
 from settings import UserError, tell
 
@@ -21,9 +23,12 @@ SHOWN = 4  # sentences translated after each validation, always the same ones
 
 def parse(argv):
     parser = argparse.ArgumentParser(prog='train.py', description=__doc__.split('\n')[0], allow_abbrev=False,
-                                     epilog='Every setting is kept in config.json of the run directory.')
+                                     formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog=settings.presets_text())
     parser.add_argument('--run', metavar='DIR', help='run directory (default: runs/ and the name of the data folder)')
     parser.add_argument('--config', metavar='FILE', help='settings as JSON, such as another config.json; options win')
+    parser.add_argument('--preset', choices=[name for name in settings.PRESETS if name not in settings.TASKS],
+                        help='other defaults for a well-known corpus, see below')
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument('--resume', action='store_true', help='go on with the run that lies there')
     ways.add_argument('--overwrite', action='store_true', help='replace the run that lies there')
@@ -34,7 +39,7 @@ def parse(argv):
     settings.add_options(parser)
     given = vars(parser.parse_args(argv))
     options = argparse.Namespace(**{name: given.pop(name) for name in (
-        'run', 'config', 'resume', 'overwrite', 'dry_run', 'print_config')})
+        'run', 'config', 'preset', 'resume', 'overwrite', 'dry_run', 'print_config')})
     options.given = dict(read_config_file(options.config), **given) if options.config else given
     return options
 
@@ -46,18 +51,22 @@ def run_path(options, chosen):
     return os.path.join('runs', os.path.basename(os.path.abspath(folder)))
 
 
-def read_corpora(chosen, paths):
-    """Tokenised training and validation corpora, and the pairs of text of the latter."""
-    tokenizers = [data.make_tokenizer(name) for name in (chosen.source_tokenizer, chosen.target_tokenizer)]
+def read_corpora(chosen, paths, run):
+    """Tokenised training and validation corpora, the pairs of text of the latter, the tokenisers, and the bytes of
+    their models by file name; `run` has these where it goes on, else it is `None`."""
     limits = (chosen.max_source_length, chosen.max_target_length)
-    pairs = data.load_pairs(paths['train'], chosen.on_bad_utf8)
+    pairs = questions.load(paths['train'], chosen.format, chosen.on_bad_utf8)
     if 'val' in paths:
-        held_out = data.load_pairs(paths['val'], chosen.on_bad_utf8)
+        held_out = questions.load(paths['val'], chosen.format, chosen.on_bad_utf8)
         parts = [('training', pairs, range(len(pairs)), paths['train']),
                  ('validation', held_out, range(len(held_out)), paths['val'])]
     else:
         parts = [(name, pairs, indices, paths['train'])
                  for name, indices in zip(('training', 'validation'), data.hold_out(len(pairs), chosen.seed))]
+    if run is not None:
+        tokenizers, models = data.read_tokenizers(run, chosen), {}
+    else:
+        tokenizers, models = data.build_tokenizers(chosen, [parts[0][1][i] for i in parts[0][2]])
     corpora = []
     for name, texts, indices, files in parts:
         corpora.append(data.prepare([texts[i] for i in indices], *tokenizers, *limits, ' '.join(files)))
@@ -65,15 +74,20 @@ def read_corpora(chosen, paths):
         tell('%s: %s pairs of %s (%d read; dropped: %d with an empty side, %d over-long)' % (
             name, format(len(corpora[-1]), ','), ' '.join(files), *(
                 corpora[-1].counts[key] for key in ('read', 'empty', 'over_long'))))
-    return (*corpora, [texts[line - 1] for line in corpora[-1].lines])
+    return (*corpora, [texts[line - 1] for line in corpora[-1].lines], tokenizers, models)
 
 
-def build_vocabularies(chosen, corpus):
+def build_vocabularies(chosen, corpus, tokenizers):
+    def build(tokenizer, sequences, size):
+        if tokenizer.name in subwords.KINDS:
+            return data.Vocabulary(data.SPECIALS + tokenizer.pieces)
+        return data.Vocabulary.build(sequences, size, chosen.min_count)
+
     if chosen.share_vocabulary:
-        both = data.Vocabulary.build(corpus.source + corpus.target, chosen.source_vocabulary, chosen.min_count)
+        both = build(tokenizers[0], corpus.source + corpus.target, chosen.source_vocabulary)
         return both, both
-    return (data.Vocabulary.build(corpus.source, chosen.source_vocabulary, chosen.min_count),
-            data.Vocabulary.build(corpus.target, chosen.target_vocabulary, chosen.min_count))
+    return (build(tokenizers[0], corpus.source, chosen.source_vocabulary),
+            build(tokenizers[1], corpus.target, chosen.target_vocabulary))
 
 
 def about(argv, hashes):
@@ -105,7 +119,7 @@ def resumed_settings(options, kept, path):
 def train(options, argv):
     """Trains as the options tell; returns the run's path, or `None` where none was made."""
     if options.resume:
-        path = options.run or run_path(options, settings.namespace(options.given))
+        path = options.run or run_path(options, settings.chosen(options.given, options.preset))
         with RunDirectory.open(path, lock=True) as run:
             chosen = settings.namespace(resumed_settings(options, run.read_config(), path))
             settings.check(chosen)
@@ -120,7 +134,7 @@ def train(options, argv):
             run.write_config(vars(chosen))
             fit(run, chosen, paths, resume=True)
         return path
-    chosen = settings.namespace(options.given)
+    chosen = settings.chosen(options.given, options.preset)
     settings.check(chosen)
     if options.print_config:
         print(config_bytes(vars(chosen)).decode('ascii'), end='')
@@ -144,8 +158,8 @@ def data_hashes(paths):
 def fit(run, chosen, paths, resume=False):
     """Trains; `run` is the locked directory, or makes it from the vocabularies' bytes once the data have been read, or
     is `None`: then nothing is written, and what training would need is told."""
-    train_corpus, validation_corpus, texts = read_corpora(chosen, paths)
-    source, target = build_vocabularies(chosen, train_corpus)
+    train_corpus, validation_corpus, texts, tokenizers, models = read_corpora(chosen, paths, run if resume else None)
+    source, target = build_vocabularies(chosen, train_corpus, tokenizers)
     tell('vocabularies: %s source and %s target tokens' % (format(len(source), ','), format(len(target), ',')))
     vocabularies, vectors = {'vocab.source.txt': source, 'vocab.target.txt': target}, []
     checkpoint = run.read_checkpoint() if resume else None
@@ -164,7 +178,7 @@ def fit(run, chosen, paths, resume=False):
     import training
     from translator import Translator, sides
     if run is not None and not resume:
-        run = run({name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()})
+        run = run(dict(models, **{name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()}))
     tf_session = session.new_session(chosen.threads)
     with run or contextlib.ExitStack(), session.opened(tf_session):
         trainer = training.Trainer(chosen, len(source), len(target),
@@ -173,7 +187,7 @@ def fit(run, chosen, paths, resume=False):
                                    lambda row: show(run, chosen, translator, row, texts[:SHOWN]),
                                    lambda: score(chosen, translator, texts), checkpoint)
         del checkpoint  # as large as the model and the optimiser's slots together
-        translator = Translator(trainer.model, tf_session, *sides(chosen, vocabularies.get))
+        translator = Translator(trainer.model, tf_session, *sides(tokenizers, vocabularies.get))
         tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
                                                    chosen.threads or session.available_cores()))
         for side, ids, rows in vectors:
@@ -190,7 +204,8 @@ def fit(run, chosen, paths, resume=False):
 
 
 def outputs(chosen, translator, pairs):
-    return [hypotheses[0] for hypotheses in translator.translate([source for source, _ in pairs], chosen.batch_size)]
+    found = translator.translate([source for source, _ in pairs], chosen.batch_size, **settings.decoding(chosen, {}))
+    return [hypotheses[0] for hypotheses in found]
 
 
 def score(chosen, translator, pairs):

@@ -59,8 +59,8 @@ class Translator(object):
         for run, settings in zip(runs, configs):
             check(settings)
             check_same(runs[0], configs[0], run, settings)
-        source, target = sides(configs[0], lambda name: data.Vocabulary.from_bytes(runs[0].read_file(name),
-                                                                                   runs[0].file(name)))
+        source, target = sides(data.read_tokenizers(runs[0], configs[0]), lambda name: data.Vocabulary.from_bytes(
+            runs[0].read_file(name), runs[0].file(name)))
         tf_session = session.new_session(threads or configs[0].threads)
         with session.opened(tf_session):
             models = [restored(run, settings, len(source[1]), len(target[1]),
@@ -254,7 +254,6 @@ def restored(run, settings, source_size, target_size, scope):
     return model
 
 
-def sides(settings, vocabulary):
+def sides(tokenizers, vocabulary):
     """The pairs (tokeniser, vocabulary) of source and target; `vocabulary` is called with each file's name."""
-    return ((data.make_tokenizer(settings.source_tokenizer), vocabulary('vocab.source.txt')),
-            (data.make_tokenizer(settings.target_tokenizer), vocabulary('vocab.target.txt')))
+    return tuple(zip(tokenizers, (vocabulary('vocab.source.txt'), vocabulary('vocab.target.txt'))))

@@ -21,8 +21,10 @@ import pytest
 
 import data
 import metrics
+import predict
 import settings
-from run_directory import RunDirectory, last_run
+import train
+from run_directory import RunDirectory, check_config, last_run
 from settings import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -238,6 +240,9 @@ CONTRADICTIONS = [
      '--source-tokenizer word', '--target-tokenizer chinese'),
     (dict(share_vocabulary=True, source_tokenizer='word', target_tokenizer='word', target_embeddings='x'),
      '--target-embeddings', '--share-vocabulary', '--source-embeddings'),
+    (dict(beam_width=0), '--beam-width'),
+    (dict(min_length=5, max_length=4), '--max-length', '--min-length 5'),
+    (dict(coverage_penalty=.1, score='none'), '--coverage-penalty', '--score none'),
 ]
 
 
@@ -265,6 +270,62 @@ def test_the_command_refuses_settings_without_sense_before_it_reads_anything(che
     result = cheap('train.py', '--data', 'missing', '--score', 'dot', '--encoder-units', '64', '--units', '128')
     one_line(result, 'train.py', '--score dot', '--encoder-units 64', '--units 128', '--score general')
     assert os.listdir(str(tmp_path)) == []
+
+
+# Tasks and presets
+
+def test_a_task_changes_defaults_and_any_option_wins_over_it(cheap, tmp_path):
+    (tmp_path / 'c.json').write_text('{"epochs": 3}')
+    result = cheap('train.py', '--task', 'summarise', '--dropout', '0.4', '--config', 'c.json', '--print-config')
+    printed = json.loads(result.stdout.decode('ascii'))
+    expected = dict(settings.defaults(), version=settings.CONFIG_VERSION, task='summarise')
+    expected.update(settings.PRESETS['summarise'], dropout=.4, epochs=3)
+    assert printed == expected
+    assert expected['no_repeat_ngram'] == 3 and expected['data'] == 'samples/summarise'
+
+
+@pytest.mark.parametrize('name', list(settings.PRESETS))
+def test_a_preset_holds_known_settings_of_their_kind_that_go_together(name):
+    given = {'task': name} if name in settings.TASKS else {}
+    chosen = settings.chosen(given, name)
+    settings.check(chosen)
+    assert dict(check_config(vars(chosen), name, complete=False)) == vars(chosen)
+    text = settings.presets_text()
+    for key, value in settings.PRESETS[name].items():
+        assert getattr(chosen, key) == value != settings.SETTINGS[key].default
+        assert '%s %s' % (settings.SETTINGS[key].option, settings.shown(value)) in ' '.join(text.split())
+
+
+def test_what_is_given_to_the_search_wins_over_the_run_and_contradicts_nothing():
+    kept = settings_with(min_length=4, no_repeat_ngram=3, beam_width=2, max_length=9)
+    assert settings.decoding(kept, dict(beam_width=5, n_best=2, max_length=None)) == dict(
+        beam_width=5, n_best=2, length_penalty=0., coverage_penalty=0., min_length=4, max_length=9, no_repeat_ngram=3)
+    assert settings.decoding(kept, dict(max_length=2))['min_length'] == 2
+    assert settings.decoding(kept, dict(min_length=12))['max_length'] == 12
+    assert set(settings.DECODING) <= set(settings.decoding(kept, {}))
+
+
+def test_predict_and_validation_search_as_the_run_was_told():
+    calls = []
+
+    class Fake:
+        settings = settings_with(min_length=4, no_repeat_ngram=3)
+
+        def translate(self, texts, batch_size, **options):
+            calls.append(options)
+            return [['best']] * len(texts)
+    options = predict.parse(['--beam-width', '3', '--min-length', '0'])
+    assert predict.translated(Fake(), ['a'], options, None) == [['best']]
+    assert train.outputs(Fake.settings, Fake(), [('a', 'b')]) == ['best']
+    expected = dict(settings.decoding(Fake.settings, {}), no_repeat_ngram=3, min_length=4, beam_width=1)
+    assert calls == [dict(expected, beam_width=3, min_length=0), expected]
+
+
+def test_the_help_shows_a_number_as_a_number(cheap):
+    text = ' '.join(cheap('train.py', '--help').stdout.decode('utf-8').split())
+    assert 'seen fewer times than this in the training text (default: 1)' in text
+    assert 'encoder reads both ways (each way D/2 wide) (default: yes)' in text
+    assert '--task summarise --data samples/summarise' in text
 
 
 # Settings out of a file
@@ -733,7 +794,8 @@ def test_evaluate_shows_a_table_with_the_signature(trained):
     lines = result.stdout.decode('utf-8').splitlines()
     assert lines[0] == 'runs/numbers'
     assert [re.split('  +', line)[0] for line in lines[1:]] == [
-        'lines', 'exact match', 'BLEU', 'ROUGE-L', 'perplexity', 'token accuracy', 'decoding']
+        'lines', 'exact match', 'BLEU', 'chrF', 'TER', 'ROUGE-1', 'ROUGE-2', 'ROUGE-L', 'SQuAD exact match', 'token F1',
+        'perplexity', 'token accuracy', 'decoding']
     assert re.split('  +', lines[1])[1] == '6'
     assert 'tok:13a' in lines[3] or 'tok.13a' in lines[3]
 
@@ -789,6 +851,78 @@ def test_evaluate_refuses_a_part_that_the_run_does_not_have(trained, tmp_path):
     shutil.copytree(str(trained.home), str(tmp_path / 'home'))
     (tmp_path / 'home' / 'numbers' / 'test.tsv').unlink()
     one_line(run('evaluate.py', cwd=tmp_path / 'home'), 'evaluate.py', 'test', '--source', '--split')
+
+
+# evaluate.py without a model
+
+OUTPUTS = ['the cat sat on the mat .', 'a dog', 'Paris', 'it rains in the old town', '']
+WANTED = ['the cat sat on a mat .', 'a dog barks', 'paris.', 'it rained in the old town', 'nothing']
+
+
+def evaluated(cheap, tmp_path, *arguments, outputs=OUTPUTS):
+    for name, lines in (('out', outputs), ('ref', WANTED), ('src', ['w ' * n for n in (3, 9, 1, 12, 2)])):
+        (tmp_path / name).write_bytes(''.join(line + '\n' for line in lines).encode('utf-8'))
+    return cheap('evaluate.py', '--hypotheses', 'out', '--target', 'ref', *arguments)
+
+
+def test_given_outputs_are_scored_without_a_model_as_the_libraries_score_them(cheap, tmp_path):
+    result = evaluated(cheap, tmp_path, '--json', '--bleu-tokenize', 'char')
+    assert (result.code, result.stderr) == (0, '')
+    values, rouge = json.loads(result.stdout.decode('utf-8')), metrics.rouge(OUTPUTS, WANTED)
+    for name, (score, signature) in (('BLEU', metrics.bleu(OUTPUTS, WANTED, 'char')),
+                                     ('chrF', metrics.chrf(OUTPUTS, WANTED)), ('TER', metrics.ter(OUTPUTS, WANTED))):
+        assert (values[name], values['notes'][name]) == (score, signature)
+    assert [values['ROUGE-' + kind] for kind in '12L'] == [rouge['rouge' + kind] for kind in '12L']
+    assert (values['exact match'], values['SQuAD exact match']) == (0, .4)  # no articles, no case
+    assert values['token F1'] == metrics.token_f1(OUTPUTS, WANTED)
+    assert 'perplexity' not in values
+    command = subprocess.check_output([sys.executable, '-m', 'sacrebleu', 'ref', '-i', 'out', '-m', 'bleu', 'chrf',
+                                       'ter', '-tok', 'char', '-w', '4'], cwd=str(tmp_path), env=environment())
+    printed = [float(line.split(' = ')[1].split()[0]) for line in command.decode('utf-8').strip().split('\n')]
+    assert printed == pytest.approx([values['BLEU'], values['chrF'], values['TER']], abs=5.1e-5)
+
+
+def test_intervals_and_comparison_are_those_of_the_bootstrap(cheap, tmp_path):
+    better = ['the cat sat on a mat .', 'a dog barks', 'paris', 'it rained in town', 'x']
+    (tmp_path / 'b').write_text(''.join(line + '\n' for line in better))
+    arguments = ['--bootstrap', '50', '--compare', 'b']
+    values = json.loads(evaluated(cheap, tmp_path, '--json', *arguments).stdout.decode('utf-8'))
+    first, second = metrics.token_f1_lines(OUTPUTS, WANTED), metrics.token_f1_lines(better, WANTED)
+    assert values['intervals']['token F1'] == list(metrics.bootstrap(first, 5, 50))
+    assert values['compare']['token F1'] == {'score': second(), 'p': metrics.paired_bootstrap(first, second, 5, 50)}
+    table = evaluated(cheap, tmp_path, *arguments).stdout.decode('utf-8')
+    low, high = values['intervals']['BLEU']
+    assert re.search(r'^BLEU +%.4f  \[%.4f, %.4f\]  BLEU\+' % (values['BLEU'], low, high), table, re.MULTILINE)
+    assert 'p = %.4f' % values['compare']['token F1']['p'] in table.split('\n\n')[1]
+
+
+def test_bleu_by_source_length_is_told_and_drawn(cheap, tmp_path):
+    result = evaluated(cheap, tmp_path, '--source', 'src', '--by-length', '2,9', '--plot', 'bands.png', '--json')
+    assert (result.code, result.stderr) == (0, '')
+    values = json.loads(result.stdout.decode('utf-8'))
+    assert [values['lines of ' + band] for band in ('up to 2', '3-9', 'over 9')] == [2, 2, 1]
+    assert values['BLEU of 3-9'] == metrics.bleu(OUTPUTS[:2], WANTED[:2], '13a').score
+    assert (tmp_path / 'bands.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_outputs_that_do_not_fit_are_refused(cheap, tmp_path):
+    one_line(evaluated(cheap, tmp_path, outputs=OUTPUTS[1:]), 'evaluate.py', 'out has 4 lines', 'ref has 5')
+    one_line(evaluated(cheap, tmp_path, '--source', 'src', outputs=OUTPUTS[1:]), 'evaluate.py', 'out: 4 lines',
+             '5 pairs')
+    one_line(evaluated(cheap, tmp_path, '--compare', 'none'), 'evaluate.py', 'none', 'No such file')
+    for arguments, told in ((['--alignments', 'a'], '--alignments'), (['--by-length', '3'], '--source'),
+                            (['--source', 'src', '--plot', 'x'], '--by-length')):
+        result = evaluated(cheap, tmp_path, *arguments)
+        assert result.code == 2 and told in result.stderr
+
+
+@pytest.mark.slow
+def test_a_run_is_compared_with_itself_and_decodes_with_a_beam(trained, tmp_path):
+    result = run('evaluate.py', '--json', '--beam-width', '2', '--compare', trained.path, '--bootstrap', '20',
+                 cwd=trained.home)
+    assert (result.code, result.stderr) == (0, '')
+    values = json.loads(result.stdout.decode('utf-8'))
+    assert values['compare']['BLEU'] == {'score': values['BLEU'], 'p': 1.}
 
 
 # Names in other scripts
