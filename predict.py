@@ -152,7 +152,8 @@ def main(argv):
     options = parse(argv)
     options.run = options.run or [last_run()]
     options.input = options.input or 'samples/sentences.txt'
-    reader = LineReader(options.input, sys.stdin.fileno(), options.on_bad_utf8)
+    standard = sys.stdin.fileno() if options.input == '-' else None
+    reader = LineReader(options.input, standard, options.on_bad_utf8)
     # What is wrong with text or run is told before TensorFlow takes its seconds.
     check_places(options, reader)
     attention = any([RunDirectory.open(path).read_config()['score'] != 'none' for path in options.run])
