@@ -252,7 +252,7 @@ def training_outputs(settings, recorded, dtype):
             losses.append(train_on_batch(*batch, **options)[0])
             return [losses[-1], 0., 0.]
 
-        trainer.keras_model.train_on_batch, trainer.updates = noted, STEPS
+        trainer.keras_model.train_on_batch = noted
         kept = OrderedDict()
         while trainer.state.update < STEPS:
             for indices in corpus.plan(chosen.batch_size, chosen.seed, trainer.state.epoch, shuffle=True):

@@ -108,7 +108,7 @@ def _training(entry, arrays):
         prefix = 'step_%d/' % update
         rate = settings['learning_rate'] * (1. - (update - 1) / 50. if settings['decay'] == 'linear' else 1.)
         factor = rate * np.sqrt(1. - ADAM['beta_2'] ** update) / (1. - ADAM['beta_1'] ** update)
-        after, decay = OrderedDict(), min(settings['averaging'], (1. + update) / (10. + update))
+        after, decay = OrderedDict(), min(settings['averaging'], (update - 1.) / (update + 8.))
         for name, value in before.items():
             after[name] = arrays[prefix + 'parameter/' + name].astype('f8')
             if settings['optimizer'] == 'adam':
