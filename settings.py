@@ -154,6 +154,8 @@ def _table():
     add('decoding', 'no_repeat_ngram', 0, int, 'let no N tokens come twice in an output; 0: any may')
 
     add('run', 'threads', 0, int, 'threads of TensorFlow; 0: all cores. One is the reference for exact repetition')
+    add('run', 'memory_limit', 0.0, float, 'GiB that training may take: what would take more is refused before it '
+        'begins; 0: what the machine has left')
     add('run', 'tensorboard', False, bool, 'write scores, sample outputs and alignments for TensorBoard')
     return rows
 
@@ -306,7 +308,7 @@ def check(settings):
                getattr(settings, name))
     for name in ('init_scale', 'max_minutes', 'learning_rate', 'warmup', 'clip_norm', 'weight_decay', 'threads',
                  'decay_start', 'validate_every', 'patience', 'keep', 'average', 'length_penalty', 'coverage_penalty',
-                 'min_length', 'no_repeat_ngram'):
+                 'memory_limit', 'min_length', 'no_repeat_ngram'):
         refuse(0 <= getattr(settings, name) < float('inf'), '%s must not be negative or infinite, not %s',
                SETTINGS[name].option, getattr(settings, name))
     refuse(settings.learning_rate > 0, '--learning-rate must be above 0')

@@ -12,6 +12,7 @@ import shlex
 import time
 
 import data
+import memory
 import questions
 import settings
 import subwords
@@ -101,8 +102,9 @@ def about(argv, hashes):
                          'tensorflow': tensorflow.__version__, 'numpy': numpy.__version__, 'h5py': h5py.__version__}}
 
 
-# A resumed run may differ in these: when to stop, what to show, and where the data lie (their hashes must be the same).
-FREE_ON_RESUME = ('epochs', 'max_minutes', 'patience', 'tensorboard', 'data', 'train', 'val', 'test')
+# A resumed run may differ in these: when to stop, what memory to take, what to show, and where the data lie (their
+# hashes must be the same).
+FREE_ON_RESUME = ('epochs', 'max_minutes', 'patience', 'memory_limit', 'tensorboard', 'data', 'train', 'val', 'test')
 
 
 def resumed_settings(options, kept, path):
@@ -161,6 +163,7 @@ def fit(run, chosen, paths, resume=False):
     train_corpus, validation_corpus, texts, tokenizers, models = read_corpora(chosen, paths, run if resume else None)
     source, target = build_vocabularies(chosen, train_corpus, tokenizers)
     tell('vocabularies: %s source and %s target tokens' % (format(len(source), ','), format(len(target), ',')))
+    memory.check(chosen, len(source), len(target), train_corpus)
     vocabularies, vectors = {'vocab.source.txt': source, 'vocab.target.txt': target}, []
     checkpoint = run.read_checkpoint() if resume else None
     for side in ('source', 'target'):

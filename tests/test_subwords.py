@@ -7,7 +7,7 @@ import pytest
 import data
 import subwords
 from settings import UserError, chosen
-from test_commands import cheap, no_tensorflow, one_line, run, write_pairs  # noqa: F401  fixtures
+from test_commands import one_line, run, write_pairs
 
 import sentencepiece
 

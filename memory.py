@@ -1,0 +1,70 @@
+"""How much memory a training will take, told before it takes any: the kernel would end it without a word.
+
+The factors are fitted to peaks measured by `benchmarks/long_inputs.py` (TensorFlow 1.12 without a GPU), rounded up.
+"""
+import data
+from settings import UserError
+
+import numpy as np
+
+GIB = 2. ** 30
+PROGRAM = 0.4 * GIB  # Python, TensorFlow, the graph
+# Where a container's limit may stand.
+LIMITS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes')
+
+
+def step_bytes(settings, source_size, target_size, batch, source_length, target_length):
+    """Bytes that training takes at its peak, with batches of `batch` pairs of these lengths in tokens.
+
+    source_size, target_size: of the vocabularies.
+    """
+    width, depth = settings.encoder_units or settings.units, settings.encoder_layers + settings.decoder_layers
+    weights = (source_size * settings.embedding + target_size * (settings.embedding + settings.units)
+               + 8 * depth * (width + settings.units + settings.embedding) * max(width, settings.units))
+    logits = batch * target_length * target_size
+    steps = batch * depth * (source_length * (width + settings.embedding)
+                             + target_length * (settings.units + settings.embedding))
+    pairs = batch * target_length * source_length if settings.score != 'none' else 0
+    wide = pairs * (settings.attention_units or settings.units) if settings.score in ('concat', 'additive') else 0
+    return int(PROGRAM + 4 * (6 * weights + 3 * logits + 5 * steps + 8 * pairs + 2.2 * wide))
+
+
+def available():
+    """Bytes that this machine has left, or this container may have; `None` where the system does not tell."""
+    found = []
+    try:
+        with open('/proc/meminfo') as stream:
+            found += [int(line.split()[1]) * 1024 for line in stream if line.startswith('MemAvailable:')]
+    except OSError:
+        pass
+    for path in LIMITS:
+        try:
+            with open(path) as stream:
+                found.append(int(stream.read()))
+        except (OSError, ValueError):  # no such file, or no limit: 'max'
+            pass
+    return min(found) if found else None
+
+
+def check(settings, source_size, target_size, corpus):
+    """Refuses a training whose largest batch does not fit.
+
+    # Arguments
+        source_size, target_size: of the vocabularies.
+        corpus: `data.Corpus` to train on.
+
+    # Raises
+        UserError: the estimate is above `settings.memory_limit` GiB, or above what is available where that is 0.
+    """
+    lengths = np.array([[len(tokens) for tokens in side] for side in (corpus.source, corpus.target)]).T
+    plan = data.plan_batches(lengths[:, 0], lengths[:, 1], settings.batch_size, settings.seed, 0)
+    needed, batch = max((step_bytes(settings, source_size, target_size, len(batch), *(lengths[batch].max(0) + 1)),
+                         batch) for batch in plan)
+    limit = settings.memory_limit * GIB or available()
+    if limit is not None and needed > limit:
+        longest = lengths[batch].max(0)
+        raise UserError(
+            'training takes about %.1f GiB of memory, for %d sources of up to %d tokens and targets of up to %d, and '
+            'there are %.1f GiB: lower --batch-size%s or --max-source-length, or raise --memory-limit'
+            % (needed / GIB, len(batch), *longest, limit / GIB,
+               ', choose --score general' if settings.score in ('concat', 'additive') else ''))

@@ -1,0 +1,73 @@
+"""The estimate of a training's memory, beside what was measured, and what is refused by it."""
+import builtins
+import io
+
+import pytest
+
+import data
+import memory
+from settings import UserError, chosen
+from test_commands import cheap, no_tensorflow, write_pairs  # noqa: F401  fixtures
+
+GIB = 2. ** 30
+# Settings, B, S, T, peak of benchmarks/long_inputs.py in GiB.
+MEASURED = [(dict(score='dot'), 16, 1000, 100, .73), (dict(score='general'), 16, 1000, 100, .74),
+            (dict(score='scaled_dot'), 16, 1000, 100, .73), (dict(score='location'), 16, 1000, 100, .73),
+            (dict(score='concat'), 16, 1000, 100, 2.17), (dict(score='concat'), 32, 300, 60, 1.10),
+            (dict(score='dot'), 32, 300, 60, .66), (dict(score='concat', input_feeding=True), 16, 400, 60, .76)]
+
+
+@pytest.mark.parametrize('given, batch, source, target, measured', MEASURED)
+def test_the_estimate_lies_a_little_above_what_was_measured(given, batch, source, target, measured):
+    found = memory.step_bytes(chosen(given), 10004, 10004, batch, source, target) / GIB
+    assert measured <= found < 1.6 * measured
+
+
+def test_each_side_and_each_size_counts():
+    given = dict(score='concat', units=64)
+    least = memory.step_bytes(chosen(given), 100, 100, 4, 50, 20)
+    for more in (dict(units=128), dict(encoder_layers=2), dict(embedding=256), dict(attention_units=256)):
+        assert memory.step_bytes(chosen(dict(given, **more)), 100, 100, 4, 50, 20) > least
+    for sizes in ((900, 100, 4, 50, 20), (100, 900, 4, 50, 20), (100, 100, 8, 50, 20), (100, 100, 4, 90, 20),
+                  (100, 100, 4, 50, 40)):
+        assert memory.step_bytes(chosen(given), *sizes) > least
+    assert memory.step_bytes(chosen(dict(given, score='general')), 100, 100, 4, 50, 20) < least
+
+
+def corpus(source, target):
+    return data.Corpus([['a'] * n for n in source], [['b'] * n for n in target], list(range(len(source))), {})
+
+
+def test_the_largest_batch_decides_and_the_message_tells_it():
+    settings = chosen(dict(score='concat', batch_size=2, memory_limit=2.))
+    memory.check(settings, 50, 50, corpus([3, 4, 5, 6], [9, 9, 9, 9]))
+    with pytest.raises(UserError, match='takes about [0-9.]+ GiB of memory, for 2 sources of up to 9000 tokens and '
+                       'targets of up to 400, and there are 2.0 GiB: lower --batch-size, choose --score general'):
+        memory.check(settings, 50, 50, corpus([3, 4, 9000, 8999], [9, 9, 400, 9]))
+    settings.memory_limit = 2000.
+    memory.check(settings, 50, 50, corpus([3, 4, 9000, 8999], [9, 9, 400, 9]))
+
+
+@pytest.mark.parametrize('files, expected', [
+    ({'/proc/meminfo': 'MemTotal: 9 kB\nMemAvailable:   4 kB\n'}, 4096),
+    ({'/proc/meminfo': 'MemAvailable:   4 kB\n', memory.LIMITS[0]: '3000\n'}, 3000),
+    ({'/proc/meminfo': 'MemAvailable:   4 kB\n', memory.LIMITS[0]: 'max\n', memory.LIMITS[1]: '9000\n'}, 4096),
+    ({}, None)])
+def test_what_is_available_is_the_least_that_machine_and_container_allow(monkeypatch, files, expected):
+    def opened(path):
+        if path not in files:
+            raise FileNotFoundError(path)
+        return io.StringIO(files[path])
+    monkeypatch.setattr(builtins, 'open', opened)
+    try:
+        found = memory.available()
+    finally:
+        monkeypatch.undo()
+    assert found == expected
+
+
+def test_the_command_refuses_before_it_imports_tensorflow_or_writes(cheap, tmp_path):  # noqa: F811
+    write_pairs(tmp_path / 'a', [('x ' * 90, 'y ' * 50)] * 40)
+    result = cheap('train.py', '--train', 'a', '--memory-limit', '0.5', '--run', 'r')
+    assert result.stderr.splitlines()[-1].startswith('train.py: training takes about ')
+    assert result.code == 1 and not (tmp_path / 'r').exists()
