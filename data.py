@@ -216,13 +216,20 @@ class Vocabulary:
             raise UserError('no token of the text is in its vocabulary: lower --min-count ({})'.format(min_count))
         return cls(list(SPECIALS) + [token for _, token in ranked[:size]])
 
-    def encode(self, tokens):
-        """Ids of the tokens; UNK for unknown ones and for a '<s>' or the like of the text: it never becomes special."""
-        return [i if i > END else UNK for i in (self.index.get(token, UNK) for token in tokens)]
+    def encode(self, tokens, names=()):
+        """Ids of the tokens, those of `names` counted from len(self) on; UNK for unknown ones and for a '<s>' or the
+        like of the text: it never becomes special."""
+        extra = dict(zip(names, itertools.count(len(self))))
+        ids = (self.index.get(token, UNK) for token in tokens)
+        return [i if i > END else extra.get(token, UNK) for i, token in zip(ids, tokens)]
 
-    def decode(self, ids):
-        """Tokens of the ids, special ones included."""
-        return [self.tokens[i] for i in ids]
+    def names(self, tokens):
+        """The different ones of a source's tokens that have no id here, and that an output may copy."""
+        return [token for token in collections.OrderedDict.fromkeys(tokens) if self.index.get(token, UNK) <= END]
+
+    def decode(self, ids, names=()):
+        """Tokens of the ids, special ones included; ids from len(self) on are `names`."""
+        return [self.tokens[i] if i < len(self) else names[i - len(self)] for i in ids]
 
     def to_bytes(self):
         """One token a line, UTF-8, each line ended by a line feed alone (a token may hold a carriage return)."""

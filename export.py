@@ -166,6 +166,9 @@ def main(argv):
     run = RunDirectory.open(options.run)
     chosen = namespace(run.read_config())
     check(chosen)
+    if chosen.copy:
+        raise UserError('%s: was trained with --copy, whose words of no vocabulary have no form in a SavedModel: use '
+                        'predict.py, or train without --copy' % options.run)
     inputs, outputs = write(run, chosen, options)
     tell('%s: %s in; %s out' % (options.folder, ', '.join(inputs), ', '.join(sorted(outputs))))
 

@@ -84,6 +84,27 @@ class ZeroState(Layer):
         return input_shape[0], self.width
 
 
+class Alignment(Layer):
+    """The weights `(B, T, S)` of an attention layer whose kernels belong to another layer of the model.
+
+    Inputs are encoder states `(B, S, Dm)` and decoder states `(B, T, D)`.
+    """
+
+    def __init__(self, attention, **kwargs):
+        super(Alignment, self).__init__(**kwargs)
+        self.attention = attention
+        self.supports_masking = True
+
+    def call(self, inputs, mask=None):
+        return self.attention.call(inputs, mask)[1]
+
+    def compute_output_shape(self, input_shape):
+        return self.attention.compute_output_shape(input_shape)[1]
+
+    def compute_mask(self, inputs, mask=None):
+        return None
+
+
 class TiedOutput(Layer):
     """Logits from the target embedding's own weights: `(B, T, E)` to `(B, T, V)`, or `(B, E)` to `(B, V)`, x . E^T."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.util import nest
 
-from data import END, PAD, START
+from data import END, PAD, SPECIALS, START
 from settings import UserError
 
 Options = collections.namedtuple('Options', 'beam_width n_best length_penalty coverage_penalty min_length max_length '
@@ -154,7 +154,7 @@ def beam(step, states, max_lengths, options, source_mask=None):
         sentences, places = grid(rows, width)                                                           # (A, K)
         nothing = tf.fill([rows, width], tf.constant(-np.inf, real))                                    # (A, K)
         logits, states, weights = step(tokens, states, going.rows)
-        count = min(max(width, 2), logits.shape[2].value)  # two at least: the margin needs the runner-up
+        count = tf.minimum(max(width, 2), tf.shape(logits)[2])  # two at least: the margin needs the runner-up
         values, ids = tf.nn.top_k(allowed(logits, time, history, options), count)                       # (A, K, M)
         given = values - tf.reduce_logsumexp(logits, axis=2, keepdims=True)
         scores, chosen = tf.nn.top_k(tf.reshape(live[:, :, None] + given, [rows, width * count]), width)
@@ -291,11 +291,11 @@ def allowed(logits, time, history, options):
     That is `<pad>`, `<s>`, `</s>` before `min_length`, and what would repeat an n-gram. Where this leaves nothing,
     `</s>` may come.
     """
-    size = logits.shape[2].value
-    never = np.zeros(size, logits.dtype.as_numpy_dtype)
-    never[[PAD, START]] = -np.inf
-    early = np.where(np.arange(size) == END, -np.inf, never).astype(never.dtype)
-    values = logits + (tf.where(time < options.min_length, early, never) if options.min_length else never)
+    size = tf.shape(logits)[2]  # of words that are copied too, and hence another one for each batch
+    never, early = np.zeros((2, len(SPECIALS)), logits.dtype.as_numpy_dtype)
+    never[[PAD, START]] = early[[PAD, START, END]] = -np.inf
+    never = tf.where(time < options.min_length, early, never) if options.min_length else never
+    values = logits + tf.pad(never, [[0, size - len(SPECIALS)]])
     if options.no_repeat_ngram:
         nothing = tf.fill(tf.shape(logits), tf.constant(-np.inf, logits.dtype))
         values = tf.where(repeating(history, size, options.no_repeat_ngram), nothing, values)

@@ -13,7 +13,8 @@ from keras.layers import GRU, LSTM, RNN, Add, Bidirectional, Concatenate, Dense,
 import tensorflow as tf
 
 from attention import GlobalAttention, LocalAttention
-from layers import Dropout, Noise, Slice, SourceMask, TiedOutput, Unmasked, WordDropout, ZeroState
+from layers import Alignment, Dropout, Noise, Slice, SourceMask, TiedOutput, Unmasked, WordDropout, ZeroState
+from pointer_generator import KnownIds, PointerGenerator
 
 Memory = collections.namedtuple('Memory', 'states mask keys')
 Memory.__doc__ = 'What every decoder step looks at: encoder states (B, S, Dm), their mask (B, S), attention keys.'
@@ -132,7 +133,10 @@ class Seq2Seq(object):
         source_size, target_size: sizes V of the vocabularies.
 
     # Attributes
-        training_model: Keras model, source ids `(B, S)` and decoder input ids `(B, T)` to logits `(B, T, V)`.
+        training_model: Keras model, source ids `(B, S)` and decoder input ids `(B, T)` to logits `(B, T, V)`. With
+            `copy` a third input tells what a copy of each source position writes, ids `(B, S)`, and the logits are
+            those of a `PointerGenerator`, `(B, T, V + X)`.
+        copied: that third input; `None` without `copy`.
         alignment_model: the same inputs to logits and weights `(B, T, S)`; `None` without attention.
         encoder_model: source ids to encoder states `(B, S, Dm)` and the decoder's initial cell states `(B, D)`.
         noise: the `Noise` whose step the training loop sets.
@@ -144,7 +148,11 @@ class Seq2Seq(object):
         self._sites = 0
         self.source = Input((None,), dtype='int32', name='source')                                      # (B, S)
         self.target = Input((None,), dtype='int32', name='target')                                      # (B, T)
+        self.copied = Input((None,), dtype='int32', name='copied') if settings.copy else None           # (B, S)
+        inputs = [self.source, self.target] + [self.copied] * settings.copy
         source_ids, target_ids = self.source, self.target
+        if settings.copy:
+            target_ids = KnownIds(target_size)(target_ids)
         if settings.word_dropout:
             source_ids = WordDropout(settings.word_dropout, self.noise, self._site())(source_ids)
             target_ids = WordDropout(settings.word_dropout, self.noise, self._site())(target_ids)
@@ -155,13 +163,17 @@ class Seq2Seq(object):
         memory, last_states = self._encode(self.source_embedding(source_ids))
         self.initial_states = self._bridge(last_states)
         self.encoder_model = Model(self.source, [memory] + self.initial_states)
-        attentional, weights = self._decode(memory, self._embed_target(target_ids))
+        embedded = self._embed_target(target_ids)                                                       # (B, T, E)
+        attentional, states, weights = self._decode(memory, embedded)
         self._build_output(target_size)
         logits = self._logits(self._drop(attentional))                                                  # (B, T, V)
-        self.training_model = Model([self.source, self.target], logits)
+        if settings.copy:
+            self.pointer = PointerGenerator(self._initializer('glorot_uniform'), name='pointer_generator')
+            logits = self.pointer([logits, weights, memory, states, embedded, self.copied])         # (B, T, V + X)
+        self.training_model = Model(inputs, logits)
         self.alignment_model = None
         if weights is not None:
-            self.alignment_model = Model([self.source, self.target], [logits, weights])
+            self.alignment_model = Model(inputs, [logits, weights])
         self.memory = self._prepare(memory)
 
     # Building
@@ -252,7 +264,7 @@ class Seq2Seq(object):
         return attention, combine
 
     def _decode(self, memory, x):
-        """Embedded target `(B, T, E)` to attentional states `(B, T, D)` and weights `(B, T, S)`, all steps at once."""
+        """Embedded target `(B, T, E)` to attentional states, top states `(B, T, D)` and weights `(B, T, S)`."""
         settings, units = self.settings, self.settings.units
         self.attention, combine = self._attention()
         if settings.input_feeding:
@@ -264,7 +276,7 @@ class Seq2Seq(object):
             joined = decoder(x, initial_state=initial, constants=[memory, SourceMask()(self.source)])   # (B, T, 2D)
             attentional, top = Slice(0, units)(joined), Slice(units, 2 * units)(joined)
             # The cell has one output, so the weights come from one attention call over all its states.
-            return attentional, self.attention([memory, top])[1]
+            return attentional, top, Alignment(self.attention)([memory, top])
         layers, states = [], list(self.initial_states)
         for number in range(1, settings.decoder_layers + 1):
             below = x
@@ -275,9 +287,9 @@ class Seq2Seq(object):
                 x = Add()([x, below])
         self.cell = DecoderCell([layer.cell for layer in layers], self.attention, combine, False, settings.residual)
         if self.attention is None:
-            return x, None
+            return x, x, None
         context, weights = self.attention([memory, x])
-        return combine(Concatenate()([context, x])), weights
+        return combine(Concatenate()([context, x])), x, weights
 
     def _build_output(self, target_size):
         """Eq. 6 without its softmax: logits W_s h, no bias."""
@@ -317,14 +329,18 @@ class Seq2Seq(object):
             rows: which sentences of the batch these are, ids `(B,)`; all of them by default.
 
         # Returns
-            logits `(B, K, V)`, new states, weights `(B, K, S)` (S columns of zeros without attention).
+            logits `(B, K, V)`, or with `copy` `(B, K, V + X)`; new states; weights `(B, K, S)`, zeros
+            without attention.
         """
-        shape, memory = tf.shape(tokens), self.memory
+        shape, memory, copied = tf.shape(tokens), self.memory, self.copied
         if rows is not None:
             kept = tf.gather(memory.states, rows)
             keys = kept if memory.keys is memory.states else memory.keys if memory.keys is None else tf.gather(
                 memory.keys, rows)
             memory = Memory(kept, tf.gather(memory.mask, rows), keys)
+            copied = copied if copied is None else tf.gather(copied, rows)
+        if self.settings.copy:
+            tokens = KnownIds(self.target_size).call(tokens)
         embedded = tf.reshape(self.target_embedding.call(tokens), [-1, self.settings.embedding])        # (N, E)
         flat = [tf.reshape(state, [-1, width]) for state, width in zip(states, self.cell.state_size)]
         output, flat, weights = self.cell.step(embedded, flat, memory, training=False)
@@ -336,9 +352,12 @@ class Seq2Seq(object):
 
         def by_sentence(x, width):
             return tf.reshape(x, tf.concat([shape, [width]], 0))
-        return (by_sentence(logits, logits.shape[-1].value),
-                [by_sentence(state, width) for state, width in zip(flat, self.cell.state_size)],
-                by_sentence(weights, tf.shape(weights)[1]))
+        logits, weights = by_sentence(logits, logits.shape[-1].value), by_sentence(weights, tf.shape(weights)[1])
+        if self.settings.copy:
+            top = by_sentence(output[:, self.settings.units:], self.settings.units)                     # (B, K, D)
+            embedded = by_sentence(embedded, self.settings.embedding)                                   # (B, K, E)
+            logits = self.pointer.call([logits, weights, memory.states, top, embedded, copied])
+        return logits, [by_sentence(state, width) for state, width in zip(flat, self.cell.state_size)], weights
 
 
 class TokenLoss(object):
@@ -351,17 +370,22 @@ class TokenLoss(object):
     # Arguments
         smoothing: e, the share of the probability that the loss spreads evenly over the vocabulary:
             (1 - e) (-log p_y) + e mean_v(-log p_v).
+        coverage: what the loss of each token has besides, a tensor `(B, T)`, or `None`.
 
     # References
         - [Rethinking the Inception Architecture](https://arxiv.org/abs/1512.00567), section 7
     """
 
-    def __init__(self, smoothing=0.):
-        self.smoothing = smoothing
+    def __init__(self, smoothing=0., coverage=None):
+        self.smoothing, self.coverage = smoothing, coverage
         self._made = {}
 
     def loss(self, ids, logits):
-        """Cross-entropy, smoothed, in nats."""
+        """Cross-entropy, smoothed, in nats, and the coverage loss."""
+        loss = self._cross_entropy(ids, logits)
+        return loss if self.coverage is None else loss + self.coverage
+
+    def _cross_entropy(self, ids, logits):
         # Loss and metric share this tensor: it is the most expensive one of the graph after the products.
         if (ids, logits) not in self._made:
             targets, size = tf.cast(ids[:, :, 0], tf.int32), tf.shape(logits)[2]
@@ -375,8 +399,8 @@ class TokenLoss(object):
         return self._made[ids, logits]
 
     def negative_log_likelihood(self, ids, logits):
-        """-log p_y without smoothing, in nats: the loss less e (logit_y - mean_v logit_v)."""
-        loss = self.loss(ids, logits)
+        """-log p_y without smoothing, in nats: the cross-entropy less e (logit_y - mean_v logit_v)."""
+        loss = self._cross_entropy(ids, logits)
         if not self.smoothing:
             return loss
         flat = tf.reshape(logits, [-1, tf.shape(logits)[2]])

@@ -109,6 +109,7 @@ def _table():
     add('model', 'init_scale', 0.1, float,
         'draw all kernels and embeddings from a uniform distribution of this half-width; 0: as Keras does')
     add('model', 'tie_embeddings', False, bool, 'target embedding and output share their weights')
+    add('model', 'copy', False, bool, 'an output may copy words of the source, those without an id too')
     add('model', 'source_embeddings', None, str, 'pretrained source vectors in word2vec or GloVe text format')
     add('model', 'target_embeddings', None, str, 'pretrained target vectors in word2vec or GloVe text format')
 
@@ -132,6 +133,7 @@ def _table():
     add('training', 'dropout', 0.3, float, 'dropout on the inputs of each layer')
     add('training', 'word_dropout', 0.05, float, 'share of input tokens replaced by <unk> in training')
     add('training', 'label_smoothing', 0.0, float, 'probability spread over the vocabulary in the training loss')
+    add('training', 'coverage_loss', 0.0, float, 'weight in the training loss of attention that falls on a word again')
     add('training', 'weight_decay', 0.0, float, 'decoupled weight decay, times the learning rate')
     add('training', 'averaging', 0.99, float,
         'decay of the running average of the weights that is validated and kept; 0: none')
@@ -308,7 +310,7 @@ def check(settings):
                getattr(settings, name))
     for name in ('init_scale', 'max_minutes', 'learning_rate', 'warmup', 'clip_norm', 'weight_decay', 'threads',
                  'decay_start', 'validate_every', 'patience', 'keep', 'average', 'length_penalty', 'coverage_penalty',
-                 'memory_limit', 'min_length', 'no_repeat_ngram'):
+                 'memory_limit', 'min_length', 'no_repeat_ngram', 'coverage_loss'):
         refuse(0 <= getattr(settings, name) < float('inf'), '%s must not be negative or infinite, not %s',
                SETTINGS[name].option, getattr(settings, name))
     refuse(settings.learning_rate > 0, '--learning-rate must be above 0')
@@ -351,6 +353,20 @@ def check(settings):
     refuse(not settings.share_vocabulary or settings.source_tokenizer == settings.target_tokenizer,
            '--share-vocabulary needs one tokeniser, not --source-tokenizer %s and --target-tokenizer %s',
            settings.source_tokenizer, settings.target_tokenizer)
+    refuse(score != 'none' or not settings.copy,
+           '--copy finds its words by attention, which --score none does not have: leave one of them out')
+    refuse(score != 'none' or not settings.coverage_loss,
+           '--coverage-loss is one of attention, which --score none does not have: leave one of them out')
+    refuse(not settings.copy or settings.attention == 'global',
+           '--copy shares probability out by attention, and under --attention %s that does not sum to 1: choose '
+           '--attention global', settings.attention)
+    refuse(not settings.copy or settings.source_tokenizer == settings.target_tokenizer,
+           '--copy needs one tokeniser, not --source-tokenizer %s and --target-tokenizer %s',
+           settings.source_tokenizer, settings.target_tokenizer)
+    refuse(not settings.copy or settings.share_vocabulary or settings.source_tokenizer not in ('bpe', 'unigram'),
+           '--copy needs the same subwords on both sides: add --share-vocabulary')
+    refuse(not settings.copy or not settings.label_smoothing,
+           '--label-smoothing would give probability to names that a source does not have: leave it or --copy out')
     refuse(not settings.share_vocabulary or settings.target_embeddings is None,
            '--target-embeddings has no table of its own under --share-vocabulary: give --source-embeddings alone')
 

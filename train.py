@@ -185,8 +185,8 @@ def fit(run, chosen, paths, resume=False):
     tf_session = session.new_session(chosen.threads)
     with run or contextlib.ExitStack(), session.opened(tf_session):
         trainer = training.Trainer(chosen, len(source), len(target),
-                                   training.Encoded(train_corpus, source, target),
-                                   training.Encoded(validation_corpus, source, target), run,
+                                   training.Encoded(train_corpus, source, target, chosen.copy),
+                                   training.Encoded(validation_corpus, source, target, chosen.copy), run,
                                    lambda row: show(run, chosen, translator, row, texts[:SHOWN]),
                                    lambda: score(chosen, translator, texts), checkpoint)
         del checkpoint  # as large as the model and the optimiser's slots together

@@ -13,6 +13,7 @@ from tqdm import tqdm
 import data
 import schedule
 from optimizer import OPTIMIZERS
+from pointer_generator import coverage_loss
 from schedule import METRICS
 from seq2seq_model import Seq2Seq, TokenLoss
 from settings import Stopped, UserError, namespace
@@ -39,11 +40,16 @@ class Signals(object):
 
 
 class Encoded(object):
-    """A corpus as ids: `source` and `target` are lists of id lists, without `<s>` and `</s>`; `lines` as there."""
+    """A corpus as ids: `source` and `target` are lists of id lists, without `<s>` and `</s>`; `lines` as there.
 
-    def __init__(self, corpus, source_vocabulary, target_vocabulary):
+    With `copy` targets have ids for names of their sources too, and `copied` is what copies of the source write.
+    """
+
+    def __init__(self, corpus, source_vocabulary, target_vocabulary, copy=False):
+        names = [target_vocabulary.names(tokens) if copy else () for tokens in corpus.source]
         self.source = [source_vocabulary.encode(tokens) for tokens in corpus.source]
-        self.target = [target_vocabulary.encode(tokens) for tokens in corpus.target]
+        self.target = list(map(target_vocabulary.encode, corpus.target, names))
+        self.copied = list(map(target_vocabulary.encode, corpus.source, names)) if copy else None
         self.lines = corpus.lines
         self.lengths = np.array([[len(ids) for ids in side] for side in (self.source, self.target)])
 
@@ -54,8 +60,10 @@ class Encoded(object):
         return data.plan_batches(self.lengths[0], self.lengths[1], batch_size, seed, epoch, shuffle)
 
     def batch(self, indices):
-        """Source `(B, S)`, decoder input `(B, T)`, decoder output `(B, T)`."""
-        return data.make_batch(self.source, self.target, indices)
+        """The model's inputs, source `(B, S)`, decoder input `(B, T)` and, with `copy`, what copies write `(B, S)`; and
+        the decoder's output `(B, T)`."""
+        source, given, output = data.make_batch(self.source, self.target, indices)
+        return [source, given] + ([data.pad([self.copied[i] for i in indices])] if self.copied else []), output
 
 
 class Trainer(object):
@@ -82,7 +90,10 @@ class Trainer(object):
         self.optimizer = OPTIMIZERS[settings.optimizer](
             settings.learning_rate, clip_norm=settings.clip_norm, averaging=settings.averaging,
             weight_decay=settings.weight_decay, accumulate=settings.accumulate > 1)
-        loss = TokenLoss(settings.label_smoothing)
+        coverage = None
+        if settings.coverage_loss:  # eq. 13 of See et al. (2017)
+            coverage = settings.coverage_loss * coverage_loss(self.model.alignment_model.outputs[1])
+        loss = TokenLoss(settings.label_smoothing, coverage)
         self.keras_model = self.model.training_model
         self.keras_model.compile(self.optimizer, loss.loss, sample_weight_mode='temporal',
                                  weighted_metrics=[loss.negative_log_likelihood, loss.token_accuracy])
@@ -187,17 +198,17 @@ class Trainer(object):
         """One update of the weights, from one batch or from several whose gradients add up."""
         settings, state, started = self.settings, self.state, time.time()
         batches = [self.train.batch(indices) for indices in group]
-        counts = [np.count_nonzero(output) for _, _, output in batches]
+        counts = [np.count_nonzero(output) for _, output in batches]
         nll, correct, _, words = state.sums
         K.set_value(self.optimizer.lr, self.learning_rate(state.update))
-        for number, ((source, given, output), count) in enumerate(zip(batches, counts)):
+        for number, ((inputs, output), count) in enumerate(zip(batches, counts)):
             K.set_value(self.model.noise.step, state.micro_step + number)
             if settings.accumulate > 1:
                 K.set_value(self.optimizer.apply, int(number == len(group) - 1))
             # Keras takes the mean over this batch's tokens; the weight makes it a share of the whole group's mean.
             share = count / float(sum(counts))
             weights = share * (output != data.PAD)
-            loss, batch_nll, batch_correct = self.keras_model.train_on_batch([source, given], output[:, :, None],
+            loss, batch_nll, batch_correct = self.keras_model.train_on_batch(inputs, output[:, :, None],
                                                                              sample_weight=weights)
             if not math.isfinite(loss):
                 self._refuse('the loss is %s at step %d (batch %d of epoch %d: %s)' % (
@@ -205,7 +216,7 @@ class Trainer(object):
                     self._lines(group[number])))
             nll += float(batch_nll) / share * count
             correct += float(batch_correct) / share * count
-            words += count + np.count_nonzero(source)
+            words += count + np.count_nonzero(inputs[0])
         self.state = state._replace(position=state.position + len(group), micro_step=state.micro_step + len(group),
                                     update=state.update + 1, seconds=state.seconds + time.time() - started,
                                     sums=[nll, correct, state.sums[2] + sum(counts), float(words)])
@@ -284,10 +295,10 @@ class Trainer(object):
         """
         nll = correct = tokens = 0.
         for indices in batches or corpus.plan(self.settings.batch_size):
-            source, given, output = corpus.batch(indices)
+            inputs, output = corpus.batch(indices)
             count = np.count_nonzero(output)
             _, batch_nll, batch_correct = self.keras_model.test_on_batch(
-                [source, given], output[:, :, None], sample_weight=(output != data.PAD).astype('f'))
+                inputs, output[:, :, None], sample_weight=(output != data.PAD).astype('f'))
             nll, correct = nll + float(batch_nll) * count, correct + float(batch_correct) * count
             tokens += count
         return nll / tokens, correct / tokens

@@ -94,10 +94,10 @@ class Translator(object):
         order = sorted((i for i, tokens in enumerate(sources) if tokens), key=lambda i: len(sources[i]))
         for start in range(0, len(order), batch_size):
             chosen = order[start:start + batch_size]
-            ids = [self._source_ids(sources[i]) for i in chosen]
-            found = self._search(data.pad(ids), search.max_lengths([len(row) for row in ids], options), options)
+            limits = search.max_lengths([len(sources[i]) for i in chosen], options)
+            found = self._search([sources[i] for i in chosen], limits, options)
             for row, i in enumerate(chosen):
-                results[i] = [self._hypothesis(found, row, n, len(sources[i]), options)
+                results[i] = [self._hypothesis(found, row, n, sources[i], options)
                               for n in range(options.n_best) if found.rankings[row, n] > -np.inf]
         return results
 
@@ -110,8 +110,17 @@ class Translator(object):
                                 % (len(tokens), longest))
         return self.source_vocabulary.encode(tokens)
 
-    def _run(self, key, build, source, feeds):
-        """Values of the tensors that `build` makes, once for each `key`; it returns placeholders and tensors."""
+    def _names(self, tokens):
+        """The words of a source that have no id in the target vocabulary, where the models may copy them."""
+        return self.target_vocabulary.names(tokens) if self.models[0].copied is not None else ()
+
+    def _run(self, key, build, sources, feeds):
+        """Values of the tensors that `build` makes, once for each `key`; it returns placeholders and tensors.
+
+        # Arguments
+            sources: token lists of a batch. feeds: values of the placeholders.
+        """
+        source = data.pad([self._source_ids(tokens) for tokens in sources])
         with self._lock:
             if key not in self._made:
                 # No other thread's run may hand a loop that is half built to the runtime.
@@ -120,9 +129,12 @@ class Translator(object):
             placeholders, tensors = self._made[key]
         feed = dict(zip(placeholders, feeds))
         feed.update((model.source, source) for model in self.models)
+        if self.models[0].copied is not None:
+            copied = data.pad([self.target_vocabulary.encode(tokens, self._names(tokens)) for tokens in sources])
+            feed.update((model.copied, copied) for model in self.models)
         return self.session.run(tensors, feed)
 
-    def _search(self, source, limits, options):
+    def _search(self, sources, limits, options):
         def build():
             placeholder = tf.placeholder(tf.int32, [None], 'max_lengths')
             step, states = together(self.models)
@@ -130,19 +142,19 @@ class Translator(object):
 
         if options.coverage_penalty and not any(map(attends, self.models)):
             raise UserError('coverage_penalty needs attention, which a model with --score none has not: leave it out')
-        return self._run(options._replace(max_length=None, max_length_ratio=None), build, source, [limits])
+        return self._run(options._replace(max_length=None, max_length_ratio=None), build, sources, [limits])
 
-    def _hypothesis(self, found, row, n, source_length, options):
+    def _hypothesis(self, found, row, n, source, options):
         length = int(found.lengths[row, n])
         ids = found.ids[row, n, :length].tolist()
         ended = data.END in ids
         words = ids[:-1] if ended else ids
-        tokens = self.target_vocabulary.decode(words)
+        tokens = self.target_vocabulary.decode(words, self._names(source))
         log_probabilities, margins = [x[row, n, :length].tolist() for x in (found.log_probabilities, found.margins)]
         score = sum(log_probabilities)
         penalised = options.length_penalty or options.coverage_penalty
         return Hypothesis(self.target_tokenizer.detokenize(tokens), tokens, score, log_probabilities,
-                          found.weights[row, n, :len(words), :source_length], ended, margins,
+                          found.weights[row, n, :len(words), :len(source)], ended, margins,
                           float(found.rankings[row, n]) if penalised else score)
 
     def score(self, pairs, batch_size=32):
@@ -157,14 +169,16 @@ class Translator(object):
             given token exceeds that of the best other one but `<pad>` and `<s>`, so a negative one is a token that
             greedy search would not choose.
         """
-        source = [self._source_ids(self.encode(text) or ['']) for text, _ in pairs]
+        source = [self.encode(text) or [''] for text, _ in pairs]
         tokens = [self.target_tokenizer.tokenize(text) for _, text in pairs]
-        target = [self.target_vocabulary.encode(one) for one in tokens]
+        target = [self.target_vocabulary.encode(one, self._names(words)) for one, words in zip(tokens, source)]
         results = [None] * len(pairs)
         plan = data.plan_batches([len(ids) for ids in source], [len(ids) for ids in target], batch_size, 0, 0, False)
         for chosen in plan:
-            ids, given, output = data.make_batch(source, target, chosen)
-            values = self._run('score', self._forced, ids, [output] + [given] * len(self.models))
+            given, output = [data.pad([before + target[i] + after for i in chosen])
+                             for before, after in (([data.START], []), ([], [data.END]))]
+            values = self._run('score', self._forced, [source[i] for i in chosen],
+                               [output] + [given] * len(self.models))
             for row, i in enumerate(chosen):
                 log_probabilities, margins = [value[row, :len(target[i]) + 1].tolist() for value in values[:2]]
                 score = sum(log_probabilities)
@@ -225,10 +239,10 @@ def together(models):
 
 
 def check_same(first, first_settings, run, settings):
-    """Refuses a run whose tokenisers or vocabularies are not those of the first one."""
-    for name in ('source_tokenizer', 'target_tokenizer'):
+    """Refuses a run whose tokenisers, vocabularies or way to copy are not those of the first one."""
+    for name in ('source_tokenizer', 'target_tokenizer', 'copy'):
         if getattr(settings, name) != getattr(first_settings, name):
-            raise UserError('%s: %s is %s, and %s in %s: an ensemble needs runs with the same tokenisers'
+            raise UserError('%s: %s is %s, and %s in %s: an ensemble needs runs that agree in this'
                             % (run.file('config.json'), name, getattr(settings, name), getattr(first_settings, name),
                                first.file('config.json')))
     files, first_files = run.manifest()['files'], first.manifest()['files']

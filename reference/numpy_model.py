@@ -5,7 +5,8 @@ is what Keras 2.2.4 computes with its old defaults (`hard_sigmoid` gates, a GRU 
 inference: no dropout. Equation numbers are those of Luong, Pham and Manning (2015), https://arxiv.org/abs/1508.04025.
 
 Letters in shapes: B sentences, S and T source and target length, D decoder state, Dm encoder state, E embedding,
-U width of the concat score, V vocabulary, N rows of one decoder step (B of them, or more in a search).
+U width of the concat score, V vocabulary, X most names that a source of the batch has, N rows of one decoder step (B
+of them, or more in a search).
 
 Weights are arrays under the names below; those of `weights.h5` are taken too, see `neutral`.
 
@@ -21,6 +22,7 @@ Weights are arrays under the names below; those of `weights.h5` are taken too, s
     attentional_state/kernel (Dm + D, D)    the context's rows first
     output/kernel (D, V)                    without tied embeddings
     output_projection/kernel (D, E)         with tied embeddings where E and D differ
+    pointer_generator/kernel (Dm + D + E, 1), pointer_generator/bias (1,)    with copy; context, state, input
 
 G is 4 units in the order i, f, c, o for an LSTM and 3 units in the order z, r, h for a GRU. All products are
 row vector times matrix.
@@ -32,8 +34,12 @@ import numpy as np
 
 PAD, UNK, START, END = 0, 1, 2, 3
 
-Memory = namedtuple('Memory', 'states mask')
-Memory.__doc__ = 'What every decoder step looks at: encoder states (N, S, Dm) and where they are valid, (N, S).'
+Memory = namedtuple('Memory', 'states mask copied')
+Memory.__doc__ = """What every decoder step looks at.
+
+encoder states (N, S, Dm); where they are valid (N, S); with copy, what a copy of each position writes: ids (N, S), of
+which those from V on are names, each row's own.
+"""
 
 States = namedtuple('States', 'attentional cells position')
 States.__doc__ = """What one decoder step hands to the next.
@@ -179,11 +185,11 @@ class NumpyModel(object):
             first_states.append(states)
         return first_states
 
-    def start(self, source):
+    def start(self, source, copied=None):
         """Source ids `(B, S)` to the `Memory` and the `States` before the decoder's first step."""
         encoder_states, last_states = self.encode(source)
         attentional = np.zeros((len(source), self.settings['units']))
-        return Memory(encoder_states, source != PAD), States(attentional, self.bridge(last_states), 0)
+        return Memory(encoder_states, source != PAD, copied), States(attentional, self.bridge(last_states), 0)
 
     # Attention
 
@@ -240,7 +246,8 @@ class NumpyModel(object):
             decoder_states, logits and, with attention, scores, masked_scores, weights, context, attentional_states.
         """
         settings, stages = self.settings, OrderedDict()
-        x = self._target_table()[tokens]                                                                # (N, E)
+        table = self._target_table()
+        embedded = x = table[np.where(tokens < len(table), tokens, UNK)]            # a name is fed as <unk>    (N, E)
         if settings['input_feeding']:
             x = np.concatenate([x, states.attentional], axis=-1)                    # section 3.3
         cells = []
@@ -259,6 +266,12 @@ class NumpyModel(object):
             attentional = np.tanh(joined @ self.weights['attentional_state/kernel'])
             stages['attentional_states'] = attentional
         stages['logits'] = self.logits(attentional)                                                     # (N, V)
+        if settings.get('copy'):
+            joined = np.concatenate([stages['context'], stages['decoder_states'], embedded], axis=-1)
+            stages['p_gen'] = sigmoid(joined @ self.weights['pointer_generator/kernel']
+                                      + self.weights['pointer_generator/bias'])                         # (N, 1)
+            stages['vocabulary_logits'] = stages['logits']
+            stages['logits'] = self.mixture(stages['logits'], stages['p_gen'], stages['weights'], memory)
         return stages, States(attentional, cells, states.position + 1)
 
     def logits(self, attentional):
@@ -269,22 +282,37 @@ class NumpyModel(object):
             attentional = attentional @ self.weights['output_projection/kernel']
         return attentional @ self._target_table().T
 
+    def mixture(self, logits, p_gen, weights, memory):
+        """Eq. 9 of See et al. (2017), https://arxiv.org/abs/1704.04368: the logarithm of
+
+        p_gen P_vocab(w) + (1 - p_gen) sum_{s: w_s = w} a_s, `(N, V + X)`; minus infinity for names a row has not.
+        """
+        rows, size = logits.shape
+        p = np.zeros((rows, max(size, memory.copied.max() + 1)))
+        p[:, :size] = p_gen * np.exp(log_softmax(logits))
+        for row, ids in enumerate(memory.copied):
+            for s, copied in enumerate(ids):
+                p[row, copied] += (1. - p_gen[row, 0]) * weights[row, s]
+        return np.log(np.where(p > 0., p, 1.)) + np.where(p > 0., 0., -np.inf)
+
     # Whole sequences
 
-    def forward(self, source, target):
+    def forward(self, source, target, copied=None):
         """Every stage for a batch.
 
         # Arguments
             source: ids `(B, S)`, padded behind with 0.
             target: decoder input ids `(B, T)`: <s> and the target's tokens.
+            copied: with copy, what a copy of each source position writes: ids `(B, S)`.
 
         # Returns
             OrderedDict: encoder_states `(B, S, Dm)`, initial_states `(B, number of states, D)`, then the stages of
             `step` over all steps: decoder_states `(B, T, D)`, scores, masked_scores, weights `(B, T, S)`, context
-            `(B, T, Dm)`, attentional_states `(B, T, D)`, logits `(B, T, V)`.
+            `(B, T, Dm)`, attentional_states `(B, T, D)`, logits `(B, T, V)`. With copy also p_gen `(B, T, 1)` and
+            vocabulary_logits `(B, T, V)`, and the logits are log-probabilities `(B, T, V + X)`.
         """
         source, target = np.asarray(source, np.int64), np.asarray(target, np.int64)
-        memory, states = self.start(source)
+        memory, states = self.start(source, copied)
         stages = OrderedDict([('encoder_states', memory.states),
                               ('initial_states', np.stack([state for cell in states.cells for state in cell], axis=1))])
         steps = []
@@ -294,10 +322,10 @@ class NumpyModel(object):
         stages.update((name, np.stack([step[name] for step in steps], axis=1)) for name in steps[0])
         return stages
 
-    def greedy(self, source, max_lengths):
+    def greedy(self, source, max_lengths, copied=None):
         """The most probable token at each step until </s>, or until `max_lengths` `(B,)` tokens. Returns `Found`."""
         source, max_lengths = np.asarray(source, np.int64), np.asarray(max_lengths)
-        memory, states = self.start(source)
+        memory, states = self.start(source, copied)
         tokens, lengths, steps = np.full(len(source), START), np.zeros(len(source), np.int64), []
         running = max_lengths > 0
         while running.any():
@@ -316,7 +344,7 @@ class NumpyModel(object):
         return Found(ids, lengths, log_probabilities, weights, margins)
 
     def beam(self, source, max_lengths, beam_width, n_best=1, length_penalty=0., coverage_penalty=0., min_length=0,
-             no_repeat_ngram=0):
+             no_repeat_ngram=0, copied=None):
         """Beam search, for one source sentence after the other.
 
         At each step the most probable continuations of all live hypotheses are kept, as many as the beam is wide less
@@ -326,14 +354,14 @@ class NumpyModel(object):
         # Arguments
             source: ids `(B, S)`. max_lengths: most tokens of each output, </s> counted, `(B,)`.
             length_penalty, coverage_penalty: see `ranking`. min_length: tokens before which there is no </s>.
-            no_repeat_ngram: no n-gram of this length twice in an output; 0: any may.
+            no_repeat_ngram: no n-gram of this length twice in an output; 0: any may. copied: as for `forward`.
 
         # Returns
             For each sentence a list of at most `n_best` `Hypothesis`, best first.
         """
         results, source = [], np.asarray(source, np.int64)
-        for row, limit in zip(source, max_lengths):
-            memory, states = self.start(row[None])
+        for number, (row, limit) in enumerate(zip(source, max_lengths)):
+            memory, states = self.start(row[None], None if copied is None else copied[number:number + 1])
             live, finished = [Hypothesis([], [], [], [], None, states)] if limit > 0 else [], []
             while live:
                 candidates = []
@@ -411,10 +439,21 @@ def token_losses(logits, target, smoothing=0.):
     """
     log_p, target = log_softmax(logits), np.asarray(target, np.int64)
     chosen = np.take_along_axis(log_p, target[:, :, None], -1)[:, :, 0]
-    each = -(1. - smoothing) * chosen - smoothing * np.mean(log_p, axis=-1)                             # (B, T)
+    each = -(1. - smoothing) * chosen                                                                   # (B, T)
+    if smoothing:
+        each = each - smoothing * np.mean(log_p, axis=-1)
     return np.where(target != PAD, each, 0.)
 
 
 def loss(logits, target, smoothing=0.):
     """Mean of `token_losses` over the valid tokens of the batch, in nats."""
     return np.sum(token_losses(logits, target, smoothing)) / np.count_nonzero(target)
+
+
+def coverage_loss(weights, target):
+    """Mean over the valid target tokens of sum_s min(a_ts, c_ts), c_t the sum of the weights before t.
+
+    Eq. 10 and 12 of See et al. (2017). Weights `(B, T, S)`, target as for `loss`.
+    """
+    before = np.cumsum(weights, axis=1) - weights
+    return np.minimum(weights, before).sum(axis=-1)[np.asarray(target) != PAD].mean()

@@ -41,11 +41,11 @@ def padded(batch, source=3, target=2):
 # Written out, so that no test hangs on today's defaults. Sizes differ where they may: a mix-up of two shows.
 SMALL = dict(
     units=6, embedding=5, encoder_units=None, cell='lstm', encoder_layers=1, decoder_layers=1, bidirectional=True,
-    residual=False, recurrent_activation='hard_sigmoid', tie_embeddings=False, share_vocabulary=False, score='general',
-    attention='global', attention_units=None, attention_scale=False, attention_normalize=False, window=2,
-    input_feeding=False, max_source_length=12, source_tokenizer='word', target_tokenizer='word', dropout=0.2,
-    word_dropout=0., label_smoothing=0., weight_decay=0., averaging=0., clip_norm=5., accumulate=1, optimizer='adam',
-    learning_rate=2e-3, warmup=0, decay='constant', seed=1, threads=1)
+    residual=False, recurrent_activation='hard_sigmoid', tie_embeddings=False, share_vocabulary=False, copy=False,
+    score='general', attention='global', attention_units=None, attention_scale=False, attention_normalize=False,
+    window=2, input_feeding=False, max_source_length=12, source_tokenizer='word', target_tokenizer='word',
+    dropout=0.2, word_dropout=0., label_smoothing=0., coverage_loss=0., weight_decay=0., averaging=0., clip_norm=5.,
+    accumulate=1, optimizer='adam', learning_rate=2e-3, warmup=0, decay='constant', seed=1, threads=1)
 
 
 def settings(**values):
@@ -76,14 +76,14 @@ class Small(object):
         self.model = Seq2Seq(self.settings, VOCABULARY, VOCABULARY)
         self.weights = set_weights(self.model, seed, scale)
         self.numpy = numpy_model.NumpyModel(vars(self.settings), self.weights)
-        self._one_step = None
+        self._one_step, self.fed = None, {}  # `fed`: what else the model takes
 
     def whole(self, batch, training=False):
         """`Whole` of the whole-sequence graph; one set of tensors for all, as each new one costs TensorFlow time."""
         decoded = (self.model.alignment_model or self.model.training_model).outputs
         found = K.get_session().run([decoded, self.model.encoder_model.outputs],
                                     {self.model.source: batch.source, self.model.target: batch.given,
-                                     K.learning_phase(): training})
+                                     K.learning_phase(): training, **self.fed})
         return Whole(found[0][0], found[0][1] if len(decoded) == 2 else None,
                      found[1][0], np.stack(found[1][1:], axis=1))
 
@@ -100,7 +100,7 @@ class Small(object):
         steps = []
         for t in range(given.shape[2]):
             feed = dict(zip(states, values))
-            feed.update({self.model.source: source, tokens: given[:, :, t]})
+            feed.update({**self.fed, self.model.source: source, tokens: given[:, :, t]})
             logits, values, weights = run(fetched, feed)
             steps.append((logits, weights))
         return [np.stack(arrays, axis=2) for arrays in zip(*steps)]

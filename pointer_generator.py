@@ -1,0 +1,97 @@
+"""The pointer-generator: an output that writes words of its vocabulary or copies words of the source.
+
+After See, Liu and Manning 2017, "Get To The Point", https://arxiv.org/abs/1704.04368, whose equation numbers are used
+here. A word of the source without an id in the target vocabulary is a name. The names of a source count from V on, for
+each row anew (`data.Vocabulary.names`), and so the output of a batch is spread over V + X ids: X is the greatest count
+of names in a row. Other letters as in `seq2seq_model.py`.
+
+The coverage vector enters the loss (eq. 12 and 13) and not the score (eq. 11): attention here looks at all target steps
+at once, and what was attended to before reaches a step through its state, and by input feeding directly.
+"""
+from keras import backend as K
+from keras import initializers
+from keras.engine import Layer
+import tensorflow as tf
+
+import data
+
+TINY = 1e-37  # stands for the probability 0 in a logarithm; float32 ends at 1.2e-38
+
+
+class KnownIds(Layer):
+    """Ids with `<unk>` in the place of those from `size` on: names have no embedding."""
+
+    def __init__(self, size, **kwargs):
+        super(KnownIds, self).__init__(**kwargs)
+        self.size = size
+
+    def call(self, ids):
+        return tf.where(ids < self.size, ids, tf.fill(tf.shape(ids), data.UNK))
+
+
+class PointerGenerator(Layer):
+    """Logits of writing or copying each word: their softmax is eq. 9.
+
+    # Arguments
+        kernel_initializer: of w_h*, w_s and w_x of eq. 8, which stand in one kernel in this order.
+
+    # Input shape
+        Logits `(B, T, V)`, attention weights `(B, T, S)`, encoder states `(B, S, Dm)`, decoder states `(B, T, D)`,
+        decoder inputs `(B, T, E)`, and what a copy of each source position writes, ids `(B, S)` below V + X.
+
+    # Output shape
+        Logits `(B, T, V + X)`, minus infinity for names that the row has not.
+    """
+
+    def __init__(self, kernel_initializer='glorot_uniform', **kwargs):
+        super(PointerGenerator, self).__init__(**kwargs)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        width = sum(shape[-1] for shape in input_shape[2:5])
+        self.kernel = self.add_weight(shape=(width, 1), name='kernel', initializer=self.kernel_initializer)
+        self.bias = self.add_weight(shape=(1,), name='bias', initializer='zeros')
+        super(PointerGenerator, self).build(input_shape)
+
+    def call(self, inputs):
+        logits, weights, memory, states, embedded, copied_ids = inputs
+        size = K.int_shape(logits)[-1]
+        # Eq. 8 without its sigmoid, which makes it log(p_gen / (1 - p_gen)): w_h* . c + w_s . h + w_x . x + b.
+        joined = K.concatenate([tf.matmul(weights, memory), states, embedded])                      # (B, T, Dm + D + E)
+        switch = K.bias_add(K.dot(joined, self.kernel), self.bias)                                      # (B, T, 1)
+        # Eq. 9, times Z / p_gen with Z = sum_v e^z_v: e^z_w + Z (1 - p_gen) / p_gen times the attention to the word w.
+        same = K.cast(tf.equal(copied_ids[:, :, None], copied_ids[:, None]), K.dtype(weights))          # (B, S, S)
+        copied = tf.log(tf.maximum(tf.matmul(weights, same), TINY))                                     # (B, T, S)
+        copied += tf.reduce_logsumexp(logits, axis=2, keepdims=True) - switch
+        # By its logarithm, log(e^x + e^y) = x + log(1 + e^(y - x)), and that at the words of the source alone.
+        row, step, ids = tf.meshgrid(*map(tf.range, tf.unstack(tf.shape(weights))), indexing='ij')
+        ids = tf.zeros_like(ids) + copied_ids[:, None]                                                  # (B, T, S)
+        written = tf.gather_nd(logits, tf.stack([row, step, tf.minimum(ids, size - 1)], axis=3))        # (B, T, S)
+        more = tf.where(ids < size, tf.nn.softplus(copied - written), copied)
+        # A word counts where it stands first.
+        first = tf.equal(tf.reduce_sum(tf.matrix_band_part(same, -1, 0), axis=2), 1.)                   # (B, S)
+        more *= K.cast(tf.logical_and(first, tf.not_equal(copied_ids, data.PAD)), K.dtype(more))[:, None]
+        names = size + tf.range(tf.maximum(tf.reduce_max(copied_ids) + 1 - size, 0))                    # (X,)
+        there = tf.reduce_any(tf.equal(copied_ids[:, :, None], names), axis=1)                          # (B, X)
+        absent = tf.log(K.cast(there, K.dtype(logits)))
+        logits = tf.concat([logits, absent[:, None] + tf.zeros_like(logits[:, :, :1])], axis=2)         # (B, T, V + X)
+        return logits + tf.scatter_nd(tf.stack([row, step, ids], axis=3), more, tf.shape(logits))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape[0][:-1]) + (None,)
+
+    def compute_mask(self, inputs, mask=None):
+        return None
+
+
+def coverage_loss(weights):
+    """What attention falls on a second time: sum_s min(a_ts, c_ts), with c_t the sum of a before t (eq. 10 and 12).
+
+    # Arguments
+        weights: attention weights `(B, T, S)`.
+
+    # Returns
+        `(B, T)`, from 0 to 1.
+    """
+    return tf.reduce_sum(tf.minimum(weights, tf.cumsum(weights, axis=1, exclusive=True)), axis=2)
