@@ -1,5 +1,7 @@
 # Set-up, demonstration, tests. `make` alone lists the targets.
 PYTHON = .venv/bin/python
+# Two processes, the tests of a file in one of them: what a file's tests share is made once.
+TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
@@ -17,10 +19,10 @@ demo: setup ## train samples/translate (minutes), score its test part, translate
 	$(PYTHON) predict.py --run runs/translate --show-attention --plot-dir runs/translate/alignments
 
 test: setup ## the fast tests
-	$(PYTHON) -m pytest -m "not slow"
+	$(TEST) -m "not slow"
 
 test-all: setup ## all tests
-	$(PYTHON) -m pytest
+	$(TEST)
 
 soak: setup ## kill -9 a training at 50 random moments and resume it each time (many minutes)
 	KILLS=50 $(PYTHON) -m pytest -q tests/test_resume.py -k killed_at_random_moments

@@ -11,7 +11,7 @@ case ${1:-} in
     test)
         shift
         cd "$app"
-        exec python -m pytest -p no:cacheprovider -m 'not slow' "$@"
+        exec python -m pytest -p no:cacheprovider -n 2 --dist loadfile -m 'not slow' "$@"
         ;;
     *.py)
         if [ -f "$app/$1" ]; then

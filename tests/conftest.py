@@ -26,3 +26,16 @@ def float64():
     K.set_floatx('float64')
     yield
     K.set_floatx('float32')
+
+
+@pytest.fixture
+def summary(record_property):
+    """Call it with a line for the end of pytest's report: how much was tried and survived."""
+    return lambda line: record_property('summary', line)
+
+
+def pytest_terminal_summary(terminalreporter):
+    for report in terminalreporter.getreports('passed') + terminalreporter.getreports('failed'):
+        for name, line in report.user_properties if report.when == 'call' else ():
+            if name == 'summary':
+                terminalreporter.write_line(line)

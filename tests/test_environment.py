@@ -151,7 +151,8 @@ def echoing_python(tmp_path):
 
 @pytest.mark.parametrize('arguments, called', [
     (['settings.py', '--a b', ''], [str(ROOT / 'settings.py'), '--a b', '']),
-    (['test', '-x'], ['-m', 'pytest', '-p', 'no:cacheprovider', '-m', 'not slow', '-x']),
+    (['test', '-x'],
+     ['-m', 'pytest', '-p', 'no:cacheprovider', '-n', '2', '--dist', 'loadfile', '-m', 'not slow', '-x']),
     (['/data/own.py', 'x'], ['/data/own.py', 'x']),
     (['-c', 'pass'], ['-c', 'pass']),
     (['python', 'x'], ['x']),
@@ -387,8 +388,9 @@ def test_make_help_lists_every_target_and_is_the_default():
 
 @needs_make
 def test_make_sets_up_before_demo_and_tests():
-    assert make('-n', 'test').splitlines() == ['sh setup.sh', '.venv/bin/python -m pytest -m "not slow"']
-    assert make('-n', 'test-all').splitlines() == ['sh setup.sh', '.venv/bin/python -m pytest']
+    pytest = '.venv/bin/python -m pytest -n 2 --dist loadfile'
+    assert make('-n', 'test').splitlines() == ['sh setup.sh', pytest + ' -m "not slow"']
+    assert make('-n', 'test-all').splitlines() == ['sh setup.sh', pytest]
     assert make('-n', 'demo').splitlines()[0] == 'sh setup.sh'
 
 

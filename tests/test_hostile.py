@@ -260,7 +260,7 @@ def told_in_one_line(action, *arguments):
         return None
 
 
-def test_any_settings_are_taken_or_refused_in_one_line(capsys):
+def test_any_settings_are_taken_or_refused_in_one_line(summary):
     tried, taken = [], []
 
     @given(strategies.lists(one_setting(), max_size=4).map(dict))
@@ -284,6 +284,5 @@ def test_any_settings_are_taken_or_refused_in_one_line(capsys):
 
     any_object()
     any_bytes()
-    with capsys.disabled():
-        print('\nsettings: %d tried, %d of them taken' % (len(tried), len(taken)))
+    summary('settings: %d tried, %d of them taken' % (len(tried), len(taken)))
     assert len(tried) / 10 < len(taken) < len(tried)

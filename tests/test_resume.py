@@ -145,7 +145,7 @@ def test_a_second_signal_ends_at_once_and_the_checkpoint_before_stays_whole(cut,
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_as_one_never_stopped(cut, trained, tmp_path, capsys):  # noqa: F811
+def test_a_run_killed_at_random_moments_ends_as_one_never_stopped(cut, trained, tmp_path, summary):  # noqa: F811
     """`make soak` sets KILLS to 50."""
     kills, path, chosen, ended = int(os.environ.get('KILLS', 5)), tmp_path / 'run', random.Random(5), 0
     begin, started = ['--data', 'numbers'] + SETTINGS, time.time()
@@ -171,9 +171,8 @@ def test_a_run_killed_at_random_moments_ends_as_one_never_stopped(cut, trained, 
         assert run('train.py', '--run', path, *begin, cwd=trained.home).code == 0
     assert outcome(path) == outcome(trained.path)
     assert not [name for name in os.listdir(str(path)) if name.endswith('.tmp')]
-    with capsys.disabled():
-        print('\nkill -9 at random moments: %d tried, %d survived; %d trainings came to their end, all the same'
-              % (kills - ended, kills - ended, ended + 1))
+    summary('kill -9 at random moments: %d tried, %d survived; %d trainings came to their end, all the same'
+            % (kills - ended, kills - ended, ended + 1))
     assert kills - ended >= kills // 2
 
 

@@ -361,7 +361,7 @@ def test_weights_of_another_model_are_refused_before_they_are_read(path):
     assert 'has shape (100000, 3), the model needs (2, 3)' in refused(RunDirectory.open(path).read_weights, EXPECTED)
 
 
-def test_any_changed_byte_in_a_run_loads_as_it_was_or_ends_in_our_own_error(finished, memory, capsys):
+def test_any_changed_byte_in_a_run_loads_as_it_was_or_ends_in_our_own_error(finished, memory, summary):
     rng, good, tried, failed = random.Random(1), read_all(finished), 1200, 0
     names = ['config.json', 'weights.h5', 'checkpoint/2.h5', 'checkpoint/last', 'manifest.json', *VOCABULARIES]
     path = shutil.copytree(finished, os.path.join(memory, 'run'))
@@ -390,8 +390,7 @@ def test_any_changed_byte_in_a_run_loads_as_it_was_or_ends_in_our_own_error(fini
         for other in {name, 'manifest.json', 'checkpoint/last'}:
             with open(os.path.join(path, other), 'wb') as stream:
                 stream.write(originals[other])
-    with capsys.disabled():
-        print(f'\nmutated run directories: {tried} tried, {failed} refused, {tried - failed} loaded')
+    summary(f'mutated run directories: {tried} tried, {failed} refused, {tried - failed} loaded')
     assert read_all(path) == good and 0 < failed < tried
 
 
@@ -569,7 +568,7 @@ def no_sync(monkeypatch):
 
 
 @pytest.mark.parametrize('overwrite', [False, True])
-def test_a_run_killed_at_any_call_goes_on_to_the_same_end(finished, memory, monkeypatch, capsys, overwrite):
+def test_a_run_killed_at_any_call_goes_on_to_the_same_end(finished, memory, monkeypatch, summary, overwrite):
     no_sync(monkeypatch)
     # What lies there before: nothing, or another run with a user's own note beside it.
     old = os.path.join(memory, 'old')
@@ -607,14 +606,13 @@ def test_a_run_killed_at_any_call_goes_on_to_the_same_end(finished, memory, monk
             assert result[:-1] == good[:-1] and result[-1] - {'notes.txt'} == good[-1]
             assert os.path.exists(os.path.join(path, 'notes.txt')) == overwrite
             shutil.rmtree(path)
-    with capsys.disabled():
-        print(f'\nkilled while {"overwriting" if overwrite else "training"}: {tried} tried, {tried} survived')
+    summary(f'killed while {"overwriting" if overwrite else "training"}: {tried} tried, {tried} survived')
     assert tried > 100
 
 
 @pytest.mark.parametrize('stays', [False, True])
 def test_a_run_refused_by_the_system_at_any_call_goes_on_to_the_same_end(
-        finished, memory, monkeypatch, capsys, stays):
+        finished, memory, monkeypatch, summary, stays):
     no_sync(monkeypatch)
     good, tried, told = fingerprint(finished), 0, 0
     for number in range(1000):
@@ -644,9 +642,8 @@ def test_a_run_refused_by_the_system_at_any_call_goes_on_to_the_same_end(
             start(path)
         assert fingerprint(path) == good
         shutil.rmtree(path)
-    with capsys.disabled():
-        moment = 'from a call on' if stays else 'at one call'
-        print(f'\nfull disk {moment}: {tried} tried, {tried} survived, {told} told')
+    moment = 'from a call on' if stays else 'at one call'
+    summary(f'full disk {moment}: {tried} tried, {tried} survived, {told} told')
     assert tried > 50 and told > tried - 5
 
 
@@ -698,15 +695,14 @@ def own_mounts():
 
 
 def test_a_disk_that_is_small_and_a_place_that_is_read_only_leave_a_run_that_goes_on(
-        finished, tmp_path, own_mounts, capsys):
+        finished, tmp_path, own_mounts, summary):
     root = os.path.dirname(os.path.abspath(run_directory.__file__))
     result = subprocess.run(
         own_mounts + [sys.executable, '-c', SMALL_DISKS, root, os.path.join(root, 'tests'), finished, str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert result.returncode == 0, result.stderr.decode()
     tried, told = map(int, result.stdout.split())
-    with capsys.disabled():
-        print(f'\nsmall disks: {tried} sizes tried, {told} were full, {tried} survived; as many read-only')
+    summary(f'small disks: {tried} sizes tried, {told} were full, {tried} survived; as many read-only')
     assert 5 < told < tried
 
 

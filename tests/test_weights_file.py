@@ -223,7 +223,7 @@ def mutate(data, rng):
     return bytes(data)
 
 
-def test_changed_bytes_load_or_end_in_our_own_error_and_nothing_else(capsys):
+def test_changed_bytes_load_or_end_in_our_own_error_and_nothing_else(summary):
     data, rng, refused, tried = pack_weights(LAYERS), random.Random(1), 0, 3000
     for _ in range(tried):
         try:
@@ -233,8 +233,7 @@ def test_changed_bytes_load_or_end_in_our_own_error_and_nothing_else(capsys):
         except UserError as error:
             assert len(str(error).splitlines()) == 1
             refused += 1
-    with capsys.disabled():
-        print(f'\nmutated weight files: {tried} tried, {refused} refused, {tried - refused} loaded')
+    summary(f'mutated weight files: {tried} tried, {refused} refused, {tried - refused} loaded')
     assert 0 < refused < tried
 
 
