@@ -53,7 +53,7 @@ PRESETS = collections.OrderedDict([
         data='samples/summarise', target_tokenizer='word', max_source_length=400, max_target_length=100, epochs=8,
         dropout=.2, word_dropout=0., metric='rouge-l', min_length=4, no_repeat_ngram=3)),
     ('answer', dict(
-        data='samples/answer', target_tokenizer='word', max_source_length=400, epochs=12, dropout=.1, word_dropout=0.,
+        data='samples/answer', target_tokenizer='word', max_source_length=400, epochs=16, dropout=.1, word_dropout=0.,
         metric='exact-match')),
     # Task 1 of Multi30k, lower-cased and tokenised; name its files with --train, --val and --test.
     ('multi30k', dict(
