@@ -37,8 +37,8 @@ def parse(argv):
                 ('REF', 'the reference'), ('NEW', 'what is held against it'))
     other.add_argument('--stage-map', metavar='FILE',
                        help='JSON: {our name or its beginning: theirs, or null for what was left out}')
-    other.add_argument('--rtol', type=tolerance, metavar='X', help='relative tolerance for every stage')
-    other.add_argument('--atol', type=tolerance, metavar='X', help='absolute tolerance for every stage')
+    other.add_argument('--rtol', type=settings.number, metavar='X', help='relative tolerance for every stage')
+    other.add_argument('--atol', type=settings.number, metavar='X', help='absolute tolerance for every stage')
     export = add('export', "the bundle of a run's weights and of all stages for sentences",
                  ('RUN', 'run directory'), ('DIR', 'folder for the bundle'))
     export.add_argument('--input', metavar='FILE', default='samples/sentences.txt',
@@ -48,16 +48,6 @@ def parse(argv):
     for command in (check, other):
         command.add_argument('--json', action='store_true', help='print the report as one JSON object')
     return parser.parse_args(argv)
-
-
-def tolerance(text):
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.
-    if not 0 <= value < float('inf'):
-        raise argparse.ArgumentTypeError('%r is not a number from 0' % text)
-    return value
 
 
 def show(results, ties, as_json=False):

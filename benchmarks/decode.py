@@ -54,7 +54,7 @@ def parse(argv):
 
 
 def limits(rows):
-    return np.array([2 * len(row) + 10 for row in rows], 'i')
+    return search.max_lengths([len(row) for row in rows], search.Options())
 
 
 # Our search, and contrib's
