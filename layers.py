@@ -112,13 +112,17 @@ class TiedOutput(Layer):
         super(TiedOutput, self).__init__(**kwargs)
         self.embedding = embedding
 
+    def build(self, input_shape):
+        # For the few rows of one step the product is faster by half with the table turned round: here, and not in
+        # the loop over the steps, this is done once.
+        self.turned = tf.transpose(self.embedding.embeddings)                                           # (E, V)
+        super(TiedOutput, self).build(input_shape)
+
     def call(self, inputs):
-        table = self.embedding.embeddings                                                               # (V, E)
         if K.ndim(inputs) == 2:
-            # The few rows of one step: turned round, the product leaves the large factor as it lies in memory, which
-            # takes half the time of the other order.
-            return tf.transpose(tf.matmul(table, inputs, transpose_b=True))
-        rows = tf.matmul(tf.reshape(inputs, [-1, self.embedding.output_dim]), table, transpose_b=True)
+            return tf.matmul(inputs, self.turned)
+        rows = tf.matmul(tf.reshape(inputs, [-1, self.embedding.output_dim]), self.embedding.embeddings,
+                         transpose_b=True)
         return tf.reshape(rows, tf.concat([tf.shape(inputs)[:-1], [self.embedding.input_dim]], 0))
 
     def compute_output_shape(self, input_shape):

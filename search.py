@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.util import nest
 
-from data import END, PAD, SPECIALS, START
+from data import END, PAD, START
 from settings import UserError
 
 Options = collections.namedtuple('Options', 'beam_width n_best length_penalty coverage_penalty min_length max_length '
@@ -105,8 +105,8 @@ def greedy(step, states, max_lengths, options=Options(), source_mask=None):
     def body(time, token, ended, lengths, states, history, arrays):
         going = Going(tf.logical_not(ended))
         logits, new_states, weights = step(going.of(token), [going.of(state) for state in states], going.rows)
-        best, ids = tf.nn.top_k(allowed(logits, time, going.of(history) if options.no_repeat_ngram else (),
-                                        options)[:, 0], 2)                                              # (A, 2)
+        best, ids = [x[:, 0] for x in candidates(
+            logits, time, going.of(history) if options.no_repeat_ngram else (), options, 2)]            # (A, 2)
         given = best[:, :1] - tf.reduce_logsumexp(logits, axis=2)
         written = [going.spread(x) for x in (ids[:, :1], given, best[:, :1] - best[:, 1:], weights)]
         token, states = written[0], [going.spread(state) for state in new_states]
@@ -155,7 +155,7 @@ def beam(step, states, max_lengths, options, source_mask=None):
         nothing = tf.fill([rows, width], tf.constant(-np.inf, real))                                    # (A, K)
         logits, states, weights = step(tokens, states, going.rows)
         count = tf.minimum(max(width, 2), tf.shape(logits)[2])  # two at least: the margin needs the runner-up
-        values, ids = tf.nn.top_k(allowed(logits, time, history, options), count)                       # (A, K, M)
+        values, ids = candidates(logits, time, history, options, count)                                 # (A, K, M)
         given = values - tf.reduce_logsumexp(logits, axis=2, keepdims=True)
         scores, chosen = tf.nn.top_k(tf.reshape(live[:, :, None] + given, [rows, width * count]), width)
         parents = chosen // count                                                                       # (A, K)
@@ -285,23 +285,38 @@ def by_sentence(x, lengths):
     return tf.where(valid, x, tf.zeros_like(x))
 
 
-def allowed(logits, time, history, options):
-    """The logits `(B, K, V)` with minus infinity at what may not come next.
+def candidates(logits, time, history, options, count):
+    """The most probable tokens that may come next, logits and ids `(B, K, count)`; minus infinity where none is left.
 
-    That is `<pad>`, `<s>`, `</s>` before `min_length`, and what would repeat an n-gram. Where this leaves nothing,
-    `</s>` may come.
+    What may not come is `<pad>`, `<s>`, `</s>` before `min_length`, and what would repeat an n-gram. Where this leaves
+    nothing, `</s>` may come.
+
+    # Arguments
+        logits: `(B, K, V)`.
+        time: how many tokens the hypotheses have.
+        history: as for `repeating`, looked at for `no_repeat_ngram`.
+        options: `Options`.
+        count: how many are asked for, at most V.
     """
+    def without(values, which):
+        return tf.where(which, tf.fill(tf.shape(values), tf.constant(-np.inf, values.dtype)), values)
+
     size = tf.shape(logits)[2]  # of words that are copied too, and hence another one for each batch
-    never, early = np.zeros((2, len(SPECIALS)), logits.dtype.as_numpy_dtype)
-    never[[PAD, START]] = early[[PAD, START, END]] = -np.inf
-    never = tf.where(time < options.min_length, early, never) if options.min_length else never
-    values = logits + tf.pad(never, [[0, size - len(SPECIALS)]])
+    values = logits
     if options.no_repeat_ngram:
-        nothing = tf.fill(tf.shape(logits), tf.constant(-np.inf, logits.dtype))
-        values = tf.where(repeating(history, size, options.no_repeat_ngram), nothing, values)
-        stuck = tf.equal(tf.reduce_max(values, axis=2, keepdims=True), -np.inf)
-        values = tf.where(stuck & tf.equal(tf.range(size), END), logits, values)
-    return values
+        values = without(logits, repeating(history, size, options.no_repeat_ngram))
+    # Three at most are forbidden by name: they are struck off a short list, not off the whole vocabulary.
+    values, ids = tf.nn.top_k(values, tf.minimum(count + 3, size))
+    forbidden = tf.equal(ids, PAD) | tf.equal(ids, START)
+    if options.min_length:
+        forbidden |= tf.equal(ids, END) & (time < options.min_length)
+    values, places = tf.nn.top_k(without(values, forbidden), count)
+    ids = tf.batch_gather(ids, places)
+    if options.no_repeat_ngram:
+        stuck = tf.equal(values, -np.inf) & tf.equal(tf.range(count), 0)
+        values = tf.where(stuck, logits[:, :, END:END + 1] + tf.zeros_like(values), values)
+        ids = tf.where(stuck, tf.fill(tf.shape(ids), END), ids)
+    return values, ids
 
 
 def repeating(history, size, n):

@@ -23,19 +23,21 @@ def available_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
-def new_session(threads=0):
+def new_session(threads=0, runs_at_once=False):
     """A session with a graph of its own, so that several models live side by side in one process.
 
     # Arguments
         threads: threads of TensorFlow, within an op and between ops; 0 for all cores. Results repeat bit for bit
             at an equal number of threads.
+        runs_at_once: Boolean, for several calls of `run` at a time: an op has one thread then, which costs less
+            than to divide each op. The first session of a process decides this for all.
 
     # Returns
         `tf.Session`; enter `opened(session)` to build or run Keras models in it.
     """
     threads = threads or available_cores()
-    return tf.Session(graph=tf.Graph(), config=tf.ConfigProto(intra_op_parallelism_threads=threads,
-                                                              inter_op_parallelism_threads=threads))
+    return tf.Session(graph=tf.Graph(), config=tf.ConfigProto(
+        intra_op_parallelism_threads=1 if runs_at_once else threads, inter_op_parallelism_threads=threads))
 
 
 @contextlib.contextmanager

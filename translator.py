@@ -1,5 +1,6 @@
 """A trained model put to work: text in, hypotheses with their alignments out."""
 import collections
+from concurrent.futures import ThreadPoolExecutor
 import threading
 
 import session  # first: it fixes the import order
@@ -31,15 +32,17 @@ class Translator(object):
             attention weights) at each step.
         tf_session: the session that holds them.
         source, target: pairs of a tokeniser and a vocabulary.
+        workers: batches worked on at a time.
 
     `Translator.load('runs/x')` makes one from a run directory.
     """
 
-    def __init__(self, models, tf_session, source, target):
+    def __init__(self, models, tf_session, source, target, workers=1):
         self.models = models if isinstance(models, list) else [models]
         self.session = tf_session
         self.source_tokenizer, self.source_vocabulary = source
         self.target_tokenizer, self.target_vocabulary = target
+        self.workers = workers
         self._lock = threading.Lock()
         self._made = {}
 
@@ -49,7 +52,7 @@ class Translator(object):
 
         # Arguments
             paths: one run directory, or a list of several that have the same vocabularies: an ensemble.
-            threads: threads of TensorFlow; 0: as in the (first) run's settings.
+            threads: batches worked on at a time, each on one core; 0: as in the (first) run's settings.
 
         # Raises
             UserError: a directory holds no trained run, or one that does not fit together, or not to the others.
@@ -61,12 +64,13 @@ class Translator(object):
             check_same(runs[0], configs[0], run, settings)
         source, target = sides(data.read_tokenizers(runs[0], configs[0]), lambda name: data.Vocabulary.from_bytes(
             runs[0].read_file(name), runs[0].file(name)))
-        tf_session = session.new_session(threads or configs[0].threads)
+        threads = threads or configs[0].threads or session.available_cores()
+        tf_session = session.new_session(threads, runs_at_once=True)
         with session.opened(tf_session):
             models = [restored(run, settings, len(source[1]), len(target[1]),
                                'member_%d/' % number if len(runs) > 1 else '')
                       for number, (run, settings) in enumerate(zip(runs, configs), 1)]
-        translator = cls(models, tf_session, source, target)
+        translator = cls(models, tf_session, source, target, threads)
         translator.settings, translator.run = configs[0], runs[0]
         return translator
 
@@ -79,7 +83,7 @@ class Translator(object):
 
         # Arguments
             texts: list of str; one without any token gives one empty hypothesis.
-            batch_size: sentences decoded together, sorted by length.
+            batch_size: most sentences decoded together, sorted by length; few sentences are divided among the threads.
             max_length: most tokens of an output; by default 2 S + 10 for a source of S tokens.
             options: `beam_width`, `n_best` and the others of `search.Options`. What is asked for the first time takes
                 about a second more, and memory, for its graph.
@@ -91,15 +95,28 @@ class Translator(object):
         search.check(options)
         results = [[Hypothesis('', [], 0., [], np.zeros((0, 0), 'f'), True, [], 0.)] for _ in texts]
         sources = [self.encode(text) for text in texts]
-        order = sorted((i for i, tokens in enumerate(sources) if tokens), key=lambda i: len(sources[i]))
-        for start in range(0, len(order), batch_size):
-            chosen = order[start:start + batch_size]
+        # Longest first, so that what is left when a thread runs out of batches is short.
+        order = sorted((i for i, tokens in enumerate(sources) if tokens), key=lambda i: -len(sources[i]))
+        size = max(1, min(batch_size, -(-len(order) // self.workers)))
+        batches = [order[start:start + size] for start in range(0, len(order), size)]
+
+        def found(chosen):
             limits = search.max_lengths([len(sources[i]) for i in chosen], options)
-            found = self._search([sources[i] for i in chosen], limits, options)
+            return self._search([sources[i] for i in chosen], limits, options)
+
+        for chosen, values in zip(batches, self.at_once(found, batches)):
             for row, i in enumerate(chosen):
-                results[i] = [self._hypothesis(found, row, n, sources[i], options)
-                              for n in range(options.n_best) if found.rankings[row, n] > -np.inf]
+                results[i] = [self._hypothesis(values, row, n, sources[i], options)
+                              for n in range(options.n_best) if values.rankings[row, n] > -np.inf]
         return results
+
+    def at_once(self, function, batches):
+        """The function's value for each batch, several of them worked on at a time."""
+        if self.workers == 1 or len(batches) < 2:
+            yield from map(function, batches)
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            yield from pool.map(function, batches)
 
     def _source_ids(self, tokens):
         for settings in (model.settings for model in self.models):
@@ -174,11 +191,14 @@ class Translator(object):
         target = [self.target_vocabulary.encode(one, self._names(words)) for one, words in zip(tokens, source)]
         results = [None] * len(pairs)
         plan = data.plan_batches([len(ids) for ids in source], [len(ids) for ids in target], batch_size, 0, 0, False)
-        for chosen in plan:
+
+        def forced(chosen):
             given, output = [data.pad([before + target[i] + after for i in chosen])
                              for before, after in (([data.START], []), ([], [data.END]))]
-            values = self._run('score', self._forced, [source[i] for i in chosen],
-                               [output] + [given] * len(self.models))
+            return self._run('score', self._forced, [source[i] for i in chosen],
+                             [output] + [given] * len(self.models))
+
+        for chosen, values in zip(plan, self.at_once(forced, plan)):
             for row, i in enumerate(chosen):
                 log_probabilities, margins = [value[row, :len(target[i]) + 1].tolist() for value in values[:2]]
                 score = sum(log_probabilities)
@@ -198,7 +218,7 @@ class Translator(object):
         if not weights:
             weights.append(tf.zeros(tf.concat([tf.shape(logits)[:2], tf.shape(self.models[0].source)[1:]], 0)))
         given = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=output, logits=logits)
-        best, ids = tf.nn.top_k(search.allowed(logits, 0, None, search.Options()), 2)
+        best, ids = search.candidates(logits, 0, None, search.Options(), 2)
         chosen = given + tf.reduce_logsumexp(logits, axis=-1)
         other = tf.where(tf.equal(ids[:, :, 0], output), best[:, :, 1], best[:, :, 0])
         return [output] + [model.target for model in self.models], [given, chosen - other, mean(weights)]
@@ -254,8 +274,6 @@ def check_same(first, first_settings, run, settings):
 
 def restored(run, settings, source_size, target_size, scope):
     """A run's model with its best weights, built under the name scope `scope` of the current graph."""
-    # Keras' orthogonal initialiser takes its memory while the graph is built; the file's header is read after.
-    settings = namespace(dict(vars(settings), init_scale=1.))
     with tf.name_scope(scope or None):
         # Keras' orthogonal initialiser takes its memory while the graph is built; the file's header is read after.
         model = Seq2Seq(namespace(dict(vars(settings), init_scale=1.)), source_size, target_size)

@@ -3,18 +3,23 @@
     benchmarks/decode.py runs/multi30k test_2016_flickr.de
 
 The ways take turns, so that what else the machine does falls on all of them; processor time, of all threads together,
-suffers less from it. All start from token ids and end with token ids, on the same layers and weights, batches sorted by
-length; making the graphs is not counted. The ways are:
+suffers less from it. They have the same layers and weights and as many threads; making the graphs is not counted. The
+ways are:
 
-- greedy and beam search of `search.py`, one call of `session.run` for each batch;
-- the Keras idiom: an encoder model, a decoder model, and a Python loop with one `predict` for each token. Sentence by
-  sentence it is measured on the first few sentences and scaled by their number;
+- greedy and beam search as `Translator.translate` does it, from texts to texts and alignments: batches sorted by length
+  and several worked on at a time, each by one thread;
+- the Keras idiom, from token ids to token ids: an encoder model, a decoder model, and a Python loop with one `predict`
+  for each token. Sentence by sentence it is measured on the first few sentences and scaled by their number; batches
+  come in the order of the text, as one writes it, and also sorted by length, which is kinder than most code is;
 - `tf.contrib.seq2seq.BeamSearchDecoder` over an `AttentionWrapper` with `LuongAttention` or `BahdanauAttention`, their
-  memory tiled, as `tensorflow/nmt` does it. It brings no alignments, ours does.
+  memory tiled, as `tensorflow/nmt` does it, on batches sorted by length, from ids to ids without alignments.
+
+Ours and theirs have a process each, as TensorFlow shares out its threads once for a whole process.
 
 For runs whose decoder contrib can build: global attention with the score general or concat, no input feeding.
 """
 import argparse
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -34,6 +39,7 @@ from tensorflow.contrib import seq2seq  # noqa: E402
 import data  # noqa: E402
 import search  # noqa: E402
 import settings  # noqa: E402
+from run_directory import RunDirectory  # noqa: E402
 from settings import UserError, positive, tell, thread_count  # noqa: E402
 from translator import Translator  # noqa: E402
 
@@ -57,18 +63,7 @@ def limits(rows):
     return search.max_lengths([len(row) for row in rows], search.Options())
 
 
-# Our search, and contrib's
-
-def ours(model, options):
-    """Function of a list of id rows to the ids found for each, by `search.search`."""
-    longest = tf.placeholder(tf.int32, [None])
-    found = search.search(model.step, model.start(), longest, options, model.memory.mask)
-
-    def decode(rows):
-        values = tf.get_default_session().run(found, {model.source: data.pad(rows), longest: limits(rows)})
-        return [ids[0][ids[0] != data.PAD].tolist() for ids in values.ids]
-    return decode
-
+# contrib's search
 
 class KerasCell(tf.nn.rnn_cell.RNNCell):
     """A Keras cell as contrib takes one."""
@@ -216,8 +211,50 @@ def keras_idiom(model):
 # Measuring
 
 def in_batches(decode, rows, size):
-    found = [decode(rows[start:start + size]) for start in range(0, len(rows), size)]
-    return [ids for batch in found for ids in batch]
+    """Ids found for each row, in the order of the rows."""
+    return [ids for start in range(0, len(rows), size) for ids in decode(rows[start:start + size])]
+
+
+def by_length(decode, rows, size):
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    found = dict(zip(order, in_batches(decode, [rows[i] for i in order], size)))
+    return [found[i] for i in range(len(rows))]
+
+
+def ours(translator, lines, options):
+    """The ways of this project: name to a function that gives the target tokens of each line."""
+    def way(width):
+        return lambda: [best.tokens for best, in translator.translate(lines, options.batch_size, beam_width=width)]
+    return {'greedy': way(1), 'beam': way(options.beam_width)}
+
+
+def theirs(translator, lines, options):
+    """The other ways: likewise."""
+    model, size = translator.models[0], options.batch_size
+    rows = [translator.source_vocabulary.encode(translator.encode(line)) for line in lines]
+    by_keras, by_contrib = keras_idiom(model), contrib(model, options.beam_width)
+
+    def way(function, *arguments):
+        return lambda: [translator.target_vocabulary.decode([i for i in ids if i != data.END])
+                        for ids in function(*arguments)]
+    return {'one': way(in_batches, by_keras, rows[:options.one_by_one], 1),
+            'batches': way(in_batches, by_keras, rows, size), 'sorted': way(by_length, by_keras, rows, size),
+            'contrib': way(by_length, by_contrib, rows, size)}
+
+
+def serve(ways, runs_at_once, lines, options, pipe):
+    """A process that measures: for each name that comes it answers seconds, processor seconds and what was found."""
+    # As everybody's sessions are, but for ours.
+    make = session.new_session
+    session.new_session = lambda threads, **_: make(threads, runs_at_once)
+    translator = Translator.load(options.run, options.threads)
+    with session.opened(translator.session):
+        ways = ways(translator, lines, options)
+        pipe.send(translator.workers)
+        for name in iter(pipe.recv, None):
+            started, used = time.time(), time.process_time()
+            outputs = ways[name]()
+            pipe.send((time.time() - started, time.process_time() - used, outputs))
 
 
 def first_translation(options):
@@ -233,52 +270,61 @@ def first_translation(options):
     return seconds
 
 
+def check(options):
+    """Refuses a run whose decoder contrib cannot build."""
+    chosen = settings.namespace(RunDirectory.open(options.run).read_config())
+    if (chosen.attention != 'global' or chosen.score not in ('general', 'concat', 'additive') or chosen.input_feeding
+            or chosen.attention_scale or chosen.attention_normalize or chosen.residual or chosen.copy):
+        raise UserError('%s: is of a kind that cannot be built otherwise: choose a run with --score general or concat, '
+                        'without input feeding and the like' % options.run)
+
+
 def main(argv):
     options = parse(argv)
-    translator = Translator.load(options.run, options.threads)
+    check(options)
     lines = [line for line in data.read_lines(options.sentences) if line.strip()][:options.lines]
     if not lines:
         raise UserError('%s: has no text' % options.sentences)
-    chosen = translator.settings
-    if (chosen.attention != 'global' or chosen.score not in ('general', 'concat', 'additive') or chosen.input_feeding
-            or chosen.attention_scale or chosen.attention_normalize or chosen.residual):
-        raise UserError('%s: is of a kind that cannot be built otherwise: choose a run with --score general or concat, '
-                        'without input feeding and the like' % options.run)
-    every = [translator.source_vocabulary.encode(translator.encode(line)) for line in lines]
-    rows, few = sorted(every, key=len), sorted(every[:options.one_by_one], key=len)
-    beam, size = 'beam %d' % options.beam_width, options.batch_size
-    with session.opened(translator.session):
-        model = translator.models[0]
-        greedy, by_keras = ours(model, search.Options()), keras_idiom(model)
-        ways = [  # name, what decodes, sentences, how many at a time, and which row it is compared with
-            ('greedy, batches of %d' % size, greedy, rows, size, 0),
-            ('Keras idiom, one by one, %d sentences' % len(few), by_keras, few, 1, 0),
-            ('Keras idiom, batches of %d' % size, by_keras, rows, size, 0),
-            ('%s, batches of %d' % (beam, size), ours(model, search.Options(beam_width=options.beam_width)), rows,
-             size, 3),
-            ('contrib %s, batches of %d' % (beam, size), contrib(model, options.beam_width), rows, size, 3)]
-        for _, decode, given, at_once, _ in ways:
-            in_batches(decode, given[-at_once:], at_once)  # what a first call does is not counted
-        seconds, processor, outputs, starts = [[] for _ in ways], [[] for _ in ways], {}, []
-        for repeat in range(options.repeats):
-            for number, (name, decode, given, at_once, _) in enumerate(ways):
-                started, used = time.time(), time.process_time()
-                outputs[number] = in_batches(decode, given, at_once)
-                seconds[number].append((time.time() - started) * 1000 / len(given))
-                processor[number].append((time.process_time() - used) * 1000 / len(given))
-            starts.append(first_translation(options))
-            tell('round %d of %d' % (repeat + 1, options.repeats))
-    seconds, processor = [list(map(statistics.median, times)) for times in (seconds, processor)]
+    few, size = min(options.one_by_one, len(lines)), options.batch_size
+    ways = [  # name, title, sentences, and which of ours it is compared with
+        ('greedy', 'greedy, batches of %d' % size, len(lines), 'greedy'),
+        ('one', 'Keras idiom, one by one, %d sentences' % few, few, 'greedy'),
+        ('batches', 'Keras idiom, batches of %d' % size, len(lines), 'greedy'),
+        ('sorted', 'Keras idiom, sorted by length', len(lines), 'greedy'),
+        ('beam', 'beam %d, batches of %d' % (options.beam_width, size), len(lines), 'beam'),
+        ('contrib', 'contrib beam %d, sorted by length' % options.beam_width, len(lines), 'beam')]
+    context, pipes = multiprocessing.get_context('spawn'), {}
+    for function, runs_at_once, names in ((ours, True, ('greedy', 'beam')),
+                                          (theirs, False, ('one', 'batches', 'sorted', 'contrib'))):
+        pipe, end = context.Pipe()
+        context.Process(target=serve, args=(function, runs_at_once, lines, options, end), daemon=True).start()
+        threads = pipe.recv()
+        pipes.update((name, pipe) for name in names)
+
+    def run(name):
+        pipes[name].send(name)
+        return pipes[name].recv()
+
+    for name, *_ in ways:
+        run(name)  # what a first call does is not counted
+    seconds, processor, outputs, starts = {}, {}, {}, []
+    for repeat in range(options.repeats):
+        for name, _, count, _ in ways:
+            wall, used, outputs[name] = run(name)
+            seconds.setdefault(name, []).append(wall * 1000 / count)
+            processor.setdefault(name, []).append(used * 1000 / count)
+        starts.append(first_translation(options))
+        tell('round %d of %d' % (repeat + 1, options.repeats))
+    for pipe in set(pipes.values()):
+        pipe.send(None)
     print('%s, %d sentences of %s, %d threads; medians of %d rounds, seconds for 1,000 sentences' % (
-        options.run, len(rows), options.sentences, options.threads or chosen.threads or session.available_cores(),
-        options.repeats))
+        options.run, len(lines), options.sentences, threads, options.repeats))
     print('%-40s %10s %7s %10s %7s  %s' % ('', 'wall', 'ratio', 'processor', 'ratio', 'same outputs'))
-    for number, (name, _, given, _, other) in enumerate(ways):
-        found = dict(zip(map(tuple, rows), outputs[other]))
-        same = sum(ids == found[tuple(row)] for row, ids in zip(given, outputs[number]))
-        print('%-40s %10.2f %7.1f %10.2f %7.1f  %d of %d' % (
-            name, seconds[number], seconds[number] / seconds[other], processor[number],
-            processor[number] / processor[other], same, len(given)))
+    for name, title, count, other in ways:
+        same = sum(one == two for one, two in zip(outputs[name], outputs[other]))
+        times = [statistics.median(times[way]) for times in (seconds, processor) for way in (name, other)]
+        print('%-40s %10.2f %7.1f %10.2f %7.1f  %d of %d' % (title, times[0], times[0] / times[1], times[2],
+                                                             times[2] / times[3], same, count))
     print('%-40s %10.2f' % ('process start to first translation', statistics.median(starts)))
 
 

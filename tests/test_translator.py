@@ -201,6 +201,22 @@ def test_runs_of_different_vocabularies_or_tokenisers_make_no_ensemble(runs, tmp
 
 # Threads and processes
 
+def test_batches_worked_on_at_once_give_what_one_after_the_other_gives_in_the_order_of_the_texts(a, runs):
+    texts = TEXTS * 4
+    with_three = Translator.load(runs['a'].path, threads=3)
+    for options in ({}, dict(beam_width=2, n_best=2)):
+        assert_same(flat(with_three.translate(texts, batch_size=2, **options)),
+                    flat(a.translate(texts, batch_size=2, **options)))
+        # Less than a batch for each thread is divided among them.
+        assert_same(flat(with_three.translate(TEXTS, batch_size=64, **options)), flat(a.translate(TEXTS, **options)))
+    pairs = [(text, 'the coat') for text in texts]
+    assert_same(with_three.score(pairs, batch_size=2), a.score(pairs, batch_size=2))
+    barrier = threading.Barrier(3, timeout=60)  # breaks where fewer than three wait at it
+    assert sorted(with_three.at_once(lambda batch: barrier.wait(), [[0], [1], [2]])) == [0, 1, 2]
+    with pytest.raises(ZeroDivisionError):
+        list(with_three.at_once(lambda batch: 1 // batch, [1, 0, 2]))
+
+
 @pytest.mark.slow
 def test_threads_that_ask_for_different_searches_at_once_get_what_they_would_get_alone(a, runs):
     asked = [{}, dict(beam_width=2), dict(beam_width=3, n_best=3, length_penalty=1.), dict(no_repeat_ngram=1)]
