@@ -68,7 +68,7 @@ def _table():
     def add(group, name, default, kind, text, choices=None):
         rows.append(Setting(name, default, kind, choices, group, text))
 
-    tokenizers = ('space', 'word', 'char', 'chinese', 'bpe', 'unigram')
+    tokenizers = ('space', 'word', 'char', 'chinese', 'jieba', 'bpe', 'unigram')
     add('task', 'task', 'translate', str, 'gives other settings the defaults of the table below', TASKS)
     add('data', 'data', 'samples/translate', str,
         'folder with train.tsv, val.tsv and perhaps test.tsv (or .tsv.gz)')
