@@ -227,6 +227,16 @@ def add_search_options(parser):
     return group
 
 
+def refuse_search_contradictions(options, error):
+    """Ends the command by `error`, the parser's, where options of the search and `--n-best` contradict one another."""
+    if (options.n_best or 1) > (options.beam_width or 1):
+        error('--n-best %d needs a --beam-width of at least as many' % options.n_best)
+    if options.max_length is not None and (options.min_length or 0) > options.max_length:
+        error('--min-length %d is above --max-length %d' % (options.min_length, options.max_length))
+    if options.max_length_ratio == 0:
+        error('--max-length-ratio must be above 0')
+
+
 def add_options(parser):
     """Adds one option for each setting, grouped as in the table; what the user leaves out stays out of the result."""
     groups = collections.OrderedDict()
