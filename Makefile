@@ -50,7 +50,7 @@ lock: setup ## make requirements*.txt and the pins of environment.yml anew from 
 	for name in requirements-pip requirements requirements-dev; do \
 	    $(COMPILE) --output-file $$name.txt $$name.in || exit 1; \
 	done
-	sed -i '0,/^[a-z]/s/^\([a-z]\)/--only-binary :all:\n--no-binary gast,termcolor\n\n\1/' requirements.txt requirements-dev.txt
+	sed -i '0,/^[a-z]/s/^\([a-z]\)/--only-binary :all:\n--no-binary gast,jieba,termcolor\n\n\1/' requirements.txt requirements-dev.txt
 	sed -i '/- pip:/q' environment.yml
 	sed -n 's/^\([a-z][^ ]*==[^ ]*\) .*/      - \1/p' requirements.txt >> environment.yml
 

@@ -27,7 +27,9 @@ import tempfile
 
 import settings
 from run_directory import RunDirectory
-from settings import UserError, check, length_penalty, namespace, positive, tell
+from settings import UserError, check, namespace, positive, tell
+
+LARGEST = 2 ** 31 - 1
 
 
 def parse(argv):
@@ -36,24 +38,35 @@ def parse(argv):
     parser.add_argument('run', metavar='RUN', help='run directory')
     parser.add_argument('folder', metavar='DIR', help='new directory for the SavedModel; TensorFlow Serving wants its '
                         'name to be a number')
-    parser.add_argument('--beam-width', type=positive, default=1, metavar='N',
-                        help='outputs kept at each step (default: %(default)s)')
-    parser.add_argument('--n-best', type=positive, default=1, metavar='N',
-                        help='outputs returned for each text (default: %(default)s)')
-    parser.add_argument('--length-penalty', type=length_penalty, default=0., metavar='A|average',
-                        help='rank by score / ((5 + length) / 6)^A, or by the score of a token on average '
-                        '(default: %(default)s)')
-    parser.add_argument('--max-length', type=positive, metavar='N',
-                        help='most tokens of an output (default: twice the source length and 10)')
+    group = settings.add_search_options(parser)
+    group.add_argument('--n-best', type=positive, default=1, metavar='N',
+                       help='outputs returned for each text; needs --beam-width (default: %(default)s)')
     parser.add_argument('--tokens', action='store_true', help='tokens in and out, in place of texts')
     options = parser.parse_args(argv)
-    if options.n_best > options.beam_width:
-        parser.error('--n-best %d needs a --beam-width of at least as many' % options.n_best)
+    settings.refuse_search_contradictions(options, parser.error)
     return options
 
 
-def frozen_search(run, chosen, sizes, options):
-    """The graph of a run's search with its weights as constants.
+def searched(chosen, options):
+    """What `search.Options` takes, as `predict.py` has it: the options given, else the run's own."""
+    return settings.decoding(chosen, {name: getattr(options, name)
+                                      for name in settings.DECODING + ('max_length_ratio', 'n_best')})
+
+
+def max_lengths(source_lengths, asked):
+    """`search.max_lengths` of lengths `(B,)` in the graph."""
+    import tensorflow as tf
+    limits = 2 * source_lengths + 10
+    if asked.max_length is not None or asked.max_length_ratio is not None:
+        limits = tf.fill(tf.shape(source_lengths), min(asked.max_length or LARGEST, LARGEST))
+    if asked.max_length_ratio is not None:
+        relative = tf.floor(asked.max_length_ratio * tf.to_double(source_lengths) + 1e-6)
+        limits = tf.minimum(limits, tf.maximum(tf.to_int32(tf.minimum(relative, LARGEST)), 1))
+    return limits
+
+
+def frozen_search(run, chosen, sizes, asked):
+    """The graph of a run's search, by `search.Options`, with its weights as constants.
 
     # Returns
         `GraphDef`, the names of the tensors that it is fed with, source ids `(B, S)` and greatest lengths `(B,)`, and
@@ -67,8 +80,6 @@ def frozen_search(run, chosen, sizes, options):
     with session.opened(session.new_session()) as opened:
         model = restored(run, chosen, sizes[0], sizes[1], '')
         longest = tf.placeholder(tf.int32, [None], 'max_lengths')
-        asked = search.Options(beam_width=options.beam_width, n_best=options.n_best,
-                               length_penalty=options.length_penalty)
         found = search.search(model.step, model.start(), longest, asked, model.memory.mask)
         graph = tf.graph_util.convert_variables_to_constants(opened, opened.graph.as_graph_def(),
                                                              [tensor.op.name for tensor in found])
@@ -83,9 +94,10 @@ def build(run, chosen, options):
     import graph_text
     import search
     from translator import sides
+    asked = search.Options(**searched(chosen, options))
     (source_tokenizer, source_vocabulary), (target_tokenizer, target_vocabulary) = sides(
         data.read_tokenizers(run, chosen), lambda name: data.Vocabulary.from_bytes(run.read_file(name), run.file(name)))
-    frozen, fed, names = frozen_search(run, chosen, [len(source_vocabulary), len(target_vocabulary)], options)
+    frozen, fed, names = frozen_search(run, chosen, [len(source_vocabulary), len(target_vocabulary)], asked)
     formless = [one.name for one in (source_tokenizer, target_tokenizer) if not graph_text.has_form(one)]
     whole = not options.tokens and not formless
     if formless:
@@ -100,9 +112,7 @@ def build(run, chosen, options):
     tokens = tf.cond(tf.shape(tokens)[1] > 0, lambda: tokens, lambda: tf.pad(tokens, [[0, 0], [0, 1]]))
     source = graph_text.encode(source_vocabulary, tokens)                                               # (B, S)
     source_lengths = tf.reduce_sum(tf.to_int32(tf.not_equal(source, data.PAD)), axis=1)                 # (B,)
-    longest = 2 * source_lengths + 10
-    if options.max_length:
-        longest = tf.fill(tf.shape(longest), min(options.max_length, 2 ** 31 - 1))
+    longest = max_lengths(source_lengths, asked)
     found = search.Found(*tf.import_graph_def(frozen, dict(zip(fed, (source, longest))), list(names), name='model'))
 
     # What is found for a text without tokens is thrown away.
@@ -126,7 +136,7 @@ def build(run, chosen, options):
         'log_probabilities': log_probabilities[:, :, :width + 1],
         'alignment': (found.weights * within[:, :, :, None])[:, :, :width]}
     for name, tensor in outputs.items():
-        tensor.set_shape([None, options.n_best] + [None] * {'scores': 0, 'rankings': 0, 'alignment': 2}.get(name, 1))
+        tensor.set_shape([None, asked.n_best] + [None] * {'scores': 0, 'rankings': 0, 'alignment': 2}.get(name, 1))
     if whole:
         outputs['text'] = tf.reshape(graph_text.detokenize(target_tokenizer, target_vocabulary, *rows), shape[:2])
         outputs['source_tokens'] = tokens
@@ -169,6 +179,8 @@ def main(argv):
     if chosen.copy:
         raise UserError('%s: was trained with --copy, whose words of no vocabulary have no form in a SavedModel: use '
                         'predict.py, or train without --copy' % options.run)
+    if chosen.score == 'none' and searched(chosen, options)['coverage_penalty']:
+        raise UserError('%s: this run has no attention (--score none): leave --coverage-penalty out' % options.run)
     inputs, outputs = write(run, chosen, options)
     tell('%s: %s in; %s out' % (options.folder, ', '.join(inputs), ', '.join(sorted(outputs))))
 

@@ -67,12 +67,7 @@ def parse(argv):
 
 
 def refuse_contradictions(options, error):
-    if (options.n_best or 1) > (options.beam_width or 1):
-        error('--n-best %d needs a --beam-width of at least as many' % options.n_best)
-    if options.max_length is not None and (options.min_length or 0) > options.max_length:
-        error('--min-length %d is above --max-length %d' % (options.min_length, options.max_length))
-    if options.max_length_ratio == 0:
-        error('--max-length-ratio must be above 0')
+    settings.refuse_search_contradictions(options, error)
     if options.json and options.scores:
         error('--json has the scores: leave --scores out')
     if options.score_pairs:

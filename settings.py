@@ -68,7 +68,7 @@ def _table():
     def add(group, name, default, kind, text, choices=None):
         rows.append(Setting(name, default, kind, choices, group, text))
 
-    tokenizers = ('space', 'word', 'char', 'chinese', 'bpe', 'unigram')
+    tokenizers = ('space', 'word', 'char', 'chinese', 'jieba', 'bpe', 'unigram')
     add('task', 'task', 'translate', str, 'gives other settings the defaults of the table below', TASKS)
     add('data', 'data', 'samples/translate', str,
         'folder with train.tsv, val.tsv and perhaps test.tsv (or .tsv.gz)')
@@ -225,6 +225,16 @@ def add_search_options(parser):
     group.add_argument('--max-length-ratio', type=number, metavar='X',
                        help='most tokens of an output, as a multiple of the source length')
     return group
+
+
+def refuse_search_contradictions(options, error):
+    """Ends the command by `error`, the parser's, where options of the search and `--n-best` contradict one another."""
+    if (options.n_best or 1) > (options.beam_width or 1):
+        error('--n-best %d needs a --beam-width of at least as many' % options.n_best)
+    if options.max_length is not None and (options.min_length or 0) > options.max_length:
+        error('--min-length %d is above --max-length %d' % (options.min_length, options.max_length))
+    if options.max_length_ratio == 0:
+        error('--max-length-ratio must be above 0')
 
 
 def add_options(parser):

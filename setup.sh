@@ -88,7 +88,7 @@ END
 }
 
 install_packages() {
-    say "installing the pinned packages into .venv (about 660 MB on disk; some minutes the first time)"
+    say "installing the pinned packages into .venv (about 700 MB on disk; some minutes the first time)"
     for name in requirements-pip requirements-dev; do
         .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r "$name.txt" >&2 ||
             stop "pip could not install $name.txt, see above; the next call starts afresh"

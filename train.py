@@ -216,7 +216,7 @@ def score(chosen, translator, pairs):
     import metrics
     texts, references = [one.text for one in outputs(chosen, translator, pairs)], [target for _, target in pairs]
     if chosen.metric == 'bleu':
-        tokenize = {'chinese': 'zh', 'char': 'char', 'space': 'none'}.get(chosen.target_tokenizer, '13a')
+        tokenize = {'chinese': 'zh', 'jieba': 'zh', 'char': 'char', 'space': 'none'}.get(chosen.target_tokenizer, '13a')
         return metrics.bleu(texts, references, tokenize).score
     if chosen.metric == 'rouge-l':
         return metrics.rouge(texts, references)['rougeL']

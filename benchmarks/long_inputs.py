@@ -1,7 +1,9 @@
 """Memory that long sources take: one training step and one decoding for each score, each in a process of its own.
 
+Local attention, `local-m` and `local-p`, has the default score.
+
     python benchmarks/long_inputs.py                    # S 1000, T 100, B 16, the default sizes of the model
-    python benchmarks/long_inputs.py concat dot --batch-size 32
+    python benchmarks/long_inputs.py concat local-m --batch-size 32
 """
 import argparse
 import multiprocessing
@@ -13,12 +15,16 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import settings  # noqa: E402  first: sets what NumPy reads when it is imported
 
-SCORES = ('dot', 'general', 'scaled_dot', 'location', 'concat')
+LOCAL = ('local-m', 'local-p')
+KINDS = ('dot', 'general', 'scaled_dot', 'location', 'concat') + LOCAL
 VOCABULARY = 10000
 
 
-def measure(score, options):
-    """Prints the peak of resident memory of this process after a training step, and after decoding."""
+def measure(kind, options):
+    """Prints the peak of resident memory of this process after a training step, and after decoding.
+
+    kind: a score, or a local attention.
+    """
     import session
     import numpy as np
     import data
@@ -28,7 +34,8 @@ def measure(score, options):
     words = ['w%d' % i for i in range(VOCABULARY)]
     sides = [[[words[i] for i in random.randint(0, VOCABULARY, length)] for _ in range(options.batch_size)]
              for length in (options.source_length, options.target_length)]
-    chosen = settings.chosen(dict(score=score, batch_size=options.batch_size, threads=options.threads,
+    given = dict(attention=kind) if kind in LOCAL else dict(score=kind)
+    chosen = settings.chosen(dict(given, batch_size=options.batch_size, threads=options.threads,
                                   max_source_length=options.source_length, input_feeding=options.input_feeding))
     settings.check(chosen)
     vocabulary = data.Vocabulary(list(data.SPECIALS) + words)
@@ -45,7 +52,7 @@ def measure(score, options):
         started = time.time()
         translator.translate([' '.join(line) for line in sides[0]], options.batch_size, beam_width=5,
                              min_length=options.target_length, max_length=options.target_length)
-        print('%-12s %10.2f GiB %8.1f s %14.2f GiB %8.1f s' % (score, trained, step, peak(), time.time() - started),
+        print('%-12s %10.2f GiB %8.1f s %14.2f GiB %8.1f s' % (kind, trained, step, peak(), time.time() - started),
               flush=True)
 
 
@@ -55,20 +62,20 @@ def peak():
 
 def main(argv):
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('scores', nargs='*', default=SCORES, metavar='SCORE')
+    parser.add_argument('kinds', nargs='*', default=KINDS, metavar='KIND')
     parser.add_argument('--source-length', type=settings.positive, default=1000, metavar='S')
     parser.add_argument('--target-length', type=settings.positive, default=100, metavar='T')
     parser.add_argument('--batch-size', type=settings.positive, default=16, metavar='B')
     parser.add_argument('--input-feeding', action='store_true')
     parser.add_argument('--threads', type=settings.thread_count, default=0)
     options = parser.parse_args(argv)
-    print('%-12s %14s %10s %18s %10s' % ('score', 'training', 'a step', 'and beam 5', 'decoding'), flush=True)
-    for score in options.scores:
-        process = multiprocessing.get_context('spawn').Process(target=measure, args=(score, options))
+    print('%-12s %14s %10s %18s %10s' % ('attention', 'training', 'a step', 'and beam 5', 'decoding'), flush=True)
+    for kind in options.kinds:
+        process = multiprocessing.get_context('spawn').Process(target=measure, args=(kind, options))
         process.start()
         process.join()
         if process.exitcode:
-            print('%-12s ended with %d' % (score, process.exitcode), flush=True)
+            print('%-12s ended with %d' % (kind, process.exitcode), flush=True)
 
 
 if __name__ == '__main__':

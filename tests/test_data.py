@@ -140,7 +140,7 @@ def test_endless_word_is_cut_and_still_stable(unit):
 
 
 def test_unknown_tokenizer_is_refused_with_the_known_names():
-    with pytest.raises(UserError, match="unknown tokenizer 'bpe': known are space, word, char, chinese"):
+    with pytest.raises(UserError, match="unknown tokenizer 'bpe': known are space, word, char, chinese, jieba"):
         data.make_tokenizer('bpe')
 
 

@@ -15,9 +15,10 @@ import tensorflow as tf
 import data
 import export
 import graph_text
+import search
 from test_commands import DIGITS, ROOT, cheap, environment, no_tensorflow, one_line, run, trained  # noqa: F401
 from test_docs import python_blocks
-from test_predict import location  # noqa: F401
+from test_predict import location, random_run  # noqa: F401
 
 # What is hard to tokenise: digits and their marks, accents apart, joiners, quotes, scripts without blanks, blanks of
 # all kinds, characters beyond the first plane.
@@ -221,6 +222,33 @@ def test_other_kinds_of_model_are_exported_whole(location, tmp_path):  # noqa: F
                 [json.loads(line) for line in result.stdout.decode('utf-8').splitlines()])
 
 
+@pytest.mark.parametrize('asked', [
+    {}, {'max_length': 7}, {'max_length': 2 ** 40}, {'max_length_ratio': .29}, {'max_length_ratio': 1e9},
+    {'max_length_ratio': 1.5, 'max_length': 4}])
+def test_greatest_lengths_in_the_graph_are_those_of_the_search(asked):
+    asked, lengths = search.Options(**asked), [1, 2, 3, 7, 100]
+    with tf.Graph().as_default(), tf.Session() as one:
+        found = one.run(export.max_lengths(tf.constant(lengths), asked))
+    assert found.tolist() == search.max_lengths(lengths, asked).tolist()
+
+
+@pytest.mark.slow
+def test_the_search_is_as_the_run_was_told_and_what_is_given_wins(tmp_path):
+    random_run(tmp_path / 'run', beam_width=3, length_penalty=.6, coverage_penalty=.3, min_length=4, max_length=6,
+               no_repeat_ngram=2)
+    sources = ['one two', '', 'three blah two one', 'two']
+    lengths = []
+    for name, given in (('own', []), ('given', ['--beam-width', '2', '--n-best', '2', '--min-length', '0',
+                                                '--max-length-ratio', '1.5', '--coverage-penalty', '0'])):
+        result = run('predict.py', '--run', 'run', '--input', '-', '--json', *given, cwd=tmp_path,
+                     text='\n'.join(sources + ['']).encode())
+        assert run('export.py', *given, 'run', name, cwd=tmp_path).code == 0
+        objects = [json.loads(line) for line in result.stdout.decode('utf-8').splitlines()]
+        assert_same(serve(tmp_path / name, sources, tmp_path), objects)
+        lengths.append([len(one['hypotheses'][0]['tokens']) for one in objects if one['source_tokens']])
+    assert all(4 <= length <= 6 for length in lengths[0]) and lengths[0] != lengths[1]
+
+
 @pytest.mark.slow
 def test_a_tokeniser_without_graph_form_leaves_tokens_and_says_so(location, tmp_path, monkeypatch,  # noqa: F811
                                                                   capsys):
@@ -239,4 +267,6 @@ def test_export_refuses_before_it_loads_tensorflow(cheap, tmp_path):  # noqa: F8
     one_line(cheap('export.py', 'missing', 'new'), 'export.py', 'missing')
     result = cheap('export.py', '--n-best', '2', 'missing', 'new')
     assert result.code == 2 and '--beam-width' in result.stderr
+    result = cheap('export.py', '--min-length', '3', '--max-length', '2', 'missing', 'new')
+    assert result.code == 2 and '--max-length 2' in result.stderr
     assert os.listdir(str(tmp_path)) == ['there']

@@ -14,6 +14,7 @@ GIB = 2. ** 30
 MEASURED = [(dict(score='dot'), 16, 1000, 100, .73), (dict(score='general'), 16, 1000, 100, .74),
             (dict(score='scaled_dot'), 16, 1000, 100, .73), (dict(score='location'), 16, 1000, 100, .73),
             (dict(score='concat'), 16, 1000, 100, 2.17), (dict(score='concat'), 32, 300, 60, 1.10),
+            (dict(attention='local-m'), 16, 1000, 100, 2.19), (dict(attention='local-p'), 16, 1000, 100, 2.19),
             (dict(score='dot'), 32, 300, 60, .66), (dict(score='concat', input_feeding=True), 16, 400, 60, .76)]
 
 

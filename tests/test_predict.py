@@ -284,18 +284,15 @@ def test_each_line_is_answered_while_the_pipe_stays_open(trained):  # noqa: F811
     assert err.decode('utf-8').startswith('predict.py: standard input: line 5, byte 1: 0xFF')
 
 
-@pytest.fixture(scope='session')
-def location(tmp_path_factory):
-    """A run, with random weights, for sources of three tokens at most; its outputs have `<unk>`."""
+def random_run(path, **changes):
+    """Makes a run with random weights, words out; its outputs have `<unk>`."""
     import session
     from keras import backend as K
     from seq2seq_model import Seq2Seq
     from settings import namespace
     from small_models import set_weights
     words = data.Vocabulary(list(data.SPECIALS) + ['one', 'two', 'three'])
-    config = dict(defaults(), units=4, embedding=4, score='location', max_source_length=3, threads=1,
-                  target_tokenizer='word')
-    path = tmp_path_factory.mktemp('location') / 'run'
+    config = dict(defaults(), **dict(changes, units=4, embedding=4, threads=1, target_tokenizer='word'))
     vocabularies = {'vocab.%s.txt' % side: words.to_bytes() for side in ('source', 'target')}
     one = session.new_session(threads=1)
     with RunDirectory.create(str(path), config, vocabularies, {}) as directory, session.opened(one):
@@ -306,6 +303,12 @@ def location(tmp_path_factory):
                                  for layer in model.training_model.layers if layer.weights])
     one.close()
     return path
+
+
+@pytest.fixture(scope='session')
+def location(tmp_path_factory):
+    """A run, with random weights, for sources of three tokens at most."""
+    return random_run(tmp_path_factory.mktemp('location') / 'run', score='location', max_source_length=3)
 
 
 @pytest.mark.slow
