@@ -1,232 +1,26 @@
-"""Parallel text on its way to the model: files, tokenisers, vocabularies, batches. No TensorFlow.
+"""Parallel text on its way to the model: files, vocabularies, batches. No TensorFlow.
 
 From the outside in: `load_pairs` reads text, `prepare` makes a `Corpus` of tokens, a `Vocabulary` turns
 tokens into ids, `plan_batches` says which pairs go together and `make_batch` pads them.
 """
 import codecs
 import collections
-import functools
 import gzip
 import hashlib
 import itertools
 import os
-import re
-import unicodedata
 import zlib
 
 from settings import UserError, system_path  # first: sets what NumPy reads when it is imported
 
 import numpy as np
 
-import subwords
+from tokenizers import CHARACTERS_PER_TOKEN
 
 SPECIALS = ('<pad>', '<unk>', '<s>', '</s>')
 PAD, UNK, START, END = range(4)
-# A text of more characters than this for each token allowed is over-long without being tokenised: a line of 10 MB
-# costs nothing, and is dropped even if it is a single "word".
-CHARACTERS_PER_TOKEN = 100
 # plan_batches sorts by length within pools of so many batches: little padding, and new neighbours each epoch.
 POOL = 100
-MODEL_FILE = 'tokenizer.%s.model'  # of source or target, in a run directory
-
-
-# ---- Tokenisers -----------------------------------------------------------------------------------------------
-# All have `name`, `tokenize(text) -> [str]` and `detokenize([str]) -> str`, and none makes an empty token. For
-# every text x, tokenize(detokenize(tokenize(x))) == tokenize(x): nothing but blanks is ever changed. `jieba` writes
-# Chinese words without the blanks that may have parted them, and so promises it where there were none.
-class SpaceTokenizer:
-    """Splits on white space and joins with one blank: for text that is tokenised already."""
-    name = 'space'
-
-    def tokenize(self, text):
-        return text.split()
-
-    def detokenize(self, tokens):
-        return ' '.join(tokens)
-
-
-class CharTokenizer:
-    """Each character (code point) a token, a blank '▁'; detokenize(tokenize(x)) == x for every text.
-    A '▁' of the text itself is doubled, to tell it from a blank."""
-    name = 'char'
-    _escapes = {' ': '▁', '▁': '▁▁'}
-    _characters = {token: character for character, token in _escapes.items()}
-
-    def tokenize(self, text):
-        return [self._escapes.get(character, character) for character in text]
-
-    def detokenize(self, tokens):
-        return ''.join(self._characters.get(token, token) for token in tokens)
-
-
-def _marks():
-    # Inside of a regular-expression set: combining marks, which \w lacks, and the zero-width joiners. Without them,
-    # decomposed accents and the vowel signs of Hindi or Thai would break words into pieces.
-    points = [point for point in range(0x300, 0x1F000) if unicodedata.category(chr(point))[0] == 'M']
-    runs = [list(run) for _, run in itertools.groupby(enumerate(points), lambda item: item[1] - item[0])]
-    return ''.join(chr(run[0][1]) + '-' + chr(run[-1][1]) for run in runs) + '\u200c\u200d\U000e0100-\U000e01ef'
-
-
-# Inside of a set: Han (radicals, unified with extension A, compatibility, planes 2 and 3 with extensions B to G),
-# CJK punctuation, vertical and full-width forms. The ideographic space U+3000 is white space, hence not here.
-_WIDE = ('\u2e80-\u2fff\u3001-\u303f\u31c0-\u31ef\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff'
-         '\ufe10-\ufe1f\ufe30-\ufe4f\uff01-\uff60\uffe0-\uffe6\U00020000-\U0003ffff')
-
-
-def _token_pattern(not_in_words=''):
-    """A word, with inner apostrophes and hyphens and inner . , : between digits; else one character. Marks stay on.
-
-    A match never looks before its start, so that a token alone is the same token again. No joiner leans on both of its
-    neighbours, on which `detokenize` counts: looking at two tokens at a time is enough. Each repeat costs memory, so
-    their number is limited.
-    """
-    letters, marks = '[^\\W{}]'.format(not_in_words), '[{}]'.format(_marks())
-    run = '{0}+(?:{1}{0}*){{0,999}}'.format(letters, marks)
-    joiner = "(?:['’‐‑-]|(?<=\\d)[.,:](?=\\d))"
-    return re.compile('{run}(?:{joiner}{run}){{0,99}}|\\S{marks}*'.format(run=run, joiner=joiner, marks=marks))
-
-
-class WordTokenizer:
-    """Words, and each punctuation mark or symbol by itself; the case is kept. Detokenising glues punctuation to the
-    word it belongs to; where the glued text would be tokenised differently, the blank stays."""
-    name = 'word'
-    _not_in_words = ''
-    _lean_left = frozenset('.,!?;:)]}%…”’/"\'')
-    _lean_right = frozenset('([{“‘„‚¿¡$£#/')
-    # A straight quote opens if it is closed later. German closes „ with “ and ‚ with ‘.
-    _closed_by = {'"': '"', "'": "'", '„': '“', '‚': '‘'}
-
-    def __init__(self):
-        self.tokenize = _token_pattern(self._not_in_words).findall
-
-    def detokenize(self, tokens):
-        if not tokens:
-            return ''
-        sides, parts = self._sides(tokens), [tokens[0]]
-        for left, right, left_sides, right_sides in zip(tokens, tokens[1:], sides, sides[1:]):
-            glue = left_sides[1] or right_sides[0] or self._joined(left, right)
-            parts.append(right if glue and self.tokenize(left + right) == [left, right] else ' ' + right)
-        return ''.join(parts)
-
-    def _sides(self, tokens):
-        """For each token: (leans on its left neighbour, leans on its right neighbour)."""
-        sides, later = [], collections.Counter(tokens)
-        awaited = set()  # the marks that close the quotes now open
-        for token in tokens:
-            later[token] -= 1
-            if token in awaited:
-                awaited.remove(token)
-                sides.append((True, False))
-            elif later[self._closed_by.get(token)]:
-                awaited.add(self._closed_by[token])
-                sides.append((False, True))
-            else:
-                sides.append((token in self._lean_left, token in self._lean_right))
-        return sides
-
-    def _joined(self, left, right):
-        return left == right and not left[:1].isalnum()  # -- and the like
-
-
-class ChineseTokenizer(WordTokenizer):
-    """Each Han character, CJK punctuation mark and full-width form by itself; everything else as in `word`.
-    Detokenising joins these to all their neighbours without a blank: 我爱Python。"""
-    name = 'chinese'
-    _not_in_words = _WIDE
-    _wide = re.compile('[{}]'.format(_WIDE))
-    _both_scripts = frozenset('“”‘’—…·')  # Chinese shares these marks with Latin text
-
-    def _joined(self, left, right):
-        return bool(self._wide.match(left) or self._wide.match(right) or {left, right} <= self._both_scripts
-                    or super()._joined(left, right))
-
-
-@functools.lru_cache(None)
-def _jieba_words():
-    """The function that cuts a run of Han characters into words: one for all, its dictionary takes seconds and 90 MB.
-
-    jieba would keep that dictionary marshalled in the shared temporary directory, and load what anybody put there; read
-    like this it writes no file, reads none but its own, and tells nothing on stderr.
-    """
-    import jieba
-    cutter = jieba.Tokenizer()
-    cutter.FREQ, cutter.total = cutter.gen_pfdict(cutter.get_dict_file())
-    cutter.initialized = True
-    # By the dictionary alone. The hidden Markov model (HMM) makes words of what the dictionary lacks, often across a
-    # word's border (年用 of 2018年用) and mostly too rare for a vocabulary, in the square of a run's length. Without it
-    # these are single characters, which a vocabulary has, and every word by itself is that word again.
-    return functools.partial(cutter.lcut, HMM=False)
-
-
-class JiebaTokenizer:
-    """Chinese words, those of jieba's dictionary with the greatest product of frequencies; everything else as in
-    `chinese`. Detokenising joins words without a blank, also where jieba would cut the joined text elsewhere."""
-    name = 'jieba'
-    _han = re.compile('[\u4e00-\u9fd5]+')  # what jieba has words of
-
-    def __init__(self):
-        self._characters, self._words = ChineseTokenizer(), _jieba_words()
-
-    def tokenize(self, text):
-        words = []
-        for part in text.split():
-            for han, run in itertools.groupby(self._characters.tokenize(part), self._is_han):
-                words += self._words(''.join(run)) if han else run
-        return words
-
-    def detokenize(self, tokens):
-        return self._characters.detokenize(
-            [piece for token in tokens for piece in (token if self._is_han(token) else [token])])
-
-    def _is_han(self, token):
-        return self._han.fullmatch(token) is not None
-
-
-_TOKENIZERS = {kind.name: kind for kind in (SpaceTokenizer, WordTokenizer, CharTokenizer, ChineseTokenizer,
-                                            JiebaTokenizer)}
-
-
-def make_tokenizer(name):
-    """The tokeniser called `name`: 'space', 'word', 'char', 'chinese' or 'jieba'. UserError if there is none.
-
-    A subword tokeniser is made of a model: see `build_tokenizers` and `read_tokenizers`.
-    """
-    if name not in _TOKENIZERS:
-        raise UserError('unknown tokenizer {!r}: known are {}'.format(name, ', '.join(_TOKENIZERS)))
-    return _TOKENIZERS[name]()
-
-
-def build_tokenizers(settings, pairs):
-    """The tokenisers of source and target by a run's settings, and {file name: bytes} of the models that those for
-    subwords learn from the pairs of text."""
-    texts = [[text for text in side if len(text) <= limit * CHARACTERS_PER_TOKEN] for side, limit in zip(
-        zip(*pairs), (settings.max_source_length, settings.max_target_length))]
-    if settings.share_vocabulary:
-        texts = [texts[0] + texts[1]] * 2
-    made, models = [], collections.OrderedDict()
-    for side, lines in zip(('source', 'target'), texts):
-        name = getattr(settings, side + '_tokenizer')
-        if name in subwords.KINDS:
-            size = settings.source_vocabulary if settings.share_vocabulary else getattr(settings, side + '_vocabulary')
-            model = models[MODEL_FILE % side] = subwords.train(lines, name, size)
-            made.append(subwords.SubwordTokenizer.from_bytes(model, MODEL_FILE % side))
-        else:
-            made.append(make_tokenizer(name))
-    return made, models
-
-
-def read_tokenizers(run, settings):
-    """The tokenisers of source and target of a run directory."""
-    made = []
-    for side in ('source', 'target'):
-        name, file = getattr(settings, side + '_tokenizer'), MODEL_FILE % side
-        if name in subwords.KINDS:
-            made.append(subwords.SubwordTokenizer.from_bytes(run.read_file(file), run.file(file)))
-            if made[-1].name != name:
-                raise UserError('%s: is a model of kind %s, not %s' % (run.file(file), made[-1].name, name))
-        else:
-            made.append(make_tokenizer(name))
-    return made
 
 
 # ---- Vocabulary -----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import questions
 import settings
 from run_directory import RunDirectory, last_run
 from settings import UserError, namespace, positive, thread_count
+from tokenizers import make_tokenizer, read_tokenizers
 
 Row = collections.namedtuple('Row', 'name value note')
 
@@ -216,7 +217,7 @@ def main(argv):
     gold = read_gold(options, pairs) if options.alignments else None
 
     rows, after, known = [Row('lines', len(pairs), '')], [], {}
-    tokenizer = data.read_tokenizers(RunDirectory.open(path), chosen)[0] if path else data.make_tokenizer('word')
+    tokenizer = read_tokenizers(RunDirectory.open(path), chosen)[0] if path else make_tokenizer('word')
     if outputs is None:
         from translator import Translator
         translator = Translator.load(path, options.threads)

@@ -93,10 +93,11 @@ def build(run, chosen, options):
     import data
     import graph_text
     import search
+    from tokenizers import read_tokenizers
     from translator import sides
     asked = search.Options(**searched(chosen, options))
     (source_tokenizer, source_vocabulary), (target_tokenizer, target_vocabulary) = sides(
-        data.read_tokenizers(run, chosen), lambda name: data.Vocabulary.from_bytes(run.read_file(name), run.file(name)))
+        read_tokenizers(run, chosen), lambda name: data.Vocabulary.from_bytes(run.read_file(name), run.file(name)))
     frozen, fed, names = frozen_search(run, chosen, [len(source_vocabulary), len(target_vocabulary)], asked)
     formless = [one.name for one in (source_tokenizer, target_tokenizer) if not graph_text.has_form(one)]
     whole = not options.tokens and not formless

@@ -1,6 +1,6 @@
 """Tokenisers and vocabularies in graph form, from TensorFlow's core ops alone: what an exported model has inside.
 
-Each function does what the class of the same name in `data.py` does to one text, to a whole batch, and knows those
+Each function does what the class of its name in `tokenizers.py` does to one text, to a whole batch, and knows those
 classes from inside. RE2, the graph's regular expressions, has no look-around, neither Python's Unicode classes nor
 counted repeats of use here: patterns are written anew, with the characters of each class listed. Two things differ:
 Python's tokenisers end a word after 99 inner joiners or 999 runs of combining marks, these do not.
@@ -12,6 +12,7 @@ from tensorflow.python.ops import gen_string_ops, lookup_ops
 
 import data
 from data import PAD, UNK
+from tokenizers import combining
 
 _EVERY = ''.join(map(chr, range(0x110000)))
 
@@ -26,13 +27,13 @@ _SPACE = _class('\\s')
 
 
 def _words(tokenizer):
-    """The pattern of `data._token_pattern` without look-around.
+    """The pattern of `tokenizers._token_pattern` without look-around.
 
     There `.`, `,` and `:` join runs where a digit stands on either side. Here a whole number such as 1,234.5 is one
     unit, `number`, which is tried before a single letter, so that no digit is ever taken without what follows it.
     """
     letters, digits = ['[%s]' % _class(kind + tokenizer._not_in_words) for kind in ('^\\W', '^\\D')]
-    marks = '[%s]' % data._marks()
+    marks = '[%s]' % combining()
     number = '{0}+(?:[.,:]{0}+)*'.format(digits)
     start = '(?:%s|%s)' % (number, letters)
     return '{start}(?:{start}|{marks}|[\'’‐‑-]{start})*|[^{space}]{marks}*'.format(

@@ -18,6 +18,7 @@ import settings
 import subwords
 from run_directory import RunDirectory, config_bytes, read_config_file
 from settings import UserError, tell
+from tokenizers import build_tokenizers, read_tokenizers
 
 SHOWN = 4  # sentences translated after each validation, always the same ones
 
@@ -65,9 +66,9 @@ def read_corpora(chosen, paths, run):
         parts = [(name, pairs, indices, paths['train'])
                  for name, indices in zip(('training', 'validation'), data.hold_out(len(pairs), chosen.seed))]
     if run is not None:
-        tokenizers, models = data.read_tokenizers(run, chosen), {}
+        tokenizers, models = read_tokenizers(run, chosen), {}
     else:
-        tokenizers, models = data.build_tokenizers(chosen, [parts[0][1][i] for i in parts[0][2]])
+        tokenizers, models = build_tokenizers(chosen, [parts[0][1][i] for i in parts[0][2]])
     corpora = []
     for name, texts, indices, files in parts:
         corpora.append(data.prepare([texts[i] for i in indices], *tokenizers, *limits, ' '.join(files)))

@@ -13,6 +13,7 @@ import search
 from run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
 from settings import UserError, check, namespace
+from tokenizers import read_tokenizers
 
 Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ended margins '
                                     'ranking')
@@ -62,7 +63,7 @@ class Translator(object):
         for run, settings in zip(runs, configs):
             check(settings)
             check_same(runs[0], configs[0], run, settings)
-        source, target = sides(data.read_tokenizers(runs[0], configs[0]), lambda name: data.Vocabulary.from_bytes(
+        source, target = sides(read_tokenizers(runs[0], configs[0]), lambda name: data.Vocabulary.from_bytes(
             runs[0].read_file(name), runs[0].file(name)))
         threads = threads or configs[0].threads or session.available_cores()
         tf_session = session.new_session(threads, runs_at_once=True)

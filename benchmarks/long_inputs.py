@@ -29,6 +29,7 @@ def measure(kind, options):
     import numpy as np
     import data
     import training
+    from tokenizers import make_tokenizer
     from translator import Translator
     random = np.random.RandomState(1)
     words = ['w%d' % i for i in range(VOCABULARY)]
@@ -47,7 +48,7 @@ def measure(kind, options):
         started = time.time()
         trainer._update([range(options.batch_size)])
         step, trained = time.time() - started, peak()
-        side = data.make_tokenizer('space'), vocabulary
+        side = make_tokenizer('space'), vocabulary
         translator = Translator(trainer.model, opened, side, side)
         started = time.time()
         translator.translate([' '.join(line) for line in sides[0]], options.batch_size, beam_width=5,

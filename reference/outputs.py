@@ -22,6 +22,7 @@ import translator
 from reference import compare, numpy_model
 from reference.cases import LIMIT
 from settings import namespace
+from tokenizers import make_tokenizer
 
 
 STEPS = 50
@@ -278,7 +279,7 @@ def run_outputs(settings, recorded, sides=None):
         sides: pairs of a tokeniser and a vocabulary, as `Translator` takes them; by default from settings and arrays.
     """
     chosen, texts = namespace(settings['model']), recorded['text/source'].tolist()
-    sides = sides or [(data.make_tokenizer(getattr(chosen, side + '_tokenizer')),
+    sides = sides or [(make_tokenizer(getattr(chosen, side + '_tokenizer')),
                        data.Vocabulary(recorded['vocabulary/' + side].tolist())) for side in ('source', 'target')]
     arrays = OrderedDict((name, recorded[name]) for name in ('vocabulary/source', 'vocabulary/target', 'text/source'))
     with opened_session() as tf_session:

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 import data
 from settings import UserError
+from tokenizers import make_tokenizer
 
 import numpy as np
 
 NAMES = ('space', 'word', 'char', 'chinese')
-TOKENIZERS = {name: data.make_tokenizer(name) for name in NAMES}
+TOKENIZERS = {name: make_tokenizer(name) for name in NAMES}
 
 # The same cases at every run, however busy the machine is. Plain random text seldom brings together what interacts,
 # so half of it is drawn from a few characters of each kind that the tokenisers treat differently.
@@ -141,7 +142,7 @@ def test_endless_word_is_cut_and_still_stable(unit):
 
 def test_unknown_tokenizer_is_refused_with_the_known_names():
     with pytest.raises(UserError, match="unknown tokenizer 'bpe': known are space, word, char, chinese, jieba"):
-        data.make_tokenizer('bpe')
+        make_tokenizer('bpe')
 
 
 # ---- Vocabulary

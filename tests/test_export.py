@@ -1,4 +1,4 @@
-"""The exported model: its tokenisers against those of data.py, and its outputs, in a process without this program."""
+"""The exported model: its tokenisers against those of Python, and its outputs, in a process without this program."""
 import json
 import os
 import random
@@ -19,6 +19,7 @@ import search
 from test_commands import DIGITS, ROOT, cheap, environment, no_tensorflow, one_line, run, trained  # noqa: F401
 from test_docs import python_blocks
 from test_predict import location, random_run  # noqa: F401
+from tokenizers import make_tokenizer
 
 # What is hard to tokenise: digits and their marks, accents apart, joiners, quotes, scripts without blanks, blanks of
 # all kinds, characters beyond the first plane.
@@ -44,7 +45,7 @@ def texts(seed, count):
 
 @pytest.mark.parametrize('name', ['space', 'word', 'char', 'chinese'])
 def test_text_in_the_graph_is_what_it_is_in_python(name):
-    chosen, tokenizer = random.Random(name), data.make_tokenizer(name)
+    chosen, tokenizer = random.Random(name), make_tokenizer(name)
     given = list(texts(len(name), 500)) + ['']
     tokens = [tokenizer.tokenize(text) for text in given]
     known = {token for row in tokens for token in row if chosen.random() < 0.95} - set(data.SPECIALS)

@@ -13,11 +13,11 @@ import pkg_resources
 import pytest
 from hypothesis import given, strategies as st
 
-import data
 from test_commands import ROOT, environment, run, write_pairs
+from tokenizers import make_tokenizer
 from test_data import MIXED, cases
 
-JIEBA = data.make_tokenizer('jieba')
+JIEBA = make_tokenizer('jieba')
 # Words that share characters, among all that tokenisers treat differently.
 texts = st.text() | st.text(alphabet=st.sampled_from('研究生命起源北京大学生年用昨天晚上' * 3 + MIXED), max_size=40)
 SENTENCES = [
@@ -96,8 +96,8 @@ def test_nothing_is_loaded_from_or_left_in_the_temporary_directory_nor_told(tmp_
     """What jieba itself would do: load this cache, in which 昨天晚上 is no word."""
     poison = marshal.dumps(({'昨': 9, '昨天': 9}, 18))
     (tmp_path / 'jieba.cache').write_bytes(poison)
-    code = ('import sys, data\nother = data.make_tokenizer("chinese")\nassert "jieba" not in sys.modules\n'
-            'print(ascii(data.make_tokenizer("jieba").tokenize("\\u6628\\u5929\\u665a\\u4e0a")))')
+    code = ('import sys, data\nother = make_tokenizer("chinese")\nassert "jieba" not in sys.modules\n'
+            'print(ascii(make_tokenizer("jieba").tokenize("\\u6628\\u5929\\u665a\\u4e0a")))')
     done = subprocess.run([sys.executable, '-c', code], cwd=str(ROOT), env=environment(TMPDIR=str(tmp_path)),
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert (done.stdout, done.stderr) == (ascii(['昨天晚上']).encode() + b'\n', b'')

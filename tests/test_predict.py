@@ -22,6 +22,7 @@ from run_directory import RunDirectory
 from settings import UserError, defaults
 from test_commands import (HARD, ROOT, cheap, environment, no_tensorflow, one_line, run,  # noqa: F401
                            start, trained)
+from tokenizers import make_tokenizer
 
 
 # Usage
@@ -104,7 +105,7 @@ def objects(trained, tmp_path_factory):  # noqa: F811
 
 
 def test_json_has_all_of_each_hypothesis_best_first(objects):
-    words, target = data.make_tokenizer('word'), data.make_tokenizer('chinese')
+    words, target = make_tokenizer('word'), make_tokenizer('chinese')
     several = 0
     for source, one in zip(HARD, objects[0]):
         assert list(one) == ['source', 'source_tokens', 'hypotheses']
@@ -185,7 +186,7 @@ def test_each_text_format_has_its_columns():
 
 def test_unknown_words_give_way_to_the_dictionary_or_the_source_word_most_attended_to(tmp_path):
     (tmp_path / 'words').write_bytes('Anna\t安娜\nYork\tNew York\nAnna\t安\n'.encode('utf-8'))
-    word, chinese = data.make_tokenizer('word'), data.make_tokenizer('chinese')
+    word, chinese = make_tokenizer('word'), make_tokenizer('chinese')
     source = ['Anna', 'saw', 'York']
     given = hypothesis(['<unk>', '看', '<unk>', '。', '<unk>'],
                        [[.5, .3, .2], [0, 1, 0], [0, .4, .6], [0, 0, 1], [.1, .8, .1]])
@@ -196,7 +197,7 @@ def test_unknown_words_give_way_to_the_dictionary_or_the_source_word_most_attend
     known = hypothesis(['a'], [[1, 0, 0]], 'kept')
     assert output_formats.UnknownWords('').replace(source, known, word, word) is known
     blank = hypothesis(['x', '<unk>'], [[1, 0], [0, 1]])
-    assert output_formats.UnknownWords('').replace(['a', '▁'], blank, data.make_tokenizer('char'), word).text == 'x'
+    assert output_formats.UnknownWords('').replace(['a', '▁'], blank, make_tokenizer('char'), word).text == 'x'
 
 
 def test_a_page_keeps_the_first_sentences_and_tells_of_the_rest(tmp_path, monkeypatch, capsys):

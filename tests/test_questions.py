@@ -5,12 +5,12 @@ import re
 import shlex
 import textwrap
 
-import data
 import evaluate
 import questions
 import train
 from settings import UserError
 from test_commands import ROOT, one_line, run
+from tokenizers import make_tokenizer
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_babi_stories_grow_from_question_to_question_and_begin_again(tmp_path):
     assert [one.answer for one in found] == ['hall', 'milk, apple', 'Sandra']
     assert [one.supporting for one in found] == [[0], [1, 2], []]  # statement 4 of the file is the third of the story
     assert questions.load([str(tmp_path / 'a')], 'babi') == [(one.source, one.answer) for one in found]
-    words = data.make_tokenizer('word')
+    words = make_tokenizer('word')
     assert words.detokenize(words.tokenize('milk, apple')) == 'milk, apple'
 
 
@@ -78,7 +78,7 @@ def test_two_files_are_refused():
 
 @pytest.mark.parametrize('name', ['word', 'char'])
 def test_attention_on_the_supporting_statements_is_counted_by_their_tokens(tmp_path, name):
-    tokenize = data.make_tokenizer(name).tokenize
+    tokenize = make_tokenizer(name).tokenize
     found = questions.load_questions(write(tmp_path / 'a', BABI), 'babi')
     alignments, shares, even = [], [], []
     for one in found[:2]:

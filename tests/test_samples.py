@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-import data
+from tokenizers import make_tokenizer
 
 SAMPLES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'samples')
 sys.path.insert(0, SAMPLES)
@@ -16,7 +16,7 @@ import grammar_answer  # noqa: E402
 import grammar_translate  # noqa: E402
 import lexicon_translate  # noqa: E402
 
-WORD, CHINESE = data.make_tokenizer('word'), data.make_tokenizer('chinese')
+WORD, CHINESE = make_tokenizer('word'), make_tokenizer('chinese')
 SIZES = {'translate': (7200, 400, 400), 'summarise': (4400, 300, 300), 'answer': (8000, 400, 400)}
 PARTS = ('train', 'val', 'test')
 

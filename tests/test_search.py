@@ -8,6 +8,7 @@ from keras import backend as K
 import data
 import search
 from small_models import Batch, Small, make_batch, numpy_model
+from tokenizers import make_tokenizer
 from translator import Translator
 
 # Weights large enough for lively outputs of many lengths; seeds chosen so that some rows end and some are cut.
@@ -96,7 +97,7 @@ def test_a_sentence_alone_has_the_output_that_it_has_in_a_batch(searched):
 def test_forced_decoding_of_an_output_gives_its_log_probabilities_margins_and_alignment(searched):
     words = ['<pad>', '<unk>', '<s>', '</s>'] + list('abcdefghi')
     # As text, the special tokens would not come back as what they are.
-    sides = data.make_tokenizer('space'), data.Vocabulary(words)
+    sides = make_tokenizer('space'), data.Vocabulary(words)
     translator = Translator(searched.model, tf.get_default_session(), sides, sides)
     texts = [' '.join(words[i] for i in ids if i > 3) for ids in SOURCE if np.all(ids != data.UNK)]
     made = [hypotheses[0] for hypotheses in translator.translate(texts, batch_size=3, max_length=9)]

@@ -8,6 +8,7 @@ import data
 import subwords
 from settings import UserError, chosen
 from test_commands import one_line, run, write_pairs
+from tokenizers import build_tokenizers
 
 import sentencepiece
 
@@ -76,7 +77,7 @@ def test_what_is_no_model_is_refused_by_file_and_line(content, told):
 def test_one_model_serves_both_sides_of_a_shared_vocabulary():
     settings = chosen(dict(source_tokenizer='bpe', target_tokenizer='bpe', share_vocabulary=True,
                            source_vocabulary=330))
-    made, models = data.build_tokenizers(settings, [(text, text.upper()) for text in TEXTS])
+    made, models = build_tokenizers(settings, [(text, text.upper()) for text in TEXTS])
     assert models['tokenizer.source.model'] == models['tokenizer.target.model']
     assert len(made[0].tokenize('LOWEST lowest')) < 12
 
