@@ -123,15 +123,15 @@ class Port(object):
         memory, first = self.encode(source)
         return memory, first, torch.zeros(len(source), self.settings['units'], dtype=self.dtype)
 
-    def mixture(self, logits, p_gen, weights, copied):
-        """The copy distribution and the logarithm of See et al.'s eq. 9, both (B, V + X)."""
+    def mixture(self, logits, switch, weights, copied):
+        """The copy distribution and the logarithm of See et al.'s eq. 9, both (B, V + X); p_gen is sigmoid(switch)."""
         size = max(logits.shape[1], int(copied.max()) + 1)
         there = torch.zeros(len(copied), size, dtype=self.dtype).scatter(1, copied, 1.)
         there[:, PAD] = 0.
         copies = torch.zeros(len(copied), size, dtype=self.dtype).scatter_add(1, copied, weights)
-        p_gen = torch.where(there.any(1, keepdim=True), p_gen, torch.ones_like(p_gen))
+        p_gen = torch.where(there.any(1, keepdim=True), torch.sigmoid(switch), torch.ones_like(switch))
         p = torch.nn.functional.pad(p_gen * torch.softmax(logits, -1), (0, size - logits.shape[1]))
-        p = p + (1. - p_gen) * there * copies.clamp(min=TINY)
+        p = p + torch.sigmoid(-switch) * there * copies.clamp(min=TINY)
         absent = torch.full_like(p, -np.inf)
         return copies, torch.where(p > 0., torch.log(torch.where(p > 0., p, torch.ones_like(p))), absent)
 
@@ -162,10 +162,10 @@ class Port(object):
         stages['logits'] = out @ (table.T if self.settings['tie_embeddings'] else self.p['output/kernel'])
         if copied is not None:
             joined = torch.cat([stages['context'], stages['decoder_states'], embedded], -1)
-            stages['p_gen'] = torch.sigmoid(joined @ self.p['pointer_generator/kernel'] +
-                                            self.p['pointer_generator/bias'])
+            switch = joined @ self.p['pointer_generator/kernel'] + self.p['pointer_generator/bias']
+            stages['p_gen'] = torch.sigmoid(switch)
             stages['vocabulary_logits'] = stages['logits']
-            stages['copy_distribution'], stages['logits'] = self.mixture(stages['logits'], stages['p_gen'],
+            stages['copy_distribution'], stages['logits'] = self.mixture(stages['logits'], switch,
                                                                          stages['weights'], copied)
         return stages, new_states, attentional
 
