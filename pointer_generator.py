@@ -54,15 +54,22 @@ class PointerGenerator(Layer):
         self.bias = self.add_weight(shape=(1,), name='bias', initializer='zeros')
         super(PointerGenerator, self).build(input_shape)
 
+    def switch(self, context, states, embedded):
+        """Eq. 8 without its sigmoid, which makes it log(p_gen / (1 - p_gen)): w_h* . c + w_s . h + w_x . x + b."""
+        joined = K.concatenate([context, states, embedded])                                         # (B, T, Dm + D + E)
+        return K.bias_add(K.dot(joined, self.kernel), self.bias)                                        # (B, T, 1)
+
+    def attention_to_words(self, weights, same):
+        """The sum of eq. 9: attention `(B, T, S)`, for each position, to all that have the `same` `(B, S, S)` word."""
+        return tf.matmul(weights, same)
+
     def call(self, inputs):
         logits, weights, memory, states, embedded, copied_ids = inputs
         size = K.int_shape(logits)[-1]
-        # Eq. 8 without its sigmoid, which makes it log(p_gen / (1 - p_gen)): w_h* . c + w_s . h + w_x . x + b.
-        joined = K.concatenate([tf.matmul(weights, memory), states, embedded])                      # (B, T, Dm + D + E)
-        switch = K.bias_add(K.dot(joined, self.kernel), self.bias)                                      # (B, T, 1)
+        switch = self.switch(tf.matmul(weights, memory), states, embedded)
         # Eq. 9, times Z / p_gen with Z = sum_v e^z_v: e^z_w + Z (1 - p_gen) / p_gen times the attention to the word w.
         same = K.cast(tf.equal(copied_ids[:, :, None], copied_ids[:, None]), K.dtype(weights))          # (B, S, S)
-        copied = tf.log(tf.maximum(tf.matmul(weights, same), TINY))                                     # (B, T, S)
+        copied = tf.log(tf.maximum(self.attention_to_words(weights, same), TINY))                       # (B, T, S)
         copied += tf.reduce_logsumexp(logits, axis=2, keepdims=True) - switch
         # By its logarithm, log(e^x + e^y) = x + log(1 + e^(y - x)), and that at the words of the source alone.
         row, step, ids = tf.meshgrid(*map(tf.range, tf.unstack(tf.shape(weights))), indexing='ij')

@@ -66,6 +66,14 @@ class Encoded(object):
         return [source, given] + ([data.pad([self.copied[i] for i in indices])] if self.copied else []), output
 
 
+def token_loss(settings, model):
+    """The `TokenLoss` that the settings ask for of a `Seq2Seq`."""
+    coverage = None
+    if settings.coverage_loss:  # eq. 13 of See et al. (2017)
+        coverage = settings.coverage_loss * coverage_loss(model.alignment_model.outputs[1])
+    return TokenLoss(settings.label_smoothing, coverage)
+
+
 class Trainer(object):
     """Trains a `Seq2Seq` in the current session.
 
@@ -90,10 +98,7 @@ class Trainer(object):
         self.optimizer = OPTIMIZERS[settings.optimizer](
             settings.learning_rate, clip_norm=settings.clip_norm, averaging=settings.averaging,
             weight_decay=settings.weight_decay, accumulate=settings.accumulate > 1)
-        coverage = None
-        if settings.coverage_loss:  # eq. 13 of See et al. (2017)
-            coverage = settings.coverage_loss * coverage_loss(self.model.alignment_model.outputs[1])
-        loss = TokenLoss(settings.label_smoothing, coverage)
+        loss = token_loss(settings, self.model)
         self.keras_model = self.model.training_model
         self.keras_model.compile(self.optimizer, loss.loss, sample_weight_mode='temporal',
                                  weighted_metrics=[loss.negative_log_likelihood, loss.token_accuracy])

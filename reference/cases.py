@@ -2,23 +2,25 @@
 
 Each of {dot, general, concat, scaled_dot, location, local-m, local-p} stands beside each of {LSTM, GRU}, {one-way,
 bidirectional}, {with, without input feeding}, and the latter three beside one another, at least once; each case runs on
-a padded batch and on a batch of one. Depth, ties, shared vocabulary, scale and the rest are spread over them.
+a padded batch and on a batch of one. Depth, ties, shared vocabulary, scale and the rest are spread over them. Two more
+copy, on sentences with names.
 """
 from collections import OrderedDict
 
 import numpy as np
 
-from reference.numpy_model import END, PAD, START, UNK, NumpyModel
+from reference.numpy_model import END, PAD, START, UNK, NumpyModel, coverage_losses
 
 LIMIT = 9           # most tokens of an output
 VOCABULARY = (12, 11)
 BASE = dict(
     units=6, embedding=5, encoder_units=None, cell='lstm', encoder_layers=1, decoder_layers=1, bidirectional=False,
     residual=False, recurrent_activation='hard_sigmoid', init_scale=0.1, tie_embeddings=False, share_vocabulary=False,
-    score='dot', attention='global', attention_units=None, attention_scale=False, attention_normalize=False, window=2,
-    input_feeding=False, max_source_length=8, source_tokenizer='space', target_tokenizer='space', dropout=0.,
-    word_dropout=0., label_smoothing=0., weight_decay=0., averaging=0., clip_norm=0., accumulate=1, learning_rate=2e-3,
-    warmup=0, decay='constant', seed=1, threads=1, batch_size=4, optimizer='adam', epochs=10)
+    copy=False, score='dot', attention='global', attention_units=None, attention_scale=False,
+    attention_normalize=False, window=2, input_feeding=False, max_source_length=8, source_tokenizer='space',
+    target_tokenizer='space', dropout=0., word_dropout=0., label_smoothing=0., coverage_loss=0., weight_decay=0.,
+    averaging=0., clip_norm=0., accumulate=1, learning_rate=2e-3, warmup=0, decay='constant', seed=1, threads=1,
+    batch_size=4, optimizer='adam', epochs=10)
 BEAM = dict(beam_width=3, n_best=3, length_penalty=1.)
 
 CASES = OrderedDict([
@@ -38,6 +40,8 @@ CASES = OrderedDict([
     ('local-p-lstm', dict(score='general', attention='local-p', input_feeding=True)),
     ('local-p-gru', dict(score='concat', attention='local-p', cell='gru', bidirectional=True)),
     ('none-lstm', dict(score='none', bidirectional=True, encoder_layers=2, decoder_layers=2, residual=True)),
+    ('copy-lstm', dict(score='concat', copy=True, bidirectional=True, coverage_loss=0.5)),
+    ('copy-gru', dict(score='general', copy=True, cell='gru', input_feeding=True, share_vocabulary=True)),
 ])
 SEARCHES = {
     'dot-gru': dict(BEAM, length_penalty='average'),
@@ -45,6 +49,7 @@ SEARCHES = {
     'concat-gru': dict(BEAM, min_length=3),
     'local-m-lstm': dict(BEAM, no_repeat_ngram=2),
     'none-lstm': dict(BEAM, beam_width=4, length_penalty=0.),
+    'copy-gru': dict(BEAM, no_repeat_ngram=2),
 }
 # 20 pairs in batches of 4 for 10 epochs: 50 updates
 TRAININGS = OrderedDict([
@@ -74,6 +79,29 @@ def draw_sentences(random, lengths, size):
     return [random.randint(4, size, n).tolist() for n in lengths]
 
 
+def draw_names(random, sources, targets, sizes):
+    """Words of several vocabularies: replaces sources and targets, and adds what a copy of each source word writes.
+
+    Word w has the id w where the vocabulary is so large; in the target's one it is a name else. Every second word of a
+    target is one of its source. The first source has words and names twice, the third, all <unk>, a name twice, and the
+    fourth no name.
+    """
+    copied = []
+    for row, (source, target) in enumerate(zip(sources, targets)):
+        words = random.randint(4, sizes[1] + (0 if row == 3 else 3), len(source)).tolist()
+        if row == 0:
+            words[0], words[1] = 5, sizes[1]
+            words[4:] = words[:len(words) - 4]
+        elif row == 2:
+            words = [sizes[0] + i for i in (0, 1, 0)]
+        names = list(OrderedDict.fromkeys(word for word in words if word >= sizes[1]))
+        copied.append([word if word < sizes[1] else sizes[1] + names.index(word) for word in words])
+        source[:] = [word if word < sizes[0] else UNK for word in words]
+        if words:
+            target[::2] = [copied[-1][i % len(words)] for i in range(0, len(target), 2)]
+    return copied
+
+
 def pad(rows):
     padded = np.full((len(rows), max(map(len, rows))), PAD, 'i')
     for one, row in zip(padded, rows):
@@ -96,11 +124,13 @@ def draw(name, shapes):
 def draw_once(name, shapes, random):
     """The padded batch: a whole sentence, one of length 1, one all <unk>, a short one with a long target, an empty one
     (its row is wholly masked)."""
-    arrays = OrderedDict()
+    arrays, copy = OrderedDict(), describe(name)['model']['copy']
     for parameter, shape in shapes.items():
         value = random.uniform(-1., 1., shape)
         if parameter in ('output/kernel', 'target_embedding/embeddings'):
             value = 2. * value      # lively outputs from small errors of rounding
+        if copy and parameter.startswith('attention/'):
+            value = 3. * value      # attention that moves
         if parameter.endswith(('/factor', '/norm')):
             value = value + 1.5
         arrays['parameter/' + parameter] = np.asarray(value * (0.5 if name in TRAININGS else 1.), 'f')
@@ -115,7 +145,10 @@ def draw_once(name, shapes, random):
                             for lengths, size in zip((source, target), sizes)]
         if batch == 'padded':
             sources[2] = [UNK] * 3
+        copied = draw_names(random, sources, targets, sizes) if copy else None
         arrays[batch + '/source'] = pad(sources)
+        if copied:
+            arrays[batch + '/copied'] = pad(copied)
         arrays[batch + '/given'] = pad([[START] + row for row in targets])
         arrays[batch + '/output'] = pad([row + [END] for row in targets])
     return arrays
@@ -124,17 +157,24 @@ def draw_once(name, shapes, random):
 def lively(name, arrays):
     entry = describe(name)
     model = NumpyModel(entry['model'], {key[10:]: value for key, value in arrays.items() if key[:10] == 'parameter/'})
-    source = arrays['padded/source']
+    source, copied = arrays['padded/source'], arrays.get('padded/copied')
     limits = np.full(len(source), LIMIT)
-    greedy = model.greedy(source, limits)
+    greedy = model.greedy(source, limits, copied)
     if len(set(greedy.lengths)) < 3 or max(greedy.lengths) < LIMIT or min(greedy.lengths) < 2 or np.min(
             greedy.margins[greedy.ids != PAD]) < 1e-2:
         return False
-    found = model.beam(source, limits, **entry['beam'])
+    if copied is not None and np.max(greedy.ids) < entry['vocabulary'][1]:
+        return False    # no output has a name
+    if entry['model']['coverage_loss']:
+        weights = model.forward(source, arrays['padded/given'], copied)['weights']
+        again = coverage_losses(weights, arrays['padded/output'])
+        if np.sum((again > 0.05) & (again < 0.95)) < 2:
+            return False
+    found = model.beam(source, limits, copied=copied, **entry['beam'])
     ranks = [[one.ranking for one in best] for best in found]
     lengths = {len(one.ids) for best in found for one in best}
     # A penalty that reorders nothing could be lost without a trace.
-    plain = model.beam(source, limits, entry['beam']['beam_width'], entry['beam']['n_best'])
+    plain = model.beam(source, limits, entry['beam']['beam_width'], entry['beam']['n_best'], copied=copied)
     changed = [[one.ids for one in best] for best in found] != [[one.ids for one in best] for best in plain]
     return len(lengths) > 2 and min(-np.diff(rank).max() for rank in ranks if len(rank) > 1) > 1e-3 and (
         changed or entry['beam'].get('length_penalty') == 0.)

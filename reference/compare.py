@@ -11,14 +11,15 @@ import os
 import numpy as np
 
 BATCHES = ('padded', 'single')
-DECODER = ('decoder_states', 'scores', 'masked_scores', 'weights', 'context', 'attentional_states', 'logits')
-INPUTS = ('source', 'given', 'output', 'vocabulary')
+DECODER = ('decoder_states', 'scores', 'masked_scores', 'weights', 'context', 'attentional_states',
+           'vocabulary_logits', 'p_gen', 'copy_distribution', 'logits')
+INPUTS = ('source', 'copied', 'given', 'output', 'vocabulary')
 STAGES = (('initial', 'input', 'parameter', 'encoder_states', 'initial_states') + DECODER +
-          ('token_losses', 'loss', 'gradient', 'losses', 'step_1', 'step_2', 'step_10', 'step_50', 'greedy', 'beam',
-           'text'))
+          ('coverage_losses', 'token_losses', 'loss', 'gradient', 'losses', 'step_1', 'step_2', 'step_10', 'step_50',
+           'greedy', 'beam', 'text'))
 # (relative, absolute), where the manifest of a set gives no other
 TOLERANCES = {'float32': (1e-6, 4e-6), 'float64': (1e-12, 1e-12)}
-HIDDEN = -1e8       # a masked score, whatever a framework writes there: -inf, -1e9, the lowest number
+HIDDEN = -1e8       # a masked score or absent name, whatever a framework writes there: -inf, -1e9, the lowest number
 
 Result = namedtuple('Result', 'file name stage problem absolute relative ulp index recorded found order')
 Result.__doc__ = """How one array fared.
@@ -147,7 +148,7 @@ def compare_array(file, name, recorded, found, rtol, atol):
         relative = ulp = np.zeros(wrong.shape)
         excess = wrong.astype('f8')
     else:
-        if stage == 'masked_scores':
+        if stage in ('masked_scores', 'logits'):
             recorded, found = [np.where(x < HIDDEN, x.dtype.type(-np.inf), x) for x in (recorded, found)]
         same = (recorded == found) | (np.isnan(recorded) & np.isnan(found))
         with np.errstate(all='ignore'):
@@ -177,7 +178,8 @@ def compare_files(file, recorded, found, tolerances=None, stage_map=None):
     names = [(name, mapped(name, stage_map or {})) for name in recorded]
     found = {name: found.get(theirs) for name, theirs in names if theirs is not None}
     ties = []
-    largest = max([np.max(np.abs(array)) for name, array in recorded.items() if stage_of(name) == 'logits'] or [0.])
+    largest = max([np.max(np.abs(array[array > HIDDEN])) for name, array in recorded.items()
+                   if stage_of(name) == 'logits'] or [0.])
     for name in list(found):
         if not name.endswith('/ids') or found[name] is None or name[:-3] + 'runner_up' not in recorded:
             continue

@@ -30,13 +30,13 @@ from settings import tell
 from reference import compare
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-GENERATED = ('attention', 'seq2seq_model', 'search')
+GENERATED = ('attention', 'seq2seq_model', 'pointer_generator', 'search')
 SECONDS = 40        # of processor time, for a mutant that does not end
 FILES = 3           # at most, for a generated mutant
 KERAS = 'keras.layers.recurrent'
 # Files that together run the lines that the whole set runs
 VARIED = ('dot-lstm', 'general-lstm', 'dot-gru', 'concat-lstm', 'concat-gru', 'scaled_dot-lstm', 'location-gru',
-          'local-m-lstm', 'local-p-gru', 'none-lstm', 'train-adam')
+          'local-m-lstm', 'local-p-gru', 'none-lstm', 'copy-lstm', 'copy-gru', 'train-adam')
 
 Mutant = collections.namedtuple('Mutant', 'name module old new line files stages')
 Mutant.__doc__ = """One change: `old` to `new` in a module's source, at its only place or, with `line`, there.
@@ -82,6 +82,21 @@ NAMED = [
     named('beam without length normalisation', 'search',
           'rankings = scores / length_divisor(length, options.length_penalty, scores.dtype)', 'rankings = scores',
           'dot-gru', 'beam'),
+    named('p_gen and 1 - p_gen swapped', 'pointer_generator', 'keepdims=True) - switch', 'keepdims=True) + switch',
+          'copy-lstm', 'logits'),
+    named("[h; c; x] for [c; h; x], the switch's", 'pointer_generator', 'K.concatenate([context, states, embedded])',
+          'K.concatenate([states, context, embedded])', 'copy-gru', 'p_gen'),
+    named('copies of a repeated word not summed', 'pointer_generator', 'return tf.matmul(weights, same)',
+          'return weights', 'copy-lstm', 'copy_distribution'),
+    named('a repeated word counted at each place', 'pointer_generator',
+          'tf.logical_and(first, tf.not_equal(copied_ids, data.PAD))', 'tf.not_equal(copied_ids, data.PAD)',
+          'copy-gru', 'logits'),
+    named('a name fed as another word', 'pointer_generator', 'tf.fill(tf.shape(ids), data.UNK)',
+          'tf.fill(tf.shape(ids), data.END)', 'copy-lstm', 'decoder_states'),
+    named('coverage of the step itself', 'pointer_generator', 'exclusive=True', 'exclusive=False', 'copy-lstm',
+          'coverage_losses'),
+    named('coverage loss without its weight', 'training', 'settings.coverage_loss * coverage_loss(', 'coverage_loss(',
+          'copy-lstm', 'token_losses'),
     named('decoder input off by one', 'data', 'pad([[START] + target for target in targets])',
           'pad([target + [END] for target in targets])', 'dot-lstm', 'input'),
 ]

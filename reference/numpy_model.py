@@ -2,7 +2,8 @@
 
 Nothing here comes from the Keras side, and no framework is needed: Python 3.6 or later and NumPy. What is computed
 is what Keras 2.2.4 computes with its old defaults (`hard_sigmoid` gates, a GRU that resets before the product), at
-inference: no dropout. Equation numbers are those of Luong, Pham and Manning (2015), https://arxiv.org/abs/1508.04025.
+inference: no dropout. Equation numbers are those of Luong, Pham and Manning (2015), https://arxiv.org/abs/1508.04025,
+and where copying is told those of See, Liu and Manning (2017), https://arxiv.org/abs/1704.04368.
 
 Letters in shapes: B sentences, S and T source and target length, D decoder state, Dm encoder state, E embedding,
 U width of the concat score, V vocabulary, X most names that a source of the batch has, N rows of one decoder step (B
@@ -33,6 +34,7 @@ import re
 import numpy as np
 
 PAD, UNK, START, END = 0, 1, 2, 3
+TINY = 1e-37        # the least attention to a word of the source, in eq. 9: its logarithm is finite in float32 too
 
 Memory = namedtuple('Memory', 'states mask copied')
 Memory.__doc__ = """What every decoder step looks at.
@@ -243,7 +245,8 @@ class NumpyModel(object):
 
         # Returns
             Stages of the step as an OrderedDict of arrays with N rows, and the new `States`. The stages are
-            decoder_states, logits and, with attention, scores, masked_scores, weights, context, attentional_states.
+            decoder_states, logits and, with attention, scores, masked_scores, weights, context, attentional_states,
+            and with copy vocabulary_logits, p_gen, copy_distribution.
         """
         settings, stages = self.settings, OrderedDict()
         table = self._target_table()
@@ -265,13 +268,16 @@ class NumpyModel(object):
             joined = np.concatenate([stages['context'], x], axis=-1)                # eq. 5: tanh(W_c [c_t; h_t])
             attentional = np.tanh(joined @ self.weights['attentional_state/kernel'])
             stages['attentional_states'] = attentional
-        stages['logits'] = self.logits(attentional)                                                     # (N, V)
+        logits = self.logits(attentional)                                                               # (N, V)
         if settings.get('copy'):
+            # Eq. 8: sigmoid(w_h* . c_t + w_s . h_t + w_x . x_t + b), its three vectors joined.
             joined = np.concatenate([stages['context'], stages['decoder_states'], embedded], axis=-1)
+            stages['vocabulary_logits'] = logits
             stages['p_gen'] = sigmoid(joined @ self.weights['pointer_generator/kernel']
                                       + self.weights['pointer_generator/bias'])                         # (N, 1)
-            stages['vocabulary_logits'] = stages['logits']
-            stages['logits'] = self.mixture(stages['logits'], stages['p_gen'], stages['weights'], memory)
+            stages['copy_distribution'] = self.copy_distribution(stages['weights'], memory.copied, logits.shape[1])
+            logits = self.mixture(logits, stages['p_gen'], stages['copy_distribution'], memory.copied)  # (N, V + X)
+        stages['logits'] = logits
         return stages, States(attentional, cells, states.position + 1)
 
     def logits(self, attentional):
@@ -282,18 +288,27 @@ class NumpyModel(object):
             attentional = attentional @ self.weights['output_projection/kernel']
         return attentional @ self._target_table().T
 
-    def mixture(self, logits, p_gen, weights, memory):
-        """Eq. 9 of See et al. (2017), https://arxiv.org/abs/1704.04368: the logarithm of
+    def copy_distribution(self, weights, copied, size):
+        """The sum of eq. 9, sum_{s: w_s = w} a_s: attention `(N, S)` to each of V words and X names, `(N, V + X)`."""
+        summed = np.zeros((len(copied), max(size, copied.max() + 1)))
+        for row, ids in enumerate(copied):
+            for s, word in enumerate(ids):
+                summed[row, word] += weights[row, s]
+        return summed
 
-        p_gen P_vocab(w) + (1 - p_gen) sum_{s: w_s = w} a_s, `(N, V + X)`; minus infinity for names a row has not.
+    def mixture(self, logits, p_gen, copy_distribution, copied):
+        """Eq. 9: log(p_gen P_vocab(w) + (1 - p_gen) sum_{s: w_s = w} a_s), `(N, V + X)`.
+
+        Minus infinity for names that a row has not. A row without any word has nothing to copy: P_vocab alone.
         """
-        rows, size = logits.shape
-        p = np.zeros((rows, max(size, memory.copied.max() + 1)))
-        p[:, :size] = p_gen * np.exp(log_softmax(logits))
-        for row, ids in enumerate(memory.copied):
-            for s, copied in enumerate(ids):
-                p[row, copied] += (1. - p_gen[row, 0]) * weights[row, s]
-        return np.log(np.where(p > 0., p, 1.)) + np.where(p > 0., 0., -np.inf)
+        there = np.zeros(copy_distribution.shape, bool)
+        for row, ids in enumerate(copied):
+            there[row, ids[ids != PAD]] = True
+        p_gen = np.where(there.any(axis=1, keepdims=True), p_gen, 1.)
+        p = (1. - p_gen) * np.where(there, np.maximum(copy_distribution, TINY), 0.)
+        p[:, :logits.shape[1]] += p_gen * np.exp(log_softmax(logits))
+        with np.errstate(divide='ignore'):
+            return np.log(p)
 
     # Whole sequences
 
@@ -308,8 +323,9 @@ class NumpyModel(object):
         # Returns
             OrderedDict: encoder_states `(B, S, Dm)`, initial_states `(B, number of states, D)`, then the stages of
             `step` over all steps: decoder_states `(B, T, D)`, scores, masked_scores, weights `(B, T, S)`, context
-            `(B, T, Dm)`, attentional_states `(B, T, D)`, logits `(B, T, V)`. With copy also p_gen `(B, T, 1)` and
-            vocabulary_logits `(B, T, V)`, and the logits are log-probabilities `(B, T, V + X)`.
+            `(B, T, Dm)`, attentional_states `(B, T, D)`, logits `(B, T, V)`. With copy vocabulary_logits `(B, T, V)`,
+            p_gen `(B, T, 1)` and copy_distribution `(B, T, V + X)` precede the logits, and these are
+            log-probabilities `(B, T, V + X)`.
         """
         source, target = np.asarray(source, np.int64), np.asarray(target, np.int64)
         memory, states = self.start(source, copied)
@@ -450,10 +466,18 @@ def loss(logits, target, smoothing=0.):
     return np.sum(token_losses(logits, target, smoothing)) / np.count_nonzero(target)
 
 
-def coverage_loss(weights, target):
-    """Mean over the valid target tokens of sum_s min(a_ts, c_ts), c_t the sum of the weights before t.
+def coverage_losses(weights, target):
+    """sum_s min(a_ts, c_ts) of each valid target token, c_t the sum of the weights before t (eq. 10 and 12), `(B, T)`.
 
-    Eq. 10 and 12 of See et al. (2017). Weights `(B, T, S)`, target as for `loss`.
+    Weights `(B, T, S)`, target as for `token_losses`; 0 on padding.
     """
-    before = np.cumsum(weights, axis=1) - weights
-    return np.minimum(weights, before).sum(axis=-1)[np.asarray(target) != PAD].mean()
+    losses, before = np.zeros(weights.shape[:2]), np.zeros(weights[:, 0].shape)
+    for t in range(weights.shape[1]):
+        losses[:, t] = np.minimum(weights[:, t], before).sum(axis=-1)
+        before = before + weights[:, t]
+    return np.where(np.asarray(target) != PAD, losses, 0.)
+
+
+def coverage_loss(weights, target):
+    """Mean of `coverage_losses` over the valid tokens of the batch."""
+    return np.sum(coverage_losses(weights, target)) / np.count_nonzero(target)

@@ -15,6 +15,7 @@ from keras import backend as K
 
 import attention
 import data
+import pointer_generator
 import search
 import seq2seq_model
 import training
@@ -53,7 +54,8 @@ def watched():
     With input feeding attention is called in the decoder's loop, then once over all its states: the last call counts.
     """
     seen, layer, model = {}, attention.GlobalAttention, seq2seq_model.Seq2Seq
-    originals = layer.scores, layer.attend, tf.nn.softmax, model._logits
+    pointer = pointer_generator.PointerGenerator
+    originals = (layer.scores, layer.attend, tf.nn.softmax, model._logits, pointer.switch, pointer.attention_to_words)
 
     def scores(self, query, keys):
         seen['decoder_states'], seen['scores'] = query, originals[0](self, query, keys)
@@ -72,8 +74,18 @@ def watched():
         seen['attentional_states'], seen['logits'] = x, originals[3](self, x)
         return seen['logits']
 
+    def switch(self, *arguments):
+        seen['switch'] = originals[4](self, *arguments)
+        return seen['switch']
+
+    def attention_to_words(self, *arguments):
+        seen['attention_to_words'] = originals[5](self, *arguments)
+        return seen['attention_to_words']
+
     with mock.patch.object(layer, 'scores', scores), mock.patch.object(layer, 'attend', attend), \
-            mock.patch.object(tf.nn, 'softmax', softmax), mock.patch.object(model, '_logits', logits):
+            mock.patch.object(tf.nn, 'softmax', softmax), mock.patch.object(model, '_logits', logits), \
+            mock.patch.object(pointer, 'switch', switch), \
+            mock.patch.object(pointer, 'attention_to_words', attention_to_words):
         yield seen
 
 
@@ -126,7 +138,14 @@ class Stages(object):
         if settings.score != 'none':
             self.forward['attentional_states'] = seen['attentional_states']
         self.forward['logits'] = seen['logits']
-        loss = seq2seq_model.TokenLoss(settings.label_smoothing)
+        if settings.copy:
+            self.forward['vocabulary_logits'] = self.forward.pop('logits')
+            self.forward['p_gen'] = tf.sigmoid(seen['switch'])
+            self.forward['copy_distribution'] = seen['attention_to_words']      # made one of words when it has values
+            self.forward['logits'] = tf.nn.log_softmax(keras_model.outputs[0])
+        loss = training.token_loss(settings, model)
+        if settings.coverage_loss:
+            self.forward['coverage_losses'] = pointer_generator.coverage_loss(model.alignment_model.outputs[1])
         keras_model.compile('sgd', loss.loss, sample_weight_mode='temporal')
         self.forward['token_losses'] = loss.loss(keras_model.targets[0], keras_model.outputs[0])
         self.forward['loss'] = keras_model.total_loss
@@ -141,32 +160,41 @@ class Stages(object):
         self.greedy, self.beam = [search.search(model.step, model.start(), self.limits, one, model.memory.mask)
                                   for one in (search.Options(), options)]
 
-    def feed(self, source, given, output):
-        keras_model = self.model.training_model
-        return {self.model.source: source, self.model.target: given, K.learning_phase(): 0,
-                keras_model.targets[0]: output[:, :, None],
-                keras_model.sample_weights[0]: (output != data.PAD).astype(K.floatx())}
+    def feed(self, source, copied):
+        """What the graph takes of a batch; `copied` is `None` in a model that does not copy."""
+        fed = {self.model.source: source, K.learning_phase(): 0}
+        if copied is not None:
+            fed[self.model.copied] = copied
+        return fed
 
-    def teacher_forced(self, source, given, output, gradients):
+    def teacher_forced(self, source, given, output, copied, gradients):
         """Arrays of the stages for a batch of ids, gradients included where wanted and made."""
         fetched = OrderedDict(list(self.forward.items()) + (list(self.gradients.items()) if gradients else []))
-        arrays = OrderedDict(zip(fetched, K.get_session().run(list(fetched.values()),
-                                                              self.feed(source, given, output))))
+        fed, keras_model, valid = self.feed(source, copied), self.model.training_model, output != data.PAD
+        fed.update({self.model.target: given, keras_model.targets[0]: output[:, :, None],
+                    keras_model.sample_weights[0]: valid.astype(K.floatx())})
+        arrays = OrderedDict(zip(fetched, K.get_session().run(list(fetched.values()), fed)))
         if 'masked_scores' in arrays:
             hidden = arrays['masked_scores'] < compare.HIDDEN
             arrays['masked_scores'][hidden] = -np.inf
-        arrays['token_losses'] = np.where(output != data.PAD, arrays['token_losses'], arrays['loss'].dtype.type(0))
-        return OrderedDict(list(zip(['source', 'given', 'output'], (source, given, output))) + list(arrays.items()))
+        for name in ('coverage_losses', 'token_losses'):
+            if name in arrays:
+                arrays[name] = np.where(valid, arrays[name], arrays['loss'].dtype.type(0))
+        inputs = [('source', source), ('given', given), ('output', output)]
+        if copied is not None:
+            inputs.insert(1, ('copied', copied))
+            arrays['copy_distribution'] = by_word(arrays['copy_distribution'], copied, arrays['logits'])
+        return OrderedDict(inputs + list(arrays.items()))
 
-    def searched(self, source, limits):
+    def searched(self, source, limits, copied):
         """Arrays of greedy and beam search; with the runner-ups that make a flip a tie."""
-        feed = {self.model.source: source, self.limits: limits, K.learning_phase(): 0}
-        greedy, beam = K.get_session().run([self.greedy, self.beam], feed)
+        fed = self.feed(source, copied)
+        greedy, beam = K.get_session().run([self.greedy, self.beam], {**fed, self.limits: limits})
         arrays = OrderedDict((name, getattr(greedy, name)[:, 0])
                              for name in ('ids', 'lengths', 'log_probabilities', 'weights', 'margins'))
         given = np.concatenate([np.full((len(source), 1), data.START), arrays['ids'][:, :-1]], axis=1)
-        logits = K.get_session().run(self.forward['logits'], {
-            self.model.source: source, self.model.target: given, K.learning_phase(): 0})
+        fed[self.model.target] = given
+        logits = K.get_session().run(self.forward['logits'], fed)
         arrays['runner_up'] = greedy_runner_up(logits, arrays['ids'])
         found = with_prefix('greedy/', arrays)
         arrays = OrderedDict((name, getattr(beam, name))
@@ -175,6 +203,15 @@ class Stages(object):
         arrays['runner_up'], arrays['margins'] = beam_runner_up(beam.ids, beam.rankings)
         found.update(with_prefix('beam/', arrays))
         return found
+
+
+def by_word(attention, copied, logits):
+    """What each position has of its word `(B, T, S)`, as a distribution over words, of the shape of the logits."""
+    found = np.zeros_like(logits)
+    for row, ids in enumerate(copied):
+        valid = ids != data.PAD
+        found[row][:, ids[valid]] = attention[row][:, valid]
+    return found
 
 
 def greedy_runner_up(logits, ids):
@@ -226,10 +263,13 @@ def case_outputs(settings, recorded, dtype, gradients=True, searches=True):
         for batch in compare.BATCHES:
             source, target = (rows_of_ids(recorded['%s/source' % batch]),
                               rows_of_ids(recorded['%s/output' % batch], end=True))
-            ids = data.make_batch(source, target, range(len(source)))
-            arrays.update(with_prefix(batch + '/', stages.teacher_forced(*ids, gradients=batch == 'padded')))
+            ids, copied = data.make_batch(source, target, range(len(source))), None
+            if model.copied is not None:
+                copied = data.pad(rows_of_ids(recorded['%s/copied' % batch]))
+            made = stages.teacher_forced(*ids, copied=copied, gradients=batch == 'padded')
             if searches:
-                arrays.update(with_prefix(batch + '/', stages.searched(ids[0], np.full(len(source), LIMIT, 'i'))))
+                made.update(stages.searched(ids[0], np.full(len(source), LIMIT, 'i'), copied))
+            arrays.update(with_prefix(batch + '/', made))
     return arrays
 
 
@@ -290,11 +330,17 @@ def run_outputs(settings, recorded, sides=None):
         working, options = translator.Translator(model, tf_session, *sides), search.Options(**settings['beam'])
         made = OrderedDict(('text/' + name, np.array([one[0].text for one in working.translate(texts, **how)]))
                            for name, how in (('greedy', {}), ('beam', settings['beam'])))
-        source = data.pad([sides[0][1].encode(working.encode(text)) for text in texts])
+        tokens, copied = [working.encode(text) for text in texts], None
+        source = data.pad(list(map(sides[0][1].encode, tokens)))
+        if chosen.copy:
+            names = list(map(sides[1][1].names, tokens))
+            copied = data.pad(list(map(sides[1][1].encode, tokens, names)))
+            most = max(map(len, names))
+            arrays['vocabulary/names'] = np.array([row + [''] * (most - len(row)) for row in names], 'U')
         stages = Stages(model, seen, options, gradients=False)
-        found = stages.searched(source, search.max_lengths(np.sum(source != data.PAD, axis=1), options))
+        found = stages.searched(source, search.max_lengths(np.sum(source != data.PAD, axis=1), options), copied)
         ids = data.make_batch(rows_of_ids(source), rows_of_ids(found['greedy/ids'], end=True), range(len(source)))
-        arrays.update(stages.teacher_forced(*ids, gradients=False))
+        arrays.update(stages.teacher_forced(*ids, copied=copied, gradients=False))
         arrays.update(found)
         arrays.update(made)
     return arrays

@@ -9,7 +9,7 @@ import numpy as np
 
 from reference import compare
 from reference.cases import LIMIT
-from reference.numpy_model import PAD, NumpyModel, loss, token_losses
+from reference.numpy_model import PAD, NumpyModel, coverage_losses, loss, token_losses
 
 # (relative, absolute): float32 graphs against float64 NumPy, and rounding of differences
 AGREEMENT = {'float32': (2e-5, 2e-5), 'float64': (1e-10, 1e-10)}
@@ -37,17 +37,27 @@ def disagreements(file, entry, arrays):
 def forward(model, entry, arrays, prefix):
     """(name, value) of the teacher-forced stages of a batch."""
     source, given, output = [arrays[prefix + name] for name in ('source', 'given', 'output')]
-    stages, smoothing = model.forward(source, given), entry['model']['label_smoothing']
+    stages = model.forward(source, given, arrays.get(prefix + 'copied'))
+    stages.update(losses(entry['model'], stages, output))
     for name, value in stages.items():
         yield prefix + name, value
-    yield prefix + 'token_losses', token_losses(stages['logits'], output, smoothing)
-    yield prefix + 'loss', loss(stages['logits'], output, smoothing)
+
+
+def losses(settings, stages, output):
+    """OrderedDict: token_losses and loss, which with `coverage_loss` are those of eq. 13 and have coverage_losses."""
+    found, each = OrderedDict(), token_losses(stages['logits'], output, settings['label_smoothing'])
+    rate = settings.get('coverage_loss')        # a set that is older than this setting has not got it
+    if rate:
+        found['coverage_losses'] = coverage_losses(stages['weights'], output)
+        each = each + rate * found['coverage_losses']
+    found['token_losses'], found['loss'] = each, np.sum(each) / np.count_nonzero(output)
+    return found
 
 
 def searches(model, entry, arrays, prefix, limits):
     """(name, value) of greedy and beam search of a batch."""
-    source, options = arrays[prefix + 'source'], dict(entry['beam'])
-    found = model.greedy(source, limits)
+    source, options = arrays[prefix + 'source'], dict(entry['beam'], copied=arrays.get(prefix + 'copied'))
+    found = model.greedy(source, limits, options['copied'])
     for name in found._fields:
         yield prefix + 'greedy/' + name, getattr(found, name)
     hypotheses = model.beam(source, limits, **options)
@@ -77,12 +87,13 @@ def _case(entry, arrays):
     random, step = np.random.RandomState(0), 1e-6
     for name, value in parameters_of(arrays).items():
         gradient = arrays['padded/gradient/' + name].astype('f8')
-        direction, losses = random.uniform(-1., 1., value.shape), []
+        direction, around = random.uniform(-1., 1., value.shape), []
         for sign in (1., -1.):
             model.weights[name] = value.astype('f8') + sign * step * direction
-            losses.append(loss(model.forward(source, given)['logits'], output, entry['model']['label_smoothing']))
+            stages = model.forward(source, given, arrays.get('padded/copied'))
+            around.append(losses(entry['model'], stages, output)['loss'])
         model.weights[name] = value.astype('f8')
-        slope, found = (losses[0] - losses[1]) / (2. * step), np.sum(gradient * direction)
+        slope, found = (around[0] - around[1]) / (2. * step), np.sum(gradient * direction)
         if not abs(slope - found) <= SLOPE[gradient_type(arrays)] * max(1., np.sqrt(np.sum(gradient ** 2))):
             yield 'padded/gradient/' + name, np.full(value.shape, np.nan)
 

@@ -169,7 +169,17 @@ def test_the_coverage_loss_is_what_is_attended_to_again(tf_session):
     found = K.get_session().run(pointer_generator.coverage_loss(tf.constant(weights)))
     assert_close(found, [[0., .25 + .5, 0.], [0., 1., 1.]], 1e-12)
     target = np.array([[5, 6, 3], [7, 3, 0]])
+    assert_close(numpy_model.coverage_losses(weights, target), [[0., .75, 0.], [0., 1., 0.]], 1e-12)
     assert abs(numpy_model.coverage_loss(weights, target) - (.75 + 1.) / 5) < 1e-12
+
+
+def test_a_source_without_words_leaves_the_vocabulary_and_an_unattended_name_keeps_a_logarithm(small):
+    source, copied = np.array([[5, 1], [0, 0]]), np.array([[5, 13], [0, 0]])
+    found = small.numpy.forward(source, BATCH.given[:2], copied)
+    expected = numpy_model.log_softmax(found['vocabulary_logits'])
+    assert_close(found['logits'][1], np.pad(expected[1], [(0, 0), (0, 1)], 'constant', constant_values=-np.inf), 1e-12)
+    logits = small.numpy.mixture(np.zeros((1, VOCABULARY)), np.array([[.5]]), np.eye(VOCABULARY + 1)[5:6], copied[:1])
+    assert_close(logits[0, [4, 5, 13]], np.log([.5 / 13, .5 / 13 + .5, .5e-37]), 1e-12)
 
 
 # Search

@@ -77,6 +77,16 @@ def test_a_wrong_score_is_named_before_the_decoder_states_that_it_spoils_a_step_
     assert compared(recorded, found)[0].stage == 'decoder_states'
 
 
+def test_p_gen_and_the_copies_are_named_before_the_mixture_and_after_what_they_are_made_of():
+    shapes = [(name, (2, 3, 4)) for name in ('attentional_states', 'vocabulary_logits', 'p_gen', 'copy_distribution',
+                                             'logits', 'coverage_losses', 'token_losses')]
+    recorded = OrderedDict(('padded/' + name, np.ones(shape, 'f')) for name, shape in shapes)
+    for number, (name, _) in enumerate(shapes):
+        found = OrderedDict((other, value + (int(later >= number))) for later, (other, value) in
+                            enumerate(recorded.items()))
+        assert compared(OrderedDict(reversed(list(recorded.items()))), found)[0].stage == name
+
+
 def test_ulps_count_the_numbers_between_across_zero_and_types():
     for dtype in ('f4', 'f8'):
         one = np.array([1., 1., 0., -0., np.finfo(dtype).tiny], dtype)
@@ -115,6 +125,20 @@ def test_whatever_hides_a_masked_score_is_equal_and_a_score_in_its_place_is_not(
         assert compared(OrderedDict(masked_scores=hidden[0]), OrderedDict(masked_scores=value))[0] is None
     assert compared(OrderedDict(masked_scores=hidden[0]),
                     OrderedDict(masked_scores=np.array([[[0.5, 0.]]], 'f')))[0].stage == 'masked_scores'
+
+
+def test_whatever_stands_for_a_name_that_a_row_has_not_is_equal_and_does_not_make_flips_ties():
+    absent = [np.array([[[10., value]]], 'f') for value in (-np.inf, -1e9, np.finfo('f').min)]
+    for value in absent:
+        assert compared(OrderedDict(logits=absent[0]), OrderedDict(logits=value))[0] is None
+    small = OrderedDict(logits=np.array([[[10., -85.]]], 'f'))
+    assert compared(OrderedDict(logits=absent[0]), small)[0].stage == 'logits'
+    logits = np.array([[[10., -np.inf]]], 'f')
+    for margin, problem in ((2.7e-5, None), (2.9e-5, 'greedy')):
+        recorded = searched([5, 6, 3], logits=logits)
+        recorded['padded/greedy/margins'][0, 1] = margin
+        first = compared(recorded, searched([5, 8, 3], logits=logits))[0]
+        assert (first and first.stage) == problem
 
 
 @pytest.mark.parametrize('change, told', [
@@ -295,7 +319,7 @@ def recorded():
 
 
 @pytest.mark.parametrize('name', ['local-p-gru.float64', 'general-lstm.float32', 'train-adam.float32',
-                                  'train-sgd.float32', 'sample'])
+                                  'train-sgd.float32', 'copy-lstm.float64', 'copy-gru.float32', 'sample'])
 def test_the_numpy_model_agrees_with_what_is_committed(recorded, name):
     manifest, files = recorded
     assert verify.disagreements(name, manifest['files'][name + '.npz'], files[name + '.npz']) == []
@@ -310,15 +334,18 @@ def test_the_manifest_lists_every_file_and_array_with_its_hash(recorded):
             assert manifest['files'][name]['arrays'][key] == array_hash(key, value)
 
 
-@pytest.mark.parametrize('name', ['padded/encoder_states', 'padded/weights', 'padded/logits', 'padded/loss',
-                                  'padded/gradient/encoder_1/forward/kernel', 'padded/greedy/margins',
-                                  'padded/beam/rankings', 'single/context'])
-def test_recording_is_refused_where_one_number_is_not_that_of_the_numpy_model(recorded, name):
+@pytest.mark.parametrize('case, name', [(NAME, name) for name in (
+    'padded/encoder_states', 'padded/weights', 'padded/logits', 'padded/loss',
+    'padded/gradient/encoder_1/forward/kernel', 'padded/greedy/margins', 'padded/beam/rankings', 'single/context')] + [
+        ('copy-lstm', name) for name in ('padded/vocabulary_logits', 'padded/p_gen', 'padded/copy_distribution',
+                                         'padded/logits', 'padded/coverage_losses', 'padded/token_losses',
+                                         'padded/gradient/pointer_generator/kernel')])
+def test_recording_is_refused_where_one_number_is_not_that_of_the_numpy_model(recorded, case, name):
     manifest, files = recorded
-    arrays = OrderedDict(files[NAME + '.float64.npz'])
+    arrays = OrderedDict(files[case + '.float64.npz'])
     moved = arrays[name] = arrays[name].copy()
     moved[np.unravel_index(np.argmax(np.where(np.isfinite(moved), np.abs(moved), 0)), moved.shape)] *= 1.01
-    first = compare.first_difference(verify.disagreements(NAME, manifest['files'][NAME + '.float64.npz'], arrays))
+    first = compare.first_difference(verify.disagreements(case, manifest['files'][case + '.float64.npz'], arrays))
     assert first.name == name
 
 
@@ -330,6 +357,21 @@ def test_the_committed_set_is_small_and_its_searches_can_show_a_fault(recorded):
         ids, lengths = arrays['padded/greedy/ids'], arrays['padded/greedy/lengths']
         assert len(set(lengths)) >= 3 and (ids == END).any() and max(lengths) == cases.LIMIT
         assert not arrays['padded/source'].any(axis=1).all()        # a wholly masked row
+        if 'padded/copied' in arrays:
+            assert ids.max() >= arrays['padded/vocabulary_logits'].shape[2]         # a name is written
+
+
+def test_the_sentences_with_names_have_what_can_go_wrong_with_names():
+    random, sizes = np.random.RandomState(0), (12, 11)
+    sources, targets = [[list(range(4, 4 + n)) for n in lengths] for lengths in ([7, 1, 3, 2, 0], [4, 2, 3, 5, 1])]
+    copied = cases.draw_names(random, sources, targets, sizes)
+    assert [len(row) for row in copied] == [len(row) for row in sources] == [7, 1, 3, 2, 0]
+    assert copied[0][:2] == copied[0][4:6] == [5, 11] and sources[0][:2] == [5, 11]     # the same id, one a name
+    assert copied[2] == [11, 12, 11] and sources[2] == [1, 1, 1] and max(copied[3]) < 11
+    for source, ids, target in zip(sources, copied, targets):
+        for word, copy in zip(source, ids):
+            assert copy >= 11 if word in (1, 11) else copy == word
+        assert set(target[::2]) <= set(ids or target)
 
 
 def test_every_pair_of_settings_stands_in_a_case():
@@ -444,13 +486,15 @@ def test_check_makes_some_of_the_committed_files_again():
 
 
 @pytest.mark.slow
-def test_an_exported_run_is_a_bundle_that_the_numpy_model_and_check_agree_with(tmp_path):
+@pytest.mark.parametrize('more', [['--input-feeding'], ['--copy', '--coverage-loss', '0.5']],
+                         ids=['input feeding', 'copying'])
+def test_an_exported_run_is_a_bundle_that_the_numpy_model_and_check_agree_with(tmp_path, more):
     home = tmp_path / 'home'
     home.mkdir()
     make_corpus(home / 'numbers')
     (home / 'text.txt').write_text('one two\n\nnine nine nine\nunheard of\n')
-    training = ['--units', '12', '--embedding', '10', '--epochs', '1', '--threads', '1', '--input-feeding']
-    for command in (['train.py', '--data', 'numbers', '--run', 'run'] + training,
+    training = ['--units', '12', '--embedding', '10', '--epochs', '1', '--threads', '1', '--target-tokenizer', 'word']
+    for command in (['train.py', '--data', 'numbers', '--run', 'run'] + training + more,
                     ['regress.py', 'export', 'run', 'bundle', '--input', 'text.txt', '--beam-width', '2'],
                     ['regress.py', 'check', 'bundle']):
         code, out, err = run(os.path.join(str(ROOT), command[0]), *command[1:], cwd=str(home))
@@ -461,8 +505,13 @@ def test_an_exported_run_is_a_bundle_that_the_numpy_model_and_check_agree_with(t
     assert arrays['source'].shape == (3, 3) and arrays['beam/ids'].shape[:2] == (3, 2)
     assert manifest['files']['run.npz']['model']['units'] == 12
     weights = verify.parameters_of(arrays)
-    expected = NumpyModel(manifest['files']['run.npz']['model'], weights).forward(arrays['source'], arrays['given'])
+    expected = NumpyModel(manifest['files']['run.npz']['model'], weights).forward(arrays['source'], arrays['given'],
+                                                                                  arrays.get('copied'))
     assert np.allclose(arrays['logits'], expected['logits'], atol=1e-5)
+    if '--copy' in more:
+        size = len(arrays['vocabulary/target'])
+        names = [[name for name in row if name] for row in arrays['vocabulary/names'].tolist()]
+        assert names[2] == ['unheard', 'of'] and arrays['copied'][2].tolist() == [size, size + 1, 0]
 
 
 # The worked port
@@ -493,9 +542,10 @@ def test_the_port_to_pytorch_passes_compare(tmp_path):
 
 @pytest.mark.slow
 def test_wrong_changes_to_the_code_are_caught_at_their_stage():
-    code, out, err = run('-m', 'reference.mutants', '--only', 'mask multiplied', 'Gaussian', 'forget bias', 'per batch')
+    code, out, err = run('-m', 'reference.mutants', '--only', 'mask multiplied', 'Gaussian', 'forget bias', 'per batch',
+                         'p_gen and', 'not summed')
     assert code == 0, out + err
-    assert [line.split()[0] for line in out.splitlines()] == ['caught'] * 4 + ['4']
+    assert [line.split()[0] for line in out.splitlines()] == ['caught'] * 6 + ['6']
 
 
 def test_every_named_change_still_fits_the_code():

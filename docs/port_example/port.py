@@ -13,7 +13,8 @@ import sys
 import numpy as np
 import torch
 
-PAD, START, END = 0, 2, 3
+PAD, UNK, START, END = 0, 1, 2, 3
+TINY = 1e-37
 
 
 def hard_sigmoid(x):
@@ -122,11 +123,24 @@ class Port(object):
         memory, first = self.encode(source)
         return memory, first, torch.zeros(len(source), self.settings['units'], dtype=self.dtype)
 
-    def step(self, tokens, states, memory, valid, attentional, t):
+    def mixture(self, logits, switch, weights, copied):
+        """The copy distribution and the logarithm of See et al.'s eq. 9, both (B, V + X); p_gen is sigmoid(switch)."""
+        size = max(logits.shape[1], int(copied.max()) + 1)
+        there = torch.zeros(len(copied), size, dtype=self.dtype).scatter(1, copied, 1.)
+        there[:, PAD] = 0.
+        copies = torch.zeros(len(copied), size, dtype=self.dtype).scatter_add(1, copied, weights)
+        p_gen = torch.where(there.any(1, keepdim=True), torch.sigmoid(switch), torch.ones_like(switch))
+        p = torch.nn.functional.pad(p_gen * torch.softmax(logits, -1), (0, size - logits.shape[1]))
+        p = p + torch.sigmoid(-switch) * there * copies.clamp(min=TINY)
+        absent = torch.full_like(p, -np.inf)
+        return copies, torch.where(p > 0., torch.log(torch.where(p > 0., p, torch.ones_like(p))), absent)
+
+    def step(self, tokens, states, memory, valid, attentional, t, copied=None):
         """One decoder step: the stages, the layers' new states, and the state that input feeding needs."""
         table = self.p['source_embedding/embeddings' if self.settings['share_vocabulary'] else
                        'target_embedding/embeddings']
-        x, new_states, stages = table[tokens], [], {}
+        x, new_states, stages = table[torch.where(tokens < len(table), tokens, UNK)], [], {}
+        embedded = x
         if self.settings['input_feeding']:
             x = torch.cat([x, attentional], -1)
         for number, cell in enumerate(states, 1):
@@ -146,30 +160,46 @@ class Port(object):
         if 'output_projection/kernel' in self.p:
             out = out @ self.p['output_projection/kernel']
         stages['logits'] = out @ (table.T if self.settings['tie_embeddings'] else self.p['output/kernel'])
+        if copied is not None:
+            joined = torch.cat([stages['context'], stages['decoder_states'], embedded], -1)
+            switch = joined @ self.p['pointer_generator/kernel'] + self.p['pointer_generator/bias']
+            stages['p_gen'] = torch.sigmoid(switch)
+            stages['vocabulary_logits'] = stages['logits']
+            stages['copy_distribution'], stages['logits'] = self.mixture(stages['logits'], switch,
+                                                                         stages['weights'], copied)
         return stages, new_states, attentional
 
-    def forward(self, source, given, output):
+    def forward(self, source, given, output, copied=None):
         """All teacher-forced stages, the loss among them."""
         memory, states, attentional = self.start(source)
         stages = {'encoder_states': memory,
                   'initial_states': torch.stack([state for layer in states for state in layer], 1)}
         steps = []
         for t in range(given.shape[1]):
-            step, states, attentional = self.step(given[:, t], states, memory, source != PAD, attentional, t)
+            step, states, attentional = self.step(given[:, t], states, memory, source != PAD, attentional, t, copied)
             steps.append(step)
         stages.update({name: torch.stack([step[name] for step in steps], 1) for name in steps[0]})
         log_p, e = torch.log_softmax(stages['logits'], -1), self.settings['label_smoothing']
-        each = -(1. - e) * torch.gather(log_p, 2, output[:, :, None])[:, :, 0] - e * log_p.mean(-1)
+        each = -(1. - e) * torch.gather(log_p, 2, output[:, :, None])[:, :, 0]
+        if e:   # not with names: the logarithm of those that a row has not is minus infinity
+            each = each - e * log_p.mean(-1)
+        rate = self.settings.get('coverage_loss')
+        if rate:
+            before = stages['weights'].cumsum(1) - stages['weights']
+            again = torch.minimum(stages['weights'], before).sum(-1)
+            stages['coverage_losses'] = torch.where(output != PAD, again, torch.zeros_like(again))
+            each = each + rate * again
         stages['token_losses'] = torch.where(output != PAD, each, torch.zeros_like(each))
         stages['loss'] = stages['token_losses'].sum() / (output != PAD).sum()
         return stages
 
-    def greedy(self, source, limits):
+    def greedy(self, source, limits, copied=None):
         memory, states, attentional = self.start(source)
         tokens, lengths = torch.full((len(source),), START), torch.zeros(len(source), dtype=torch.int32)
         running, found = limits > 0, []
         while running.any():
-            stages, states, attentional = self.step(tokens, states, memory, source != PAD, attentional, len(found))
+            stages, states, attentional = self.step(tokens, states, memory, source != PAD, attentional, len(found),
+                                                    copied)
             allowed = stages['logits'].clone()
             allowed[:, [PAD, START]] = -np.inf
             best, ids = torch.topk(allowed, 2)
@@ -194,14 +224,17 @@ def port(entry, arrays):
     for prefix in ('padded/', 'single/') if entry['kind'] == 'case' else ('',):
         source, given, output = [torch.tensor(arrays[prefix + name], dtype=torch.int64)
                                  for name in ('source', 'given', 'output')]
-        stages = dict(model.forward(source, given, output), source=source, given=given, output=output)
+        copied = torch.tensor(arrays[prefix + 'copied'], dtype=torch.int64) if entry['model'].get('copy') else None
+        stages = dict(model.forward(source, given, output, copied), source=source, given=given, output=output)
+        if copied is not None:
+            stages['copied'] = copied
         if prefix + 'gradient/output/kernel' in arrays or prefix == 'padded/':
             gradients = torch.autograd.grad(stages['loss'], list(parameters.values()), allow_unused=True)
             stages.update(('gradient/' + name, torch.zeros_like(value) if gradient is None else gradient)
                           for (name, value), gradient in zip(parameters.items(), gradients))
         limits = torch.full((len(source),), 9) if entry['kind'] == 'case' else 2 * (source != PAD).sum(1) + 10
         with torch.no_grad():
-            stages.update(('greedy/' + name, value) for name, value in model.greedy(source, limits).items())
+            stages.update(('greedy/' + name, value) for name, value in model.greedy(source, limits, copied).items())
         made.update((prefix + name, value) for name, value in stages.items())
     made = {name: value.detach().numpy() for name, value in made.items()}
     if entry['kind'] == 'run':
