@@ -2,9 +2,9 @@
 # Builds the image for real and runs its commands, without a container engine and without a registry of images: buildah
 # with chroot isolation, over a base made here of Debian's minimal system and the CPython 3.6 that .venv stands on.
 #
-#     sudo sh tests/container/build.sh [base] [image] [import] [commands] [test]
+#     sudo sh tests/container/build.sh [base] [image] [import] [commands] [check] [test]
 #
-# With no argument, all five in turn. Needs root, buildah, debootstrap, and `make setup` done before; ten minutes, 4 GB.
+# With no argument, all six in turn. Needs root, buildah, debootstrap, and `make setup` done before; 20 minutes, 4 GB.
 # pip's settings (index, certificates) of the user who calls are lent to the build, and do not stay in the image.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -80,7 +80,7 @@ run() {
 }
 
 mkdir -m 1777 "$temporary/runs"
-for step in ${*:-base image import commands test}; do
+for step in ${*:-base image import commands check test}; do
     case $step in
         base) make_base ;;
         image) make_image ;;
@@ -95,6 +95,14 @@ for step in ${*:-base image import commands test}; do
             test "$(wc -l < "$temporary/runs/output")" = 1
             ls "$temporary"/runs/pictures/*.png
             run sh -c 'printf "one\n\ntwo\n" | python predict.py --input - | wc -l | grep -x 3'
+            ;;
+        check)
+            # Built again, it gives the same bits: all that the check prints, the worst differences too, is the same.
+            run regress.py check > "$temporary/first"
+            cat "$temporary/first"
+            make_image
+            run regress.py check > "$temporary/second"
+            cmp "$temporary/first" "$temporary/second" && echo 'the same from two builds'
             ;;
         test) run test ;;
         *) echo "build.sh: no step $step" >&2; exit 2 ;;
