@@ -1,5 +1,6 @@
 """Stopping and going on: a run cut anywhere and resumed ends as one never stopped, in real processes of train.py."""
 import collections
+import itertools
 import json
 import os
 import random
@@ -151,7 +152,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_never_stopped(cut, trained, 
     begin, started = ['--data', 'numbers'] + SETTINGS, time.time()
     assert run('train.py', '--dry-run', *begin, cwd=trained.home).code == 0
     seconds = time.time() - started  # a process takes so long to come to its first updates, and no longer
-    for number in range(kills):
+    for number in itertools.count():
         # Ten updates make an epoch: the kill comes inside it, at its end while files are written, or soon after.
         # Every fourth comes at any time at all, while Python starts or TensorFlow is imported too.
         at_any_time = number % 4 == 3
@@ -163,8 +164,11 @@ def test_a_run_killed_at_random_moments_ends_as_one_never_stopped(cut, trained, 
             assert outcome(path) == outcome(trained.path)
             shutil.rmtree(str(path))
             ended += 1
+            assert ended <= kills  # else the kills do not come
         else:
             assert result.code == -signal.SIGKILL, result.stderr
+            if number + 1 - ended == kills:
+                break
     if (path / 'config.json').exists():
         resume(trained.home, path)
     else:
@@ -172,8 +176,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_never_stopped(cut, trained, 
     assert outcome(path) == outcome(trained.path)
     assert not [name for name in os.listdir(str(path)) if name.endswith('.tmp')]
     summary('kill -9 at random moments: %d tried, %d survived; %d trainings came to their end, all the same'
-            % (kills - ended, kills - ended, ended + 1))
-    assert kills - ended >= kills // 2
+            % (kills, kills, ended + 1))
 
 
 # What train.py is given on a disk that is too small for two checkpoints, and then larger, and then read-only.
