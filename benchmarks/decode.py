@@ -9,8 +9,8 @@ ways are:
 - greedy and beam search as `Translator.translate` does it, from texts to texts and alignments: batches sorted by length
   and several worked on at a time, each by one thread;
 - the Keras idiom, from token ids to token ids: an encoder model, a decoder model, and a Python loop with one `predict`
-  for each token. Sentence by sentence it is measured on the first few sentences and scaled by their number; batches
-  come in the order of the text, as one writes it, and also sorted by length, which is kinder than most code is;
+  for each token. Sentence by sentence it is measured on some, evenly spread, and scaled by their number; batches come
+  in the order of the text, as one writes it, and also sorted by length, which is kinder than most code is;
 - `tf.contrib.seq2seq.BeamSearchDecoder` over an `AttentionWrapper` with `LuongAttention` or `BahdanauAttention`, their
   memory tiled, as `tensorflow/nmt` does it, on batches sorted by length, from ids to ids without alignments.
 
@@ -49,7 +49,7 @@ def parse(argv):
     parser.add_argument('run', metavar='RUN', help='run directory')
     parser.add_argument('sentences', metavar='SENTENCES', help='source text, a sentence a line')
     parser.add_argument('--lines', type=positive, metavar='N', help='the first N sentences (default: all)')
-    parser.add_argument('--one-by-one', type=positive, default=50, metavar='N',
+    parser.add_argument('--one-by-one', type=positive, default=100, metavar='N',
                         help='sentences for the Keras idiom sentence by sentence (default: %(default)s)')
     parser.add_argument('--batch-size', type=positive, default=32, metavar='N', help='(default: %(default)s)')
     parser.add_argument('--beam-width', type=positive, default=5, metavar='N', help='(default: %(default)s)')
@@ -228,6 +228,11 @@ def ours(translator, lines, options):
     return {'greedy': way(1), 'beam': way(options.beam_width)}
 
 
+def spread(lines, options):
+    """Places of the sentences that are decoded one by one."""
+    return np.linspace(0, len(lines) - 1, min(options.one_by_one, len(lines))).astype(int).tolist()
+
+
 def theirs(translator, lines, options):
     """The other ways: likewise."""
     model, size = translator.models[0], options.batch_size
@@ -237,7 +242,7 @@ def theirs(translator, lines, options):
     def way(function, *arguments):
         return lambda: [translator.target_vocabulary.decode([i for i in ids if i != data.END])
                         for ids in function(*arguments)]
-    return {'one': way(in_batches, by_keras, rows[:options.one_by_one], 1),
+    return {'one': way(in_batches, by_keras, [rows[i] for i in spread(lines, options)], 1),
             'batches': way(in_batches, by_keras, rows, size), 'sorted': way(by_length, by_keras, rows, size),
             'contrib': way(by_length, by_contrib, rows, size)}
 
@@ -285,10 +290,10 @@ def main(argv):
     lines = [line for line in data.read_lines(options.sentences) if line.strip()][:options.lines]
     if not lines:
         raise UserError('%s: has no text' % options.sentences)
-    few, size = min(options.one_by_one, len(lines)), options.batch_size
+    chosen, size = spread(lines, options), options.batch_size
     ways = [  # name, title, sentences, and which of ours it is compared with
         ('greedy', 'greedy, batches of %d' % size, len(lines), 'greedy'),
-        ('one', 'Keras idiom, one by one, %d sentences' % few, few, 'greedy'),
+        ('one', 'Keras idiom, one by one, %d sentences' % len(chosen), len(chosen), 'greedy'),
         ('batches', 'Keras idiom, batches of %d' % size, len(lines), 'greedy'),
         ('sorted', 'Keras idiom, sorted by length', len(lines), 'greedy'),
         ('beam', 'beam %d, batches of %d' % (options.beam_width, size), len(lines), 'beam'),
@@ -321,7 +326,8 @@ def main(argv):
         options.run, len(lines), options.sentences, threads, options.repeats))
     print('%-40s %10s %7s %10s %7s  %s' % ('', 'wall', 'ratio', 'processor', 'ratio', 'same outputs'))
     for name, title, count, other in ways:
-        same = sum(one == two for one, two in zip(outputs[name], outputs[other]))
+        compared = [outputs[other][i] for i in chosen] if name == 'one' else outputs[other]
+        same = sum(one == two for one, two in zip(outputs[name], compared))
         times = [statistics.median(times[way]) for times in (seconds, processor) for way in (name, other)]
         print('%-40s %10.2f %7.1f %10.2f %7.1f  %d of %d' % (title, times[0], times[0] / times[1], times[2],
                                                              times[2] / times[3], same, count))
