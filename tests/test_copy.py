@@ -248,6 +248,7 @@ def trained(tmp_path_factory):
     return Translator.load(str(path))
 
 
+@pytest.mark.slow
 def test_names_never_seen_are_copied_after_training(trained):
     greedy = [one.text for one, in trained.translate(UNSEEN, batch_size=2)]
     assert greedy == [' '.join(text.split()[::-1]) for text in UNSEEN]
@@ -256,6 +257,7 @@ def test_names_never_seen_are_copied_after_training(trained):
     assert all(len(hypotheses) == 3 for hypotheses in beams[:-1])
 
 
+@pytest.mark.slow
 def test_the_score_of_a_beams_hypothesis_is_that_of_the_training_graph(trained):
     pairs, made = [], []
     for text, hypotheses in zip(UNSEEN, trained.translate(UNSEEN, beam_width=4, n_best=4)):
@@ -269,6 +271,7 @@ def test_the_score_of_a_beams_hypothesis_is_that_of_the_training_graph(trained):
         assert np.max(np.abs(np.subtract(one.log_probabilities, scored.log_probabilities))) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_word_of_neither_source_nor_vocabulary_is_scored_as_unknown(trained):
     known, unknown, other = trained.score([('he likes quark', 'quark likes he'), ('he likes quark', 'zorro likes he'),
                                            ('he likes quark', 'nemo likes he')])
@@ -337,6 +340,7 @@ def test_settings_that_contradict_copying_are_refused(values, told):
         small_models.settings(**values)
 
 
+@pytest.mark.slow
 def test_a_run_that_copies_is_not_exported(trained, tmp_path):
     import export
     with pytest.raises(UserError, match='was trained with --copy'):

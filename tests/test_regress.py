@@ -435,6 +435,7 @@ def content(folder):
     return {name: (folder / name).read_bytes() for name in os.listdir(str(folder))}
 
 
+@pytest.mark.slow
 def test_recording_over_a_set_fails_prints_what_moved_and_leaves_it_alone(sets, tmp_path, capsys):
     assert regress.main(['record', str(tmp_path / 'set')]) == 0
     before = content(tmp_path / 'set')
@@ -468,6 +469,7 @@ def test_check_is_to_the_byte_here_and_within_tolerances_elsewhere(sets, tmp_pat
     assert regress.main(check) == 1
 
 
+@pytest.mark.slow
 def test_check_refuses_a_set_that_was_changed_after_recording(sets, tmp_path):
     folder = tmp_path / 'set'
     regress.main(['record', str(folder)])

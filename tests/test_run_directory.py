@@ -567,6 +567,7 @@ def no_sync(monkeypatch):
     monkeypatch.setattr(os, 'fsync', lambda descriptor: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('overwrite', [False, True])
 def test_a_run_killed_at_any_call_goes_on_to_the_same_end(finished, memory, monkeypatch, summary, overwrite):
     no_sync(monkeypatch)
