@@ -247,15 +247,18 @@ def theirs(translator, lines, options):
             'contrib': way(by_length, by_contrib, rows, size)}
 
 
-def serve(ways, runs_at_once, lines, options, pipe):
-    """A process that measures: for each name that comes it answers seconds, processor seconds and what was found."""
+def serve(make_ways, runs_at_once, lines, options, pipe):
+    """A process that measures: for each name that comes it answers seconds, processor seconds and what was found.
+
+    First of all it tells its threads, and the names that it knows.
+    """
     # As everybody's sessions are, but for ours.
     make = session.new_session
     session.new_session = lambda threads, **_: make(threads, runs_at_once)
     translator = Translator.load(options.run, options.threads)
     with session.opened(translator.session):
-        ways = ways(translator, lines, options)
-        pipe.send(translator.workers)
+        ways = make_ways(translator, lines, options)
+        pipe.send((translator.workers, list(ways)))
         for name in iter(pipe.recv, None):
             started, used = time.time(), time.process_time()
             outputs = ways[name]()
@@ -299,11 +302,10 @@ def main(argv):
         ('beam', 'beam %d, batches of %d' % (options.beam_width, size), len(lines), 'beam'),
         ('contrib', 'contrib beam %d, sorted by length' % options.beam_width, len(lines), 'beam')]
     context, pipes = multiprocessing.get_context('spawn'), {}
-    for function, runs_at_once, names in ((ours, True, ('greedy', 'beam')),
-                                          (theirs, False, ('one', 'batches', 'sorted', 'contrib'))):
+    for make_ways, runs_at_once in ((ours, True), (theirs, False)):
         pipe, end = context.Pipe()
-        context.Process(target=serve, args=(function, runs_at_once, lines, options, end), daemon=True).start()
-        threads = pipe.recv()
+        context.Process(target=serve, args=(make_ways, runs_at_once, lines, options, end), daemon=True).start()
+        threads, names = pipe.recv()
         pipes.update((name, pipe) for name in names)
 
     def run(name):
