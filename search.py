@@ -88,7 +88,7 @@ def search(step, states, max_lengths, options=Options(), source_mask=None):
         step: function of tokens `(A, K)`, states (list of `(A, K, width)`) and rows `(A,)`, the sentences of the batch
             that still go on, to logits `(A, K, V)`, new states and weights `(A, K, S)`.
         states: list of tensors `(B, 1, width)`.
-        max_lengths: most tokens of each output, `</s>` counted, int32 `(B,)`.
+        max_lengths: most tokens of each output, `</s>` counted, int32 `(B,)`, at least 1.
         options: `Options`; what it says of the greatest length is not looked at here.
         source_mask: booleans `(B, S)`, true on the tokens of the source; the coverage penalty needs it.
 
@@ -100,32 +100,31 @@ def search(step, states, max_lengths, options=Options(), source_mask=None):
 
 def greedy(step, states, max_lengths, options=Options(), source_mask=None):
     """Takes the most probable allowed token at each step until every sentence has ended. Arguments as for `search`."""
-    rows, real = tf.shape(max_lengths)[0], states[0].dtype
+    batch, real = tf.shape(max_lengths)[0], states[0].dtype
 
-    def body(time, token, ended, lengths, states, history, arrays):
-        going = Going(tf.logical_not(ended))
-        logits, new_states, weights = step(going.of(token), [going.of(state) for state in states], going.rows)
-        best, ids = [x[:, 0] for x in candidates(
-            logits, time, going.of(history) if options.no_repeat_ngram else (), options, 2)]            # (A, 2)
+    def body(time, rows, limits, token, states, history, arrays):
+        logits, states, weights = step(token, states, rows)
+        best, ids = [x[:, 0] for x in candidates(logits, time, history, options, 2)]                    # (A, 2)
         given = best[:, :1] - tf.reduce_logsumexp(logits, axis=2)
-        written = [going.spread(x) for x in (ids[:, :1], given, best[:, :1] - best[:, 1:], weights)]
-        token, states = written[0], [going.spread(state) for state in new_states]
-        arrays = [array.write(time, x) for array, x in zip(arrays, written)]
-        lengths = lengths + tf.cast(tf.logical_not(ended), tf.int32)
-        ended = ended | tf.equal(token[:, 0], END) | (time + 1 >= max_lengths)
-        history = tf.concat([history, token[:, :, None]], 2) if options.no_repeat_ngram else ()
-        return time + 1, token, ended, lengths, states, history, arrays
+        token = ids[:, :1]
+        if options.no_repeat_ngram:
+            history = tf.concat([history, token[:, :, None]], 2)
+        arrays = write(arrays, time, rows, [token, given, best[:, :1] - best[:, 1:], weights])
+        going = tf.not_equal(token[:, 0], END) & (time + 1 < limits)
+        return [time + 1] + those(going, [rows, limits, token, states, history]) + [arrays]
 
+    each = shape([None, 1])
     loop = tf.while_loop(
-        lambda time, token, ended, *_: tf.logical_not(tf.reduce_all(ended)), body,
-        [tf.constant(0), tf.fill([rows, 1], START), max_lengths < 1, tf.zeros([rows], tf.int32), states,
-         tf.fill([rows, 1, 1], START) if options.no_repeat_ngram else (), step_arrays(1, real)[:4]],
-        [shape([]), shape([None, 1]), shape([None]), shape([None]),
-         [shape([None, 1, state.shape[2]]) for state in states],
-         shape([None, 1, None]) if options.no_repeat_ngram else (), [shape(None)] * 4],
+        lambda time, rows, *_: tf.size(rows) > 0, body,
+        [tf.constant(0), tf.range(batch), max_lengths, tf.fill([batch, 1], START), states,
+         tf.fill([batch, 1, 1], START) if options.no_repeat_ngram else (),
+         step_arrays(1, (tf.int32, []), (real, []), (real, []), (real, [None]))],
+        [shape([]), shape([None]), shape([None]), each, [shape([None, 1, state.shape[2]]) for state in states],
+         shape([None, 1, None]) if options.no_repeat_ngram else (), [shape(None)] * 6],
         back_prop=False, parallel_iterations=1)
-    lengths = loop[3][:, None]                                                                          # (B, 1)
-    ids, given, margins, weights = [by_sentence(array.stack(), lengths) for array in loop[6]]
+    steps, written = read(loop[-1], loop[0], batch)
+    lengths = steps[:, None]                                                                            # (B, 1)
+    ids, given, margins, weights = [by_sentence(x, lengths) for x in written]
     rankings = penalised(tf.reduce_sum(given, 2), lengths, tf.reduce_sum(weights, 2), options, source_mask)
     return Found(ids, lengths, given, weights, margins, rankings)
 
@@ -138,26 +137,15 @@ def beam(step, states, max_lengths, options, source_mask=None):
     none that is can come among its n best any more.
     """
     width, batch, real = options.beam_width, tf.shape(max_lengths)[0], states[0].dtype
-    longest = [max_lengths] + ([source_mask] if options.coverage_penalty else [])
 
-    def body(time, live, tokens, states, history, coverage, finished, arrays):
-        going = Going(tf.reduce_any(live > -np.inf, axis=1))
-        before = [live, tokens, states, history, coverage, finished]
-        *after, written = advance(time, going, *(nest.map_structure(going.of, before + [longest])))
-        written = [going.spread(x) for x in written]
-        after = nest.map_structure(going.spread, after, before)
-        return [time + 1] + after + [[array.write(time, x) for array, x in zip(arrays, written)]]
-
-    def advance(time, going, live, tokens, states, history, coverage, finished, limits):
-        """One step of the A sentences that go on: all loop variables anew, and what is written of the step."""
-        rows, limits, mask = tf.shape(live)[0], limits[0], limits[-1]
-        sentences, places = grid(rows, width)                                                           # (A, K)
-        nothing = tf.fill([rows, width], tf.constant(-np.inf, real))                                    # (A, K)
-        logits, states, weights = step(tokens, states, going.rows)
+    def body(time, rows, limits, live, tokens, states, history, coverage, finished, arrays):
+        sentences, places = grid(tf.shape(rows)[0], width)                                              # (A, K)
+        nothing = tf.fill(tf.shape(places), tf.constant(-np.inf, real))                                 # (A, K)
+        logits, states, weights = step(tokens, states, rows)
         count = tf.minimum(max(width, 2), tf.shape(logits)[2])  # two at least: the margin needs the runner-up
         values, ids = candidates(logits, time, history, options, count)                                 # (A, K, M)
         given = values - tf.reduce_logsumexp(logits, axis=2, keepdims=True)
-        scores, chosen = tf.nn.top_k(tf.reshape(live[:, :, None] + given, [rows, width * count]), width)
+        scores, chosen = tf.nn.top_k(tf.reshape(live[:, :, None] + given, [-1, width * count]), width)
         parents = chosen // count                                                                       # (A, K)
         parent, candidate = tf.stack([sentences, parents], 2), tf.stack([sentences, parents, chosen % count], 2)
         tokens, given, value = [tf.gather_nd(x, candidate) for x in (ids, given, values)]               # (A, K)
@@ -166,14 +154,15 @@ def beam(step, states, max_lengths, options, source_mask=None):
         states = [tf.gather_nd(state, parent) for state in states]
         if options.no_repeat_ngram:
             history = tf.concat([tf.gather_nd(history, parent), tokens[:, :, None]], 2)
+        mask = None
         if options.coverage_penalty:
-            coverage = tf.gather_nd(coverage + weights, parent)
+            coverage, mask = tf.gather_nd(coverage + weights, parent), tf.gather(source_mask, rows)
         held = tf.reduce_sum(tf.cast(finished[0] > -np.inf, tf.int32), axis=1, keepdims=True)           # (A, 1)
         live = tf.where(places < width - held, scores, nothing)
         ending = tf.equal(tokens, END) | (time + 1 >= limits)[:, None]
         rankings = tf.where(ending, penalised(live, time + 1, coverage, options, mask), nothing)
         rankings, order = tf.nn.top_k(tf.concat([finished[0], rankings], 1), width)
-        order, ends = tf.stack([sentences, order], 2), tf.fill([rows, width], time + 1)
+        order, ends = tf.stack([sentences, order], 2), tf.fill(tf.shape(places), time + 1)
         finished = [rankings] + [tf.gather_nd(tf.concat([old, new], 1), order)
                                  for old, new in zip(finished[1:], (ends, places))]
         live = tf.where(ending, nothing, live)
@@ -181,23 +170,28 @@ def beam(step, states, max_lengths, options, source_mask=None):
         heaviest = length_divisor(limits, options.length_penalty, real)
         done = rankings[:, options.n_best - 1] >= tf.reduce_max(live, axis=1) / heaviest
         live = tf.where(done, nothing, live)
-        return live, tokens, states, history, coverage, finished, [tokens, given, margins, weights, parents]
+        arrays = write(arrays, time, rows, [tokens, given, margins, weights, parents] + finished)
+        going = tf.reduce_any(live > -np.inf, axis=1)
+        return [time + 1] + those(going, [rows, limits, live, tokens, states, history, coverage, finished]) + [arrays]
 
     places, nothing = grid(batch, width)[1], tf.fill([batch, width], tf.constant(-np.inf, real))        # (B, K)
-    first = tf.where(tf.equal(places, 0) & (max_lengths > 0)[:, None], tf.zeros_like(nothing), nothing)
     each, any_length = shape([None, width]), shape([None, width, None])
     loop = tf.while_loop(
-        lambda time, live, *_: tf.reduce_any(live > -np.inf), body,
-        [tf.constant(0), first, tf.fill([batch, width], START), [tf.tile(state, [1, width, 1]) for state in states],
+        lambda time, rows, *_: tf.size(rows) > 0, body,
+        [tf.constant(0), tf.range(batch), max_lengths, tf.where(tf.equal(places, 0), tf.zeros_like(nothing), nothing),
+         tf.fill([batch, width], START), [tf.tile(state, [1, width, 1]) for state in states],
          tf.fill([batch, width, 1], START) if options.no_repeat_ngram else (),
          tf.zeros([batch, width, tf.shape(source_mask)[1]], real) if options.coverage_penalty else (),
-         [nothing, tf.zeros_like(places), tf.zeros_like(places)], step_arrays(width, real)],
-        [shape([]), each, each, [shape([None, width, state.shape[2]]) for state in states],
-         any_length if options.no_repeat_ngram else (), any_length if options.coverage_penalty else (),
-         [each] * 3, [shape(None)] * 5],
+         [nothing, tf.zeros_like(places), tf.zeros_like(places)],
+         step_arrays(width, (tf.int32, []), (real, []), (real, []), (real, [None]), (tf.int32, []),
+                     (real, []), (tf.int32, []), (tf.int32, []))],
+        [shape([]), shape([None]), shape([None]), each, each, [shape([None, width, state.shape[2]]) for state in states],
+         any_length if options.no_repeat_ngram else (), any_length if options.coverage_penalty else (), [each] * 3,
+         [shape(None)] * 10],
         back_prop=False, parallel_iterations=1)
-    rankings, lengths, last = [x[:, :options.n_best] for x in loop[6]]
-    ids, given, margins, weights, parents = [array.stack() for array in loop[7]]
+    steps, (ids, given, margins, weights, parents, *finished) = read(loop[-1], loop[0], batch)
+    final = tf.stack([steps - 1, tf.range(batch)], 1)
+    rankings, lengths, last = [tf.gather_nd(x, final)[:, :options.n_best] for x in finished]
     path, came_from = backtrace(parents, lengths, last)
     ids, given, margins, weights = [by_sentence(tf.gather_nd(x, at), lengths) for x, at in (
         (ids, path), (given, path), (margins, path), (weights, came_from))]
@@ -233,34 +227,10 @@ def backtrace(parents, lengths, last):
 shape = tf.TensorShape
 
 
-class Going(object):
-    """The sentences of a batch that still go on: a step is computed for them alone.
-
-    # Arguments
-        goes_on: booleans `(B,)`.
-
-    # Attributes
-        rows: their places in the batch, ids `(A,)`.
-    """
-
-    def __init__(self, goes_on):
-        self.rows = tf.cast(tf.where(goes_on)[:, 0], tf.int32)
-        batch, count = tf.size(goes_on), tf.size(self.rows)
-        place = tf.cumsum(tf.cast(goes_on, tf.int32)) - 1
-        self._or_old = tf.where(goes_on, place, count + tf.range(batch))
-        self._or_zero = tf.where(goes_on, place, tf.fill([batch], count))
-
-    def of(self, x):
-        """`(B, ...)` to the `(A, ...)` of these sentences."""
-        return tf.gather(x, self.rows)
-
-    def spread(self, x, old=None):
-        """`(A, ...)` to `(B, ...)`: the other sentences keep what they have in `old`, or get 0."""
-        if old is None:
-            return tf.gather(tf.pad(x, [[0, 1]] + [[0, 0]] * (x.shape.ndims - 1)), self._or_zero)
-        if x.shape.ndims > 2 and x.shape[2].value is None:  # what grows with each step
-            old = tf.pad(old, [[0, 0], [0, 0], [0, tf.shape(x)[2] - tf.shape(old)[2]]])
-        return tf.gather(tf.concat([x, old], 0), self._or_old)
+def those(which, variables):
+    """`(A, ...)` of the sentences that go on to the fewer of those that still do; `which`: booleans `(A,)`."""
+    places = tf.where(which)[:, 0]
+    return nest.map_structure(lambda x: tf.gather(x, places), variables)
 
 
 def grid(rows, width):
@@ -268,11 +238,23 @@ def grid(rows, width):
     return tf.meshgrid(tf.range(rows), tf.range(width), indexing='ij')
 
 
-def step_arrays(width, real):
-    """Arrays for what each step gives: tokens, log-probabilities, margins, weights, parents."""
-    kinds = ((tf.int32, []), (real, []), (real, []), (real, [None]), (tf.int32, []))
-    return [tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=[None, width] + rest)
-            for dtype, rest in kinds]
+def step_arrays(width, *kinds):
+    """Arrays for what each step gives. kinds: the type of each, and what its shape has behind `(A, K)`."""
+    shapes = [(tf.int32, [None])] * 2 + [(dtype, [None, width] + rest) for dtype, rest in kinds]
+    return [tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=each, infer_shape=False)
+            for dtype, each in shapes]
+
+
+def write(arrays, time, rows, values):
+    """Keeps what a step gives for the sentences that go on: values `(A, K, ...)`, and which they are."""
+    return [array.write(time, x) for array, x in zip(arrays, [tf.fill(tf.shape(rows), time), rows] + values)]
+
+
+def read(arrays, time, batch):
+    """How many steps each sentence went, `(B,)`, and what the steps gave, `(T, B, K, ...)` each: 0 behind the end."""
+    times, rows, *values = [array.concat() for array in arrays]
+    at, steps = tf.stack([times, rows], 1), tf.unsorted_segment_sum(tf.ones_like(rows), rows, batch)
+    return steps, [tf.scatter_nd(at, x, tf.concat([[time, batch], tf.shape(x)[1:]], 0)) for x in values]
 
 
 def by_sentence(x, lengths):
