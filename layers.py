@@ -114,9 +114,14 @@ class TiedOutput(Layer):
 
     def build(self, input_shape):
         # For the few rows of one step the product is faster by half with the table turned round: here, and not in
-        # the loop over the steps, this is done once.
+        # the loop over the steps, this is done once a run.
         self.turned = tf.transpose(self.embedding.embeddings)                                           # (E, V)
         super(TiedOutput, self).build(input_shape)
+
+    def keep_turned(self):
+        """Turns the table round once for all, where the weights of the current session will change no more."""
+        self.turned = tf.Variable(self.turned, trainable=False, collections=[])
+        K.get_session().run(self.turned.initializer)
 
     def call(self, inputs):
         if K.ndim(inputs) == 2:

@@ -314,6 +314,11 @@ class Seq2Seq(object):
 
     # One step, for the search
 
+    def finish(self):
+        """Computes once what the steps need of the weights alone; to be called when these will change no more."""
+        if self.settings.tie_embeddings:
+            self._output_layers[-1].keep_turned()
+
     def start(self):
         """States of the decoder before its first step, a list of tensors `(B, 1, width)`."""
         rows = tf.shape(self.source)[0]

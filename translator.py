@@ -71,6 +71,8 @@ class Translator(object):
             models = [restored(run, settings, len(source[1]), len(target[1]),
                                'member_%d/' % number if len(runs) > 1 else '')
                       for number, (run, settings) in enumerate(zip(runs, configs), 1)]
+            for model in models:
+                model.finish()
         translator = cls(models, tf_session, source, target, threads)
         translator.settings, translator.run = configs[0], runs[0]
         return translator
