@@ -185,9 +185,10 @@ def beam(step, states, max_lengths, options, source_mask=None):
          [nothing, tf.zeros_like(places), tf.zeros_like(places)],
          step_arrays(width, (tf.int32, []), (real, []), (real, []), (real, [None]), (tf.int32, []),
                      (real, []), (tf.int32, []), (tf.int32, []))],
-        [shape([]), shape([None]), shape([None]), each, each, [shape([None, width, state.shape[2]]) for state in states],
-         any_length if options.no_repeat_ngram else (), any_length if options.coverage_penalty else (), [each] * 3,
-         [shape(None)] * 10],
+        [shape([]), shape([None]), shape([None]), each, each,
+         [shape([None, width, state.shape[2]]) for state in states],
+         any_length if options.no_repeat_ngram else (), any_length if options.coverage_penalty else (),
+         [each] * 3, [shape(None)] * 10],
         back_prop=False, parallel_iterations=1)
     steps, (ids, given, margins, weights, parents, *finished) = read(loop[-1], loop[0], batch)
     final = tf.stack([steps - 1, tf.range(batch)], 1)

@@ -16,7 +16,8 @@ import memory
 import questions
 import settings
 import subwords
-from run_directory import RunDirectory, config_bytes, read_config_file
+from config_file import config_bytes, read_config_file
+from run_directory import RunDirectory
 from settings import UserError, tell
 from tokenizers import build_tokenizers, read_tokenizers
 

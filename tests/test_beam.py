@@ -199,6 +199,7 @@ def ngrams(ids, n):
     return [tuple(ids[i:i + n]) for i in range(len(ids) - n + 1)]
 
 
+@pytest.mark.slow
 def test_no_output_repeats_an_ngram_and_the_best_one_stays_where_it_repeats_none(searched):
     limits, changed, kept = np.full(6, 12), 0, 0
     free = searched.find(Options(), limits=limits)

@@ -24,7 +24,8 @@ import metrics
 import predict
 import settings
 import train
-from run_directory import RunDirectory, check_config, last_run
+from config_file import check_config
+from run_directory import RunDirectory, last_run
 from settings import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

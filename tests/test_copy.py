@@ -127,7 +127,8 @@ def test_no_weight_is_trained_or_written_twice(small):
 
 # Losses and gradients
 
-@pytest.mark.parametrize('case', PARAMETERS)
+@pytest.mark.slow
+@pytest.mark.parametrize('case', CASES, ids=[case['score'] for case in CASES])
 def test_in_float64_losses_and_gradients_are_those_of_the_numpy_model(float64, tf_session, case):
     small = copying(recurrent_activation='sigmoid', **case)
     rate, valid, model = 0.7, BATCH.output != data.PAD, small.model.training_model

@@ -18,8 +18,9 @@ from keras import backend as K
 
 import data
 import predict
+from config_file import check_config, config_bytes
 from files import parse_json
-from run_directory import RunDirectory, check_config, config_bytes
+from run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
 from settings import CONFIG_VERSION, SETTINGS, UserError, check, defaults, namespace
 from small_models import set_weights

@@ -160,6 +160,7 @@ def test_updates_run_in_float64(float64, tf_session):
     assert_close(ours.by(steps), numpy_adam(ours.start, steps, 0.01, 0.5)[0], 1e-12)
 
 
+@pytest.mark.slow
 def test_batches_that_add_up_move_a_model_as_one_large_batch_does_and_report_the_same(tf_session):
     vocabulary = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + list('abcdefghi'))
     random = np.random.RandomState(0)

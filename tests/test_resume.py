@@ -99,6 +99,7 @@ def resume(home, path, *arguments, **options):
 
 # Exact resume
 
+@pytest.mark.slow
 def test_a_run_stopped_inside_an_epoch_ends_as_one_never_stopped(cut, trained, tmp_path):  # noqa: F811
     path = tmp_path / 'run'
     stopped = cut(trained.home, '_update', 25, 'SIGINT', '--data', 'numbers', '--run', path, *SETTINGS,

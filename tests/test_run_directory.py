@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import run_directory
-from run_directory import RunDirectory, check_config, hash_arrays, pack_weights
+from config_file import check_config
+from run_directory import RunDirectory, hash_arrays, pack_weights
 from settings import CONFIG_VERSION, SETTINGS, UserError
 
 CONFIG = collections.OrderedDict((name, row.default) for name, row in SETTINGS.items())

@@ -102,8 +102,8 @@ def test_patience_stops_and_plateau_lowers_the_rate_and_a_resumed_trainer_knows_
     assert [row['learning_rate'] for row in trainer.state.log[6:]] == [5e-4] * 2 and trainer.state.rate_scale == .125
 
 
-@pytest.mark.parametrize('averaging, kind', [
-    pytest.param(0., 'model', marks=pytest.mark.slow), (.5, 'optimizer')])
+@pytest.mark.slow
+@pytest.mark.parametrize('averaging, kind', [(0., 'model'), (.5, 'optimizer')])
 def test_the_mean_of_checkpoints_goes_to_the_weights_where_it_is_better(tf_session, tmp_path, averaging, kind):
     scores = [9., 5., 7., 6.]
     run, trainer = start(tmp_path / 'run', scores + [4.], average=3, averaging=averaging)
