@@ -110,8 +110,8 @@ CASES = [(options, floatx) for floatx in ('float64', 'float32') for options in L
 
 def for_first(count):
     cases = [pytest.param(case, id='%s-%s' % (name_of(case[0]), case[1]),
-                          marks=pytest.mark.slow if case[1] == 'float32' and case[0] in LOCAL else [])
-             for case in CASES[:count]]
+                          marks=pytest.mark.slow if case[1] == 'float32' and (case[0] in LOCAL or 'scale' in case[0])
+                          else []) for case in CASES[:count]]
     return pytest.mark.parametrize('built', cases, indirect=True)
 
 

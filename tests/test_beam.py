@@ -109,8 +109,9 @@ def assert_found(found, row, expected, options, length):
 # Weights large enough for lively outputs; the seeds keep rankings apart by more than rounding.
 KINDS = [
     (dict(score='general', seed=1, scale=3.), Options(4, 4, 0.6, 0.2)),
-    (dict(score='dot', cell='gru', attention='local-m', input_feeding=True, tie_embeddings=True, bidirectional=False,
-          seed=18, scale=2.), Options(3, 2, 'average', 0.1, min_length=3)),
+    pytest.param(dict(score='dot', cell='gru', attention='local-m', input_feeding=True, tie_embeddings=True,
+                      bidirectional=False, seed=18, scale=2.), Options(3, 2, 'average', 0.1, min_length=3),
+                 marks=pytest.mark.slow),
     (dict(score='concat', attention='local-p', encoder_layers=2, decoder_layers=2, residual=True, input_feeding=True,
           attention_normalize=True, seed=3, scale=2.), Options(5, 5, 1., no_repeat_ngram=2)),
     pytest.param(dict(score='none', cell='gru', decoder_layers=2, seed=4, scale=3.),

@@ -1,12 +1,14 @@
 """The commands as users run them: processes of their own, in an ASCII locale, on a task small enough to be learnt."""
 import collections
 import csv
+import fcntl
 import gzip
 import hashlib
 import io
 import json
 import os
 import pathlib
+import pickle
 import random
 import re
 import shutil
@@ -118,12 +120,23 @@ _trained = []
 
 
 def shared_run(tmp_path_factory):
-    """A run trained once for both files of tests: `home` holds `numbers`, the corpus, and `runs/numbers`."""
+    """A run trained once for all files of tests: `home` holds `numbers`, the corpus, and `runs/numbers`."""
     if not _trained:
-        home = tmp_path_factory.mktemp('home')
-        corpus = make_corpus(home / 'numbers')
-        result = run('train.py', '--data', 'numbers', *SETTINGS, cwd=home)
-        _trained.append(Trained(home, corpus, home / 'runs' / 'numbers', result))
+        base = tmp_path_factory.getbasetemp()
+        if 'PYTEST_XDIST_WORKER' in os.environ:
+            base = base.parent  # of all processes: one of them trains, each has a copy
+        with open(str(base / 'lock'), 'w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (base / 'result').exists():
+                home = base / 'first'
+                home.mkdir()
+                make_corpus(home / 'numbers')
+                result = run('train.py', '--data', 'numbers', *SETTINGS, cwd=home)
+                (base / 'result').write_bytes(pickle.dumps(tuple(result)))
+        home = tmp_path_factory.mktemp('home') / 'copy'
+        shutil.copytree(str(base / 'first'), str(home))
+        result = Result(*pickle.loads((base / 'result').read_bytes()))
+        _trained.append(Trained(home, home / 'numbers', home / 'runs' / 'numbers', result))
     return _trained[0]
 
 

@@ -57,7 +57,8 @@ def test_the_keras_idiom_gives_what_greedy_search_gives_for_the_same_run(tmp_pat
     assert capsys.readouterr().out.split() == words.decode(example['ids'])
 
 
-@pytest.mark.parametrize('page', ['README.md', pytest.param('README.zh-CN.md', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('page', ['README.md', 'README.zh-CN.md'])
 def test_the_layer_of_the_readme_trains_and_looks_at_valid_positions_alone(page):
     block, = python_blocks(page)
     example = {}

@@ -89,7 +89,8 @@ CASES = {
 }
 
 
-@pytest.fixture(params=[('general', 'float32'), ('concat', 'float64')], ids='-'.join)
+@pytest.fixture(ids='-'.join, params=[pytest.param(('general', 'float32'), marks=pytest.mark.slow),
+                                      ('concat', 'float64')])
 def case(request):
     K.set_floatx(request.param[1])
     yield CASES[request.param[0]]

@@ -612,7 +612,7 @@ def test_a_run_killed_at_any_call_goes_on_to_the_same_end(finished, memory, monk
     assert tried > 100
 
 
-@pytest.mark.parametrize('stays', [False, True])
+@pytest.mark.parametrize('stays', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_refused_by_the_system_at_any_call_goes_on_to_the_same_end(
         finished, memory, monkeypatch, summary, stays):
     no_sync(monkeypatch)
