@@ -134,7 +134,7 @@ def beam(step, states, max_lengths, options, source_mask=None):
 
     A hypothesis that takes `</s>`, or comes to its limit, is finished: it is ranked and keeps its place, so that there
     is a live one less from then on, and width 1 is greedy search. A sentence is done when no hypothesis is alive, or
-    none that is can come among its n best any more.
+    none that is can come among its n best any more. The first step has one hypothesis of each sentence.
     """
     width, batch, real = options.beam_width, tf.shape(max_lengths)[0], states[0].dtype
 
@@ -145,18 +145,21 @@ def beam(step, states, max_lengths, options, source_mask=None):
         count = tf.minimum(max(width, 2), tf.shape(logits)[2])  # two at least: the margin needs the runner-up
         values, ids = candidates(logits, time, history, options, count)                                 # (A, K, M)
         given = values - tf.reduce_logsumexp(logits, axis=2, keepdims=True)
-        scores, chosen = tf.nn.top_k(tf.reshape(live[:, :, None] + given, [-1, width * count]), width)
+        scores, chosen = tf.nn.top_k(tf.concat(
+            [tf.reshape(live[:, :, None] + given, [tf.size(rows), -1]), nothing], 1), width)            # (A, K)
+        # The first step of a wide beam over few words has fewer than K: dead ones, which may stand anywhere.
+        chosen = tf.minimum(chosen, tf.shape(live)[1] * count - 1)
         parents = chosen // count                                                                       # (A, K)
         parent, candidate = tf.stack([sentences, parents], 2), tf.stack([sentences, parents, chosen % count], 2)
         tokens, given, value = [tf.gather_nd(x, candidate) for x in (ids, given, values)]               # (A, K)
         best = tf.gather_nd(values[:, :, :2], parent)                                                   # (A, K, 2)
         margins = value - tf.where(value < best[:, :, 0], best[:, :, 0], best[:, :, 1])
-        states = [tf.gather_nd(state, parent) for state in states]
+        states, weights = [tf.gather_nd(state, parent) for state in states], tf.gather_nd(weights, parent)
         if options.no_repeat_ngram:
             history = tf.concat([tf.gather_nd(history, parent), tokens[:, :, None]], 2)
         mask = None
         if options.coverage_penalty:
-            coverage, mask = tf.gather_nd(coverage + weights, parent), tf.gather(source_mask, rows)
+            coverage, mask = tf.gather_nd(coverage, parent) + weights, tf.gather(source_mask, rows)
         held = tf.reduce_sum(tf.cast(finished[0] > -np.inf, tf.int32), axis=1, keepdims=True)           # (A, 1)
         live = tf.where(places < width - held, scores, nothing)
         ending = tf.equal(tokens, END) | (time + 1 >= limits)[:, None]
@@ -175,27 +178,25 @@ def beam(step, states, max_lengths, options, source_mask=None):
         return [time + 1] + those(going, [rows, limits, live, tokens, states, history, coverage, finished]) + [arrays]
 
     places, nothing = grid(batch, width)[1], tf.fill([batch, width], tf.constant(-np.inf, real))        # (B, K)
-    each, any_length = shape([None, width]), shape([None, width, None])
+    each, of_each = shape([None, None]), shape([None, None, None])
     loop = tf.while_loop(
         lambda time, rows, *_: tf.size(rows) > 0, body,
-        [tf.constant(0), tf.range(batch), max_lengths, tf.where(tf.equal(places, 0), tf.zeros_like(nothing), nothing),
-         tf.fill([batch, width], START), [tf.tile(state, [1, width, 1]) for state in states],
-         tf.fill([batch, width, 1], START) if options.no_repeat_ngram else (),
-         tf.zeros([batch, width, tf.shape(source_mask)[1]], real) if options.coverage_penalty else (),
+        [tf.constant(0), tf.range(batch), max_lengths, tf.zeros([batch, 1], real), tf.fill([batch, 1], START), states,
+         tf.fill([batch, 1, 1], START) if options.no_repeat_ngram else (),
+         tf.zeros([batch, 1, tf.shape(source_mask)[1]], real) if options.coverage_penalty else (),
          [nothing, tf.zeros_like(places), tf.zeros_like(places)],
          step_arrays(width, (tf.int32, []), (real, []), (real, []), (real, [None]), (tf.int32, []),
                      (real, []), (tf.int32, []), (tf.int32, []))],
         [shape([]), shape([None]), shape([None]), each, each,
-         [shape([None, width, state.shape[2]]) for state in states],
-         any_length if options.no_repeat_ngram else (), any_length if options.coverage_penalty else (),
-         [each] * 3, [shape(None)] * 10],
+         [shape([None, None, state.shape[2]]) for state in states],
+         of_each if options.no_repeat_ngram else (), of_each if options.coverage_penalty else (),
+         [shape([None, width])] * 3, [shape(None)] * 10],
         back_prop=False, parallel_iterations=1)
     steps, (ids, given, margins, weights, parents, *finished) = read(loop[-1], loop[0], batch)
     final = tf.stack([steps - 1, tf.range(batch)], 1)
     rankings, lengths, last = [tf.gather_nd(x, final)[:, :options.n_best] for x in finished]
-    path, came_from = backtrace(parents, lengths, last)
-    ids, given, margins, weights = [by_sentence(tf.gather_nd(x, at), lengths) for x, at in (
-        (ids, path), (given, path), (margins, path), (weights, came_from))]
+    path = backtrace(parents, lengths, last)
+    ids, given, margins, weights = [by_sentence(tf.gather_nd(x, path), lengths) for x in (ids, given, margins, weights)]
     return Found(ids, lengths, given, weights, margins, rankings)
 
 
@@ -207,21 +208,20 @@ def backtrace(parents, lengths, last):
         lengths, last: of each hypothesis, and the place of its last token, `(B, N)`.
 
     # Returns
-        Indices `(T, B, N, 3)` into `(T, B, K)`: where each token stands, and where it comes from.
+        Indices `(T, B, N, 3)` into `(T, B, K)`: where each token stands.
     """
     size = tf.shape(parents)
     times, sentences, _ = tf.meshgrid(tf.range(size[0]), tf.range(size[1]), tf.range(last.shape[1].value),
                                       indexing='ij')                                                    # (T, B, N)
 
-    def back(time, place, arrays):
+    def back(time, place, array):
         place = tf.where(tf.equal(lengths, time + 1), last, place)
         parent = tf.gather_nd(parents[time], tf.stack([sentences[0], place], 2))
-        return time - 1, parent, [array.write(time, x) for array, x in zip(arrays, (place, parent))]
+        return time - 1, parent, array.write(time, place)
 
-    arrays = tf.while_loop(lambda time, *_: time >= 0, back, [
-        size[0] - 1, tf.zeros_like(last), [tf.TensorArray(tf.int32, size[0]) for _ in range(2)]],
-        back_prop=False, parallel_iterations=1)[2]
-    return [tf.stack([times, sentences, array.stack()], 3) for array in arrays]
+    places = tf.while_loop(lambda time, *_: time >= 0, back, [
+        size[0] - 1, tf.zeros_like(last), tf.TensorArray(tf.int32, size[0])], back_prop=False, parallel_iterations=1)[2]
+    return tf.stack([times, sentences, places.stack()], 3)
 
 
 # ---- What both are made of ------------------------------------------------------------------------------------
