@@ -213,12 +213,16 @@ def test_no_output_repeats_an_ngram_and_the_best_one_stays_where_it_repeats_none
             assert (ids != before) == repeats
             changed, kept = changed + repeats, kept + (not repeats)
     assert changed >= 3 and kept >= 3
-    for ids in outputs(searched.find(Options(4, 4, no_repeat_ngram=2), limits=limits)):
+    found = outputs(searched.find(Options(4, 4, no_repeat_ngram=2), limits=limits))
+    assert len(found) == 6 * 4
+    for ids in found:
         assert len(set(ngrams(ids, 2))) == len(ngrams(ids, 2))
 
 
 def test_where_nothing_is_left_to_choose_the_output_ends(searched):
-    for ids in outputs(searched.find(Options(3, 3, min_length=15, no_repeat_ngram=1), limits=np.full(6, 20))):
+    found = outputs(searched.find(Options(3, 3, min_length=15, no_repeat_ngram=1), limits=np.full(6, 20)))
+    assert len(found) == 6 * 3
+    for ids in found:
         assert sorted(ids[:-1]) == sorted(set(WORDS) - {data.END}) and ids[-1] == data.END
 
 
