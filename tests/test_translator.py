@@ -201,12 +201,15 @@ def test_runs_of_different_vocabularies_or_tokenisers_make_no_ensemble(runs, tmp
 
 # Threads and processes
 
-def test_batches_worked_on_at_once_give_what_one_after_the_other_gives_in_the_order_of_the_texts(a, runs):
+@pytest.mark.parametrize('options', [{}, pytest.param(dict(beam_width=2, n_best=2), marks=pytest.mark.slow)],
+                         ids=['greedy', 'beam'])
+def test_batches_worked_on_at_once_give_what_one_after_the_other_gives_in_the_order_of_the_texts(a, runs, options):
     texts = TEXTS * 4
     with_three = Translator.load(runs['a'].path, threads=3)
-    assert_same(flat(with_three.translate(texts, batch_size=2)), flat(a.translate(texts, batch_size=2)))
+    assert_same(flat(with_three.translate(texts, batch_size=2, **options)),
+                flat(a.translate(texts, batch_size=2, **options)))
     # Less than a batch for each thread is divided among them.
-    assert_same(flat(with_three.translate(TEXTS, batch_size=64)), flat(a.translate(TEXTS)))
+    assert_same(flat(with_three.translate(TEXTS, batch_size=64, **options)), flat(a.translate(TEXTS, **options)))
     pairs = [(text, 'the coat') for text in texts]
     assert_same(with_three.score(pairs, batch_size=2), a.score(pairs, batch_size=2))
     barrier = threading.Barrier(3, timeout=60)  # breaks where fewer than three wait at it
