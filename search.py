@@ -88,7 +88,7 @@ def search(step, states, max_lengths, options=Options(), source_mask=None):
         step: function of tokens `(A, K)`, states (list of `(A, K, width)`) and rows `(A,)`, the sentences of the batch
             that still go on, to logits `(A, K, V)`, new states and weights `(A, K, S)`.
         states: list of tensors `(B, 1, width)`.
-        max_lengths: most tokens of each output, `</s>` counted, int32 `(B,)`, at least 1.
+        max_lengths: most tokens of each output, `</s>` counted, int32 `(B,)`.
         options: `Options`; what it says of the greatest length is not looked at here.
         source_mask: booleans `(B, S)`, true on the tokens of the source; the coverage penalty needs it.
 
@@ -102,29 +102,23 @@ def greedy(step, states, max_lengths, options=Options(), source_mask=None):
     """Takes the most probable allowed token at each step until every sentence has ended. Arguments as for `search`."""
     batch, real = tf.shape(max_lengths)[0], states[0].dtype
 
-    def body(time, rows, limits, token, states, history, arrays):
+    def advance(time, rows, limits, token, states, history):
         logits, states, weights = step(token, states, rows)
         best, ids = [x[:, 0] for x in candidates(logits, time, history, options, 2)]                    # (A, 2)
         given = best[:, :1] - tf.reduce_logsumexp(logits, axis=2)
         token = ids[:, :1]
         if options.no_repeat_ngram:
             history = tf.concat([history, token[:, :, None]], 2)
-        arrays = write(arrays, time, rows, [token, given, best[:, :1] - best[:, 1:], weights])
         going = tf.not_equal(token[:, 0], END) & (time + 1 < limits)
-        return [time + 1] + those(going, [rows, limits, token, states, history]) + [arrays]
+        return going, [limits, token, states, history], [token, given, best[:, :1] - best[:, 1:], weights]
 
-    each = shape([None, 1])
-    loop = tf.while_loop(
-        lambda time, rows, *_: tf.size(rows) > 0, body,
-        [tf.constant(0), tf.range(batch), max_lengths, tf.fill([batch, 1], START), states,
-         tf.fill([batch, 1, 1], START) if options.no_repeat_ngram else (),
-         step_arrays(1, (tf.int32, []), (real, []), (real, []), (real, [None]))],
-        [shape([]), shape([None]), shape([None]), each, [shape([None, 1, state.shape[2]]) for state in states],
-         shape([None, 1, None]) if options.no_repeat_ngram else (), [shape(None)] * 6],
-        back_prop=False, parallel_iterations=1)
-    steps, written = read(loop[-1], loop[0], batch)
+    steps, (ids, given, margins, weights) = over_steps(
+        advance, max_lengths > 0,
+        [max_lengths, tf.fill([batch, 1], START), states,
+         tf.fill([batch, 1, 1], START) if options.no_repeat_ngram else ()],
+        [(tf.int32, [1]), (real, [1]), (real, [1]), (real, [1, None])])
     lengths = steps[:, None]                                                                            # (B, 1)
-    ids, given, margins, weights = [by_sentence(x, lengths) for x in written]
+    ids, given, margins, weights = [by_sentence(x, lengths) for x in (ids, given, margins, weights)]
     rankings = penalised(tf.reduce_sum(given, 2), lengths, tf.reduce_sum(weights, 2), options, source_mask)
     return Found(ids, lengths, given, weights, margins, rankings)
 
@@ -138,7 +132,7 @@ def beam(step, states, max_lengths, options, source_mask=None):
     """
     width, batch, real = options.beam_width, tf.shape(max_lengths)[0], states[0].dtype
 
-    def body(time, rows, limits, live, tokens, states, history, coverage, finished, arrays):
+    def advance(time, rows, limits, live, tokens, states, history, coverage, finished):
         sentences, places = grid(tf.shape(rows)[0], width)                                              # (A, K)
         nothing = tf.fill(tf.shape(places), tf.constant(-np.inf, real))                                 # (A, K)
         logits, states, weights = step(tokens, states, rows)
@@ -173,28 +167,22 @@ def beam(step, states, max_lengths, options, source_mask=None):
         heaviest = length_divisor(limits, options.length_penalty, real)
         done = rankings[:, options.n_best - 1] >= tf.reduce_max(live, axis=1) / heaviest
         live = tf.where(done, nothing, live)
-        arrays = write(arrays, time, rows, [tokens, given, margins, weights, parents] + finished)
         going = tf.reduce_any(live > -np.inf, axis=1)
-        return [time + 1] + those(going, [rows, limits, live, tokens, states, history, coverage, finished]) + [arrays]
+        return (going, [limits, live, tokens, states, history, coverage, finished],
+                [tokens, given, margins, weights, parents] + finished)
 
     places, nothing = grid(batch, width)[1], tf.fill([batch, width], tf.constant(-np.inf, real))        # (B, K)
-    each, of_each = shape([None, None]), shape([None, None, None])
-    loop = tf.while_loop(
-        lambda time, rows, *_: tf.size(rows) > 0, body,
-        [tf.constant(0), tf.range(batch), max_lengths, tf.zeros([batch, 1], real), tf.fill([batch, 1], START), states,
+    steps, (ids, given, margins, weights, parents, *finished) = over_steps(
+        advance, max_lengths > 0,
+        [max_lengths, tf.zeros([batch, 1], real), tf.fill([batch, 1], START), states,
          tf.fill([batch, 1, 1], START) if options.no_repeat_ngram else (),
          tf.zeros([batch, 1, tf.shape(source_mask)[1]], real) if options.coverage_penalty else (),
-         [nothing, tf.zeros_like(places), tf.zeros_like(places)],
-         step_arrays(width, (tf.int32, []), (real, []), (real, []), (real, [None]), (tf.int32, []),
-                     (real, []), (tf.int32, []), (tf.int32, []))],
-        [shape([]), shape([None]), shape([None]), each, each,
-         [shape([None, None, state.shape[2]]) for state in states],
-         of_each if options.no_repeat_ngram else (), of_each if options.coverage_penalty else (),
-         [shape([None, width])] * 3, [shape(None)] * 10],
-        back_prop=False, parallel_iterations=1)
-    steps, (ids, given, margins, weights, parents, *finished) = read(loop[-1], loop[0], batch)
-    final = tf.stack([steps - 1, tf.range(batch)], 1)
+         [nothing, tf.zeros_like(places), tf.zeros_like(places)]],
+        [(tf.int32, [width]), (real, [width]), (real, [width]), (real, [width, None]), (tf.int32, [width]),
+         (real, [width]), (tf.int32, [width]), (tf.int32, [width])])
+    final = tf.stack([tf.maximum(steps - 1, 0), tf.range(batch)], 1)
     rankings, lengths, last = [tf.gather_nd(x, final)[:, :options.n_best] for x in finished]
+    rankings = tf.where(lengths > 0, rankings, nothing[:, :options.n_best])
     path = backtrace(parents, lengths, last)
     ids, given, margins, weights = [by_sentence(tf.gather_nd(x, path), lengths) for x in (ids, given, margins, weights)]
     return Found(ids, lengths, given, weights, margins, rankings)
@@ -225,37 +213,47 @@ def backtrace(parents, lengths, last):
 
 
 # ---- What both are made of ------------------------------------------------------------------------------------
-shape = tf.TensorShape
+def over_steps(advance, going, variables, kinds):
+    """Repeats a step for the sentences that go on, until none does.
 
+    # Arguments
+        advance: function of the time, the places `(A,)` in the batch of those that go on, and their variables
+            `(A, ...)`; returns which of them still go on, booleans `(A,)`, their variables anew, and what it gives.
+        going: which sentences begin, booleans `(B,)`.
+        variables: tensors `(B, ...)`, in lists.
+        kinds: of each thing that a step gives, `(A, ...)`, the type and what its shape has behind A.
 
-def those(which, variables):
-    """`(A, ...)` of the sentences that go on to the fewer of those that still do; `which`: booleans `(A,)`."""
-    places = tf.where(which)[:, 0]
-    return nest.map_structure(lambda x: tf.gather(x, places), variables)
+    # Returns
+        How many steps each sentence went, `(B,)`, and what the steps gave, `(T, B, ...)` each, 0 behind the end.
+    """
+    batch, shape = tf.size(going), tf.TensorShape
+    arrays = [tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=[None] + rest, infer_shape=False)
+              for dtype, rest in [(tf.int32, [])] * 2 + kinds]
+
+    def those(going, variables):
+        places = tf.where(going)[:, 0]
+        return nest.map_structure(lambda x: tf.gather(x, places), variables)
+
+    def body(time, variables, arrays):
+        rows = variables[0]
+        going, variables, given = advance(time, rows, *variables[1:])
+        given = [tf.fill(tf.shape(rows), time), rows] + given
+        arrays = [array.write(time, x) for array, x in zip(arrays, given)]
+        return [time + 1, those(going, [rows] + variables), arrays]
+
+    variables = those(going, [tf.range(batch)] + variables)
+    open_shapes = nest.map_structure(lambda x: shape([None] * x.shape.ndims), variables)
+    time, _, arrays = tf.while_loop(
+        lambda time, variables, arrays: tf.size(variables[0]) > 0, body, [tf.constant(0), variables, arrays],
+        [shape([]), open_shapes, [shape(None)] * len(arrays)], back_prop=False, parallel_iterations=1)
+    times, rows, *given = [array.concat() for array in arrays]
+    at, steps = tf.stack([times, rows], 1), tf.unsorted_segment_sum(tf.ones_like(rows), rows, batch)
+    return steps, [tf.scatter_nd(at, x, tf.concat([[time, batch], tf.shape(x)[1:]], 0)) for x in given]
 
 
 def grid(rows, width):
     """The sentence and the place in the beam of each hypothesis, two of `(B, K)`."""
     return tf.meshgrid(tf.range(rows), tf.range(width), indexing='ij')
-
-
-def step_arrays(width, *kinds):
-    """Arrays for what each step gives. kinds: the type of each, and what its shape has behind `(A, K)`."""
-    shapes = [(tf.int32, [None])] * 2 + [(dtype, [None, width] + rest) for dtype, rest in kinds]
-    return [tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=each, infer_shape=False)
-            for dtype, each in shapes]
-
-
-def write(arrays, time, rows, values):
-    """Keeps what a step gives for the sentences that go on: values `(A, K, ...)`, and which they are."""
-    return [array.write(time, x) for array, x in zip(arrays, [tf.fill(tf.shape(rows), time), rows] + values)]
-
-
-def read(arrays, time, batch):
-    """How many steps each sentence went, `(B,)`, and what the steps gave, `(T, B, K, ...)` each: 0 behind the end."""
-    times, rows, *values = [array.concat() for array in arrays]
-    at, steps = tf.stack([times, rows], 1), tf.unsorted_segment_sum(tf.ones_like(rows), rows, batch)
-    return steps, [tf.scatter_nd(at, x, tf.concat([[time, batch], tf.shape(x)[1:]], 0)) for x in values]
 
 
 def by_sentence(x, lengths):
