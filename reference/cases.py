@@ -44,7 +44,7 @@ CASES = OrderedDict([
     ('copy-gru', dict(score='general', copy=True, cell='gru', input_feeding=True, share_vocabulary=True)),
 ])
 SEARCHES = {
-    'dot-gru': dict(BEAM, length_penalty='average'),
+    'dot-gru': dict(BEAM, n_best=2, length_penalty='average'),  # fewer than the beam is wide: when it stops matters
     'general-lstm': dict(BEAM, coverage_penalty=0.3),
     'concat-gru': dict(BEAM, min_length=3),
     'local-m-lstm': dict(BEAM, no_repeat_ngram=2),
