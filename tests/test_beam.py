@@ -243,6 +243,21 @@ def test_neither_pad_nor_start_is_ever_chosen_however_probable():
     one.close()
 
 
+@pytest.mark.parametrize('penalty', [1., 'average'])
+def test_a_short_output_does_not_end_the_search_while_a_longer_one_may_overtake_it(penalty):
+    with session.opened(session.new_session(threads=1)) as one:
+        def step(tokens, states, rows):
+            logits = tf.log([1e-9, 1e-9, 1e-9, .4, .6]) + tf.zeros(tf.concat([tf.shape(tokens), [5]], 0))
+            return logits, states, tf.zeros(tf.concat([tf.shape(tokens), [3]], 0))
+
+        found = one.run(search.search(step, [tf.zeros([1, 1, 1])], tf.constant([9]), Options(2, 1, penalty)))
+        lengths = np.arange(1, 10)  # all words but the last are 4; the last is </s>, and at the limit 4 too
+        scores = (lengths - 1) * np.log(.6) + np.where(lengths < 9, np.log(.4), np.log(.6))
+        rankings = scores / (lengths if penalty == 'average' else (5 + lengths) / 6)
+        assert np.argmax(rankings) == found.lengths[0, 0] - 1 and abs(found.rankings[0, 0] - max(rankings)) < 1e-5
+    one.close()
+
+
 def test_no_output_ends_before_its_least_length_or_goes_on_after_its_greatest(searched):
     found = searched.find(Options(4, 4, min_length=5))
     for row, limit in enumerate(LIMITS):
