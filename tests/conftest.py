@@ -2,10 +2,16 @@
 import os
 import sys
 
+from hypothesis import HealthCheck, settings
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
+
+# The same cases at every run, however busy the machine is.
+settings.register_profile('project', max_examples=150, deadline=None, derandomize=True, database=None,
+                          suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('project')
 
 
 @pytest.fixture

@@ -265,7 +265,7 @@ def test_any_settings_are_taken_or_refused_in_one_line(summary):
     tried, taken = [], []
 
     @given(strategies.lists(one_setting(), max_size=4).map(dict))
-    @hypothesis_settings(deadline=None, max_examples=200)
+    @hypothesis_settings(max_examples=200)
     def any_object(values):
         tried.append(1)
         found = told_in_one_line(check_config, values, 'x', False)
@@ -277,7 +277,7 @@ def test_any_settings_are_taken_or_refused_in_one_line(summary):
 
     @given(strategies.binary(max_size=40) | strategies.text('{}[]":,0123456789.eE-+NaInfity\\u \n', max_size=40).map(
         lambda text: text.encode('utf-8')))
-    @hypothesis_settings(deadline=None, max_examples=200)
+    @hypothesis_settings(max_examples=200)
     def any_bytes(content):
         tried.append(1)
         found = told_in_one_line(parse_json, content, 'x')
@@ -286,4 +286,4 @@ def test_any_settings_are_taken_or_refused_in_one_line(summary):
     any_object()
     any_bytes()
     summary('settings: %d tried, %d of them taken' % (len(tried), len(taken)))
-    assert len(tried) / 10 < len(taken) < len(tried)
+    assert 0 < len(taken) < len(tried)

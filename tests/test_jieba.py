@@ -15,7 +15,7 @@ from hypothesis import given, strategies as st
 
 from test_commands import ROOT, environment, run, write_pairs
 from tokenizers import make_tokenizer
-from test_data import MIXED, cases
+from test_data import MIXED
 
 JIEBA = make_tokenizer('jieba')
 # Words that share characters, among all that tokenisers treat differently.
@@ -72,7 +72,6 @@ def test_an_unknown_word_stands_apart_and_words_are_joined_though_jieba_would_cu
     assert JIEBA.detokenize(['研究生', '命']) == '研究生命'
 
 
-@cases
 @given(text=texts)
 def test_words_survive_detokenising_of_any_text_without_blanks_between_them(text):
     text = re.sub(r'(?<=[\u4e00-\u9fd5])\s+(?=[\u4e00-\u9fd5])', '', text)
@@ -81,7 +80,6 @@ def test_words_survive_detokenising_of_any_text_without_blanks_between_them(text
     assert all(JIEBA.tokenize(token) == [token] for token in tokens)
 
 
-@cases
 @given(drawn=st.lists(texts, max_size=8), random=st.randoms())
 def test_characters_and_their_text_survive_in_any_order_of_words(drawn, random):
     tokens = [token for text in drawn for token in JIEBA.tokenize(text)]

@@ -2,9 +2,7 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies
+from hypothesis import given, strategies
 
 import schedule
 from schedule import State, first_state, judged
@@ -116,7 +114,6 @@ VALUES = strategies.recursive(SCALARS, lambda inner: strategies.lists(inner, max
 
 
 @given(strategies.sampled_from(State._fields), VALUES)
-@hypothesis_settings(deadline=None, max_examples=150)
 def test_a_state_with_anything_in_one_place_is_none_or_can_be_used(field, value):
     values = dict(GOOD._asdict(), **{field: value})
     state = schedule.read_state(namespace({}), values, 10)
