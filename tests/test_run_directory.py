@@ -731,7 +731,7 @@ def test_one_who_reads_while_another_trains_always_finds_a_whole_run(path):
             os._exit(1)
     try:
         steps, end = set(), time.time() + 1.5
-        while time.time() < end:
+        while time.time() < end or len(steps) < 4 and time.time() < end + 60:  # on a busy machine the other is slow
             run = RunDirectory.open(path)
             run.read_config()
             arrays, _ = run.read_checkpoint()
