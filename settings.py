@@ -58,7 +58,7 @@ PRESETS = collections.OrderedDict([
     # Task 1 of Multi30k, lower-cased and tokenised; name its files with --train, --val and --test.
     ('multi30k', dict(
         source_tokenizer='space', target_tokenizer='space', min_count=2, score='general', units=256, embedding=256,
-        encoder_units=512, tie_embeddings=True, batch_size=64, epochs=18, learning_rate=2e-3, dropout=.4,
+        encoder_units=512, tie_embeddings=True, batch_size=64, learning_rate=2e-3, dropout=.4,
         word_dropout=0., label_smoothing=.1, averaging=.999, beam_width=5))])
 
 
