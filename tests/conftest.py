@@ -1,5 +1,6 @@
 """Puts the checkout on the path, and gives each test that asks for one a TensorFlow session of its own."""
 import os
+import signal
 import sys
 
 from hypothesis import HealthCheck, settings
@@ -7,6 +8,10 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
+
+# A script's background job ignores SIGINT, and so would every command that a test means to interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same cases at every run, however busy the machine is.
 settings.register_profile('project', max_examples=150, deadline=None, derandomize=True, database=None,
