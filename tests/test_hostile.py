@@ -286,4 +286,4 @@ def test_any_settings_are_taken_or_refused_in_one_line(summary):
     any_object()
     any_bytes()
     summary('settings: %d tried, %d of them taken' % (len(tried), len(taken)))
-    assert 0 < len(taken) < len(tried)
+    assert len(tried) / 10 < len(taken) < len(tried)
