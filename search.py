@@ -88,7 +88,7 @@ def search(step, states, max_lengths, options=Options(), source_mask=None):
         step: function of tokens `(A, K)`, states (list of `(A, K, width)`) and rows `(A,)`, the sentences of the batch
             that still go on, to logits `(A, K, V)`, new states and weights `(A, K, S)`.
         states: list of tensors `(B, 1, width)`.
-        max_lengths: most tokens of each output, `</s>` counted, int32 `(B,)`.
+        max_lengths: most tokens of each output, `</s>` counted, int32 `(B,)`, not all 0.
         options: `Options`; what it says of the greatest length is not looked at here.
         source_mask: booleans `(B, S)`, true on the tokens of the source; the coverage penalty needs it.
 
