@@ -14,13 +14,13 @@ import math
 import os
 import time
 
-import data
-import metrics
-import questions
+from text import corpus as data
+from reports import metrics
+from text import questions
 import settings
-from run_directory import RunDirectory, last_run
+from storage.run_directory import RunDirectory, last_run
 from settings import UserError, namespace, positive, thread_count
-from tokenizers import make_tokenizer, read_tokenizers
+from text.tokenizers import make_tokenizer, read_tokenizers
 
 Row = collections.namedtuple('Row', 'name value note')
 
@@ -162,7 +162,7 @@ def band_rows(lengths, bleu, known, options):
             if sums:
                 rows.append(Row('perplexity of %s' % band.label, metrics.perplexity(*map(sum, zip(*sums))), ''))
     if options.plot:
-        import plots
+        from reports import plots
         plots.plot_bands(options.plot, drawn, 'BLEU')
     return rows
 

@@ -26,7 +26,7 @@ import shutil
 import tempfile
 
 import settings
-from run_directory import RunDirectory
+from storage.run_directory import RunDirectory
 from settings import UserError, check, namespace, positive, tell
 
 LARGEST = 2 ** 31 - 1
@@ -72,9 +72,9 @@ def frozen_search(run, chosen, sizes, asked):
         `GraphDef`, the names of the tensors that it is fed with, source ids `(B, S)` and greatest lengths `(B,)`, and
         the names of the tensors of `search.Found`.
     """
-    import session
+    import tf_session as session
     import tensorflow as tf
-    import search
+    import beam_search as search
     from translator import restored
     chosen = namespace(dict(vars(chosen), dropout=0., word_dropout=0.))  # no op of theirs in the graph
     with session.opened(session.new_session()) as opened:
@@ -90,10 +90,10 @@ def frozen_search(run, chosen, sizes, asked):
 def build(run, chosen, options):
     """Puts the whole model into the current graph. Returns its inputs and its outputs by name."""
     import tensorflow as tf
-    import data
-    import graph_text
-    import search
-    from tokenizers import read_tokenizers
+    from text import corpus as data
+    from text import graph_text
+    import beam_search as search
+    from text.tokenizers import read_tokenizers
     from translator import sides
     asked = search.Options(**searched(chosen, options))
     (source_tokenizer, source_vocabulary), (target_tokenizer, target_vocabulary) = sides(

@@ -13,7 +13,7 @@ from keras import initializers
 from keras.engine import Layer
 import tensorflow as tf
 
-import data
+from text import corpus as data
 
 TINY = 1e-37  # stands for the probability 0 in a logarithm; float32 ends at 1.2e-38
 

@@ -15,10 +15,10 @@ import time
 
 from tqdm import tqdm
 
-import output_formats
+from reports import output_formats
 import settings
-from line_reader import LineReader
-from run_directory import RunDirectory, last_run
+from text.line_reader import LineReader
+from storage.run_directory import RunDirectory, last_run
 from settings import UserError, positive, tell, thread_count
 
 # Options that are arguments of `Translator.translate` under the same names.

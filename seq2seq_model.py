@@ -13,7 +13,7 @@ from keras.layers import GRU, LSTM, RNN, Add, Bidirectional, Concatenate, Dense,
 import tensorflow as tf
 
 from attention import GlobalAttention, LocalAttention
-from layers import Alignment, Dropout, Noise, Slice, SourceMask, TiedOutput, Unmasked, WordDropout, ZeroState
+from model_layers import Alignment, Dropout, Noise, Slice, SourceMask, TiedOutput, Unmasked, WordDropout, ZeroState
 from pointer_generator import KnownIds, PointerGenerator
 
 Memory = collections.namedtuple('Memory', 'states mask keys')

@@ -11,15 +11,15 @@ import platform
 import shlex
 import time
 
-import data
-import memory
-import questions
+from text import corpus as data
+from training import memory_estimate as memory
+from text import questions
 import settings
-import subwords
-from config_file import config_bytes, read_config_file
-from run_directory import RunDirectory
+from text import subwords
+from storage.config_file import config_bytes, read_config_file
+from storage.run_directory import RunDirectory
 from settings import UserError, tell
-from tokenizers import build_tokenizers, read_tokenizers
+from text.tokenizers import build_tokenizers, read_tokenizers
 
 SHOWN = 4  # sentences translated after each validation, always the same ones
 
@@ -179,8 +179,8 @@ def fit(run, chosen, paths, resume=False):
             if run.read_file(name) != vocabulary.to_bytes():
                 raise UserError('%s: is not the vocabulary of the training text: train again with --overwrite'
                                 % run.file(name))
-    import session
-    import training
+    import tf_session as session
+    from training import trainer as training
     from translator import Translator, sides
     if run is not None and not resume:
         run = run(dict(models, **{name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()}))
@@ -198,13 +198,13 @@ def fit(run, chosen, paths, resume=False):
         for side, ids, rows in vectors:
             trainer.start_from_vectors(side, ids, rows)
         if run is None:
-            from dry_run import estimate
+            from training.dry_run import estimate
             estimate(trainer)
             return
         if resume:
             tell('resuming at epoch %d, batch %d' % (trainer.state.epoch + 1, trainer.state.position + 1))
         trainer.fit()
-        import plots
+        from reports import plots
         plots.plot_training(run.file('curves.png'), trainer.state.log)
 
 
@@ -215,7 +215,7 @@ def outputs(chosen, translator, pairs):
 
 def score(chosen, translator, pairs):
     """`chosen.metric` of the outputs for pairs of text."""
-    import metrics
+    from reports import metrics
     texts, references = [one.text for one in outputs(chosen, translator, pairs)], [target for _, target in pairs]
     if chosen.metric == 'bleu':
         tokenize = {'chinese': 'zh', 'jieba': 'zh', 'char': 'char', 'space': 'none'}.get(chosen.target_tokenizer, '13a')
@@ -231,8 +231,8 @@ def show(run, chosen, translator, row, pairs):
     for (source, reference), best in zip(pairs, found):
         tell('    %s\n  = %s\n  > %s' % (source, reference, best.text))
     if chosen.tensorboard:
-        import plots
-        import summaries
+        from reports import plots
+        from reports import tensorboard_events as summaries
         samples = ['| source | reference | output |', '|---|---|---|'] + [
             '| %s |' % ' | '.join(text.replace('|', '\\|') for text in (*pair, best.text))
             for pair, best in zip(pairs, found)]

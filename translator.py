@@ -3,17 +3,17 @@ import collections
 from concurrent.futures import ThreadPoolExecutor
 import threading
 
-import session  # first: it fixes the import order
+import tf_session as session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
 
-import data
-import search
-from run_directory import RunDirectory
+from text import corpus as data
+import beam_search as search
+from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
 from settings import UserError, check, namespace
-from tokenizers import read_tokenizers
+from text.tokenizers import read_tokenizers
 
 Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ended margins '
                                     'ranking')

@@ -29,17 +29,17 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import session  # noqa: E402  first: it fixes the import order
+import tf_session as session  # noqa: E402  first: it fixes the import order
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from keras.engine import Input, Layer, Model  # noqa: E402
 from keras.layers import Activation, Concatenate  # noqa: E402
 from tensorflow.contrib import seq2seq  # noqa: E402
 
-import data  # noqa: E402
-import search  # noqa: E402
+from text import corpus as data  # noqa: E402
+import beam_search as search  # noqa: E402
 import settings  # noqa: E402
-from run_directory import RunDirectory  # noqa: E402
+from storage.run_directory import RunDirectory  # noqa: E402
 from settings import UserError, positive, tell, thread_count  # noqa: E402
 from translator import Translator  # noqa: E402
 

@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
-import data  # noqa: E402  the checkout is on the path now
+from text import corpus as data  # noqa: E402  the checkout is on the path now
 import settings  # noqa: E402
 
 

@@ -25,11 +25,11 @@ def measure(kind, options):
 
     kind: a score, or a local attention.
     """
-    import session
+    import tf_session as session
     import numpy as np
-    import data
-    import training
-    from tokenizers import make_tokenizer
+    from text import corpus as data
+    from training import trainer as training
+    from text.tokenizers import make_tokenizer
     from translator import Translator
     random = np.random.RandomState(1)
     words = ['w%d' % i for i in range(VOCABULARY)]

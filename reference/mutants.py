@@ -22,7 +22,8 @@ import time
 import tokenize
 import types
 
-import session  # noqa: F401  TensorFlow and Keras in the parent: each process that is forked saves their seconds
+# TensorFlow and Keras in the parent: each process that is forked saves their seconds.
+import tf_session  # noqa: F401
 import keras.layers
 import keras.optimizers  # noqa: F401
 import numpy as np
@@ -31,7 +32,7 @@ from settings import tell
 from reference import compare
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-GENERATED = ('attention', 'seq2seq_model', 'pointer_generator', 'search')
+GENERATED = ('attention', 'seq2seq_model', 'pointer_generator', 'beam_search')
 SECONDS = 40        # of processor time, for a mutant that does not end
 FILES = 3           # at most, for a generated mutant
 KERAS = 'keras.layers.recurrent'
@@ -74,14 +75,14 @@ NAMED = [
           '        return layer(units, implementation=2,', 'scaled_dot-lstm', 'initial'),
     named('hard_sigmoid swapped', 'seq2seq_model', 'recurrent_activation=self.settings.recurrent_activation',
           "recurrent_activation='sigmoid'", 'dot-lstm', 'encoder_states'),
-    named('loss over padding', 'training', 'weights = share * (output != data.PAD)',
+    named('loss over padding', 'training.trainer', 'weights = share * (output != data.PAD)',
           'weights = share * np.ones(output.shape)', 'train-adam', 'losses'),
-    named('mean per batch instead of per token', 'training', 'weights = share * (output != data.PAD)',
+    named('mean per batch instead of per token', 'training.trainer', 'weights = share * (output != data.PAD)',
           'weights = share * (output != data.PAD) * count / len(output)', 'train-adam', 'losses'),
     named('window off by one', 'attention', 'K.abs(distance) <= self.window', 'K.abs(distance) < self.window',
           'local-m-gru', 'masked_scores'),
     named('Gaussian without its factor', 'attention', 'K.exp(-2. *', 'K.exp(-1. *', 'local-p-lstm', 'weights'),
-    named('beam without length normalisation', 'search',
+    named('beam without length normalisation', 'beam_search',
           'rankings = scores / length_divisor(length, options.length_penalty, scores.dtype)', 'rankings = scores',
           'dot-gru', 'beam'),
     named('p_gen and 1 - p_gen swapped', 'pointer_generator', 'keepdims=True) - switch', 'keepdims=True) + switch',
@@ -97,9 +98,9 @@ NAMED = [
           'tf.fill(tf.shape(ids), data.END)', 'copy-lstm', 'decoder_states'),
     named('coverage of the step itself', 'pointer_generator', 'exclusive=True', 'exclusive=False', 'copy-lstm',
           'coverage_losses'),
-    named('coverage loss without its weight', 'training', 'settings.coverage_loss * coverage_loss(', 'coverage_loss(',
-          'copy-lstm', 'token_losses'),
-    named('decoder input off by one', 'data', 'pad([[START] + target for target in targets])',
+    named('coverage loss without its weight', 'training.trainer', 'settings.coverage_loss * coverage_loss(',
+          'coverage_loss(', 'copy-lstm', 'token_losses'),
+    named('decoder input off by one', 'text.corpus', 'pad([[START] + target for target in targets])',
           'pad([target + [END] for target in targets])', 'dot-lstm', 'input'),
 ]
 
@@ -111,8 +112,12 @@ SWAPPED = {'+': '-', '-': '+', '*': '/', '/': '*', '//': '*', '<': '<=', '<=': '
            'logical_and': 'logical_or', 'reduce_max': 'reduce_min', 'reduce_any': 'reduce_all'}
 
 
+def path_of(module):
+    return os.path.join(ROOT, *module.split('.')) + '.py'
+
+
 def source_of(module):
-    path = importlib.import_module(module).__file__ if module == KERAS else os.path.join(ROOT, module + '.py')
+    path = importlib.import_module(module).__file__ if module == KERAS else path_of(module)
     with open(path, encoding='utf-8') as stream:
         return stream.read(), path
 
@@ -180,6 +185,9 @@ def install(mutant):
         return
     module.keras_layers = keras.layers
     sys.modules[mutant.module] = module
+    package, _, name = mutant.module.rpartition('.')
+    if package:
+        setattr(importlib.import_module(package), name, module)
     exec(compile(source, path, 'exec'), module.__dict__)
 
 
@@ -227,7 +235,7 @@ def try_mutant(mutant, recorded, manifest):
         def run():
             install(mutant)
             # Most show before any search, which takes as long again.
-            first = None if mutant.module == 'search' else first_difference(file, recorded, manifest, False)
+            first = None if mutant.module == 'beam_search' else first_difference(file, recorded, manifest, False)
             first = first or first_difference(file, recorded, manifest, True)
             return first.stage if first else ''
         outcome = forked(run)
@@ -239,7 +247,7 @@ def try_mutant(mutant, recorded, manifest):
 
 def lines_run(file, recorded, manifest):
     """{module: lines} that making one file runs, in functions of the modules that mutants are generated in."""
-    paths = {os.path.join(ROOT, module + '.py'): module for module in GENERATED}
+    paths = {path_of(module): module for module in GENERATED}
 
     def run():
         seen = collections.defaultdict(set)

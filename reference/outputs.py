@@ -8,22 +8,22 @@ import contextlib
 import re
 from unittest import mock
 
-import session  # first: it fixes the import order
+import tf_session as session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
 
 import attention
-import data
+from text import corpus as data
 import pointer_generator
-import search
+import beam_search as search
 import seq2seq_model
-import training
+from training import trainer as training
 import translator
 from reference import compare, numpy_model
 from reference.cases import LIMIT
 from settings import namespace
-from tokenizers import make_tokenizer
+from text.tokenizers import make_tokenizer
 
 
 STEPS = 50

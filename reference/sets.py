@@ -13,17 +13,17 @@ import os
 import platform
 import subprocess
 
-import session  # first: it fixes the import order
+import tf_session as session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 import pkg_resources
 
-import data
+from text import corpus as data
 import translator
-from files import to_json, write_bytes
+from storage.files import to_json, write_bytes
 from reference import cases, compare, outputs, verify
 from settings import SETTINGS, UserError
-from weights_file import array_hash
+from storage.weights_file import array_hash
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PACKAGES = ('tensorflow', 'keras', 'numpy', 'h5py')

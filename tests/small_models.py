@@ -3,12 +3,12 @@ import collections
 import importlib.util
 import os
 
-import session  # first: it fixes the import order
+import tf_session as session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
 
-import data
+from text import corpus as data
 from seq2seq_model import Seq2Seq
 from settings import check, namespace
 

@@ -1,5 +1,5 @@
 """Values and gradients of the attention layers against tests/oracle.py."""
-import session
+import tf_session as session
 import numpy as np
 import pytest
 import tensorflow as tf

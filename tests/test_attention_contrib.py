@@ -1,5 +1,5 @@
 """The attention layers against TensorFlow 1.12's own, `tf.contrib.seq2seq`, with copied weights and a padded batch."""
-import session  # noqa: F401  fixes the import order
+import tf_session as session  # noqa: F401  fixes the import order
 import numpy as np
 import pytest
 import tensorflow as tf

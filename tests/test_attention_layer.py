@@ -1,7 +1,7 @@
 """The attention layers' duties as layers of Keras: masks, shapes, saving, regularisers, refusals."""
 import json
 
-import session
+import tf_session as session
 import numpy as np
 import pytest
 import tensorflow as tf

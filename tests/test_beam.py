@@ -1,16 +1,16 @@
 """Beam search against slow loops over the NumPy model, exhaustive enumeration and TensorFlow 1.12's own decoder."""
 import pytest
 
-import session  # first: it fixes the import order
+import tf_session as session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
 from tensorflow.contrib import seq2seq
 from tensorflow.nn.rnn_cell import RNNCell
 
-import data
-import search
-from search import Options
+from text import corpus as data
+import beam_search as search
+from beam_search import Options
 from settings import UserError
 from small_models import VOCABULARY, Small, make_batch, numpy_model
 

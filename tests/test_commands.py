@@ -21,13 +21,13 @@ import h5py
 import numpy as np
 import pytest
 
-import data
-import metrics
+from text import corpus as data
+from reports import metrics
 import predict
 import settings
 import train
-from config_file import check_config
-from run_directory import RunDirectory, last_run
+from storage.config_file import check_config
+from storage.run_directory import RunDirectory, last_run
 from settings import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

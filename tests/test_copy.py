@@ -1,22 +1,22 @@
 """The pointer-generator: its probabilities, gradients, search, training and text, beside the NumPy model and loops."""
 import itertools
 
-import session  # first: it fixes the import order
+import tf_session as session  # first: it fixes the import order
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import backend as K
 
-import data
+from text import corpus as data
 import pointer_generator
-import search
+import beam_search as search
 import small_models
-from run_directory import RunDirectory
-from schedule import first_state
+from storage.run_directory import RunDirectory
+from training.schedule import first_state
 from seq2seq_model import TokenLoss
 from settings import UserError, defaults, namespace
 from small_models import VOCABULARY, Batch, Small, numpy_model
-from training import Encoded, Trainer
+from training.trainer import Encoded, Trainer
 from translator import Translator
 
 CASES = [

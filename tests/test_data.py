@@ -9,9 +9,9 @@ import unicodedata
 import pytest
 from hypothesis import given, settings, strategies as st
 
-import data
+from text import corpus as data
 from settings import UserError
-from tokenizers import make_tokenizer
+from text.tokenizers import make_tokenizer
 
 import numpy as np
 
@@ -518,10 +518,10 @@ def test_decoder_input_begins_with_start_and_output_ends_with_end():
 
 def test_data_needs_neither_tensorflow_nor_a_utf8_locale(tmpdir):
     path = write(tmpdir, 'a.tsv', '我\tü\n'.encode('utf-8'))
-    code = ('import sys, data\n'
+    code = ('import sys; from text import corpus as data\n'
             'assert data.load_pairs(sys.argv[1:]) == [(chr(0x6211), chr(0xfc))]\n'
             'assert not {"tensorflow", "keras"} & set(sys.modules)\n')
-    folder = os.path.dirname(os.path.abspath(data.__file__))
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(data.__file__)))
     subprocess.check_call([sys.executable, '-c', code, path], cwd=folder, env=dict(os.environ, LC_ALL='C'))
 
 

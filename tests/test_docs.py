@@ -1,15 +1,15 @@
 import os
 import re
 
-import session  # first: it fixes the import order
+import tf_session as session  # first: it fixes the import order
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import backend as K
 
-import data
-import search
-from run_directory import RunDirectory
+from text import corpus as data
+import beam_search as search
+from storage.run_directory import RunDirectory
 from settings import defaults, namespace
 from seq2seq_model import Seq2Seq
 from small_models import ROOT, set_weights

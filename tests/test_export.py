@@ -7,19 +7,19 @@ import shutil
 import subprocess
 import sys
 
-import session  # noqa: F401  first: it fixes the import order
+import tf_session as session  # noqa: F401  first: it fixes the import order
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import data
+from text import corpus as data
 import export
-import graph_text
-import search
+from text import graph_text
+import beam_search as search
 from test_commands import DIGITS, ROOT, cheap, environment, no_tensorflow, one_line, run, trained  # noqa: F401
 from test_docs import python_blocks
 from test_predict import location, random_run  # noqa: F401
-from tokenizers import make_tokenizer
+from text.tokenizers import make_tokenizer
 
 # What is hard to tokenise: digits and their marks, accents apart, joiners, quotes, scripts without blanks, blanks of
 # all kinds, characters beyond the first plane.

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from files import parse_json, read_bytes, to_json, write_bytes
+from storage.files import parse_json, read_bytes, to_json, write_bytes
 from settings import UserError
 
 

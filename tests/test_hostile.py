@@ -7,7 +7,7 @@ import pickle
 import resource
 import shutil
 
-import session
+import tf_session as session
 import h5py
 import numpy as np
 import pytest
@@ -16,16 +16,16 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies
 from keras import backend as K
 
-import data
+from text import corpus as data
 import predict
-from config_file import check_config, config_bytes
-from files import parse_json
-from run_directory import RunDirectory
+from storage.config_file import check_config, config_bytes
+from storage.files import parse_json
+from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
 from settings import CONFIG_VERSION, SETTINGS, UserError, check, defaults, namespace
 from small_models import set_weights
 from test_run_directory import forge
-from weights_file import pack_weights
+from storage.weights_file import pack_weights
 
 WORDS = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + 'we like the coat'.split())
 CONFIG = dict(defaults(), units=6, embedding=5, cell='gru', bidirectional=False, score='dot', threads=1)

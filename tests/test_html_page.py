@@ -12,7 +12,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-import plots
+from reports import plots
 from test_plots import NASTY, pixels
 
 pytestmark = pytest.mark.slow

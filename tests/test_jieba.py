@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from test_commands import ROOT, environment, run, write_pairs
-from tokenizers import make_tokenizer
+from text.tokenizers import make_tokenizer
 from test_data import MIXED
 
 JIEBA = make_tokenizer('jieba')
@@ -94,7 +94,7 @@ def test_nothing_is_loaded_from_or_left_in_the_temporary_directory_nor_told(tmp_
     """What jieba itself would do: load this cache, in which 昨天晚上 is no word."""
     poison = marshal.dumps(({'昨': 9, '昨天': 9}, 18))
     (tmp_path / 'jieba.cache').write_bytes(poison)
-    code = ('import sys\nfrom tokenizers import make_tokenizer\n'
+    code = ('import sys\nfrom text.tokenizers import make_tokenizer\n'
             'other = make_tokenizer("chinese")\nassert "jieba" not in sys.modules\n'
             'print(ascii(make_tokenizer("jieba").tokenize("\\u6628\\u5929\\u665a\\u4e0a")))')
     done = subprocess.run([sys.executable, '-c', code], cwd=str(ROOT), env=environment(TMPDIR=str(tmp_path)),

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-import data
-import memory
+from text import corpus as data
+from training import memory_estimate as memory
 from settings import UserError, chosen
 from test_commands import cheap, no_tensorflow, write_pairs  # noqa: F401  fixtures
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-import metrics
+from reports import metrics
 from settings import UserError
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -39,7 +39,7 @@ def sacrebleu_command(folder, hypotheses, references, *options):
 
 
 def test_importing_metrics_loads_neither_the_scoring_libraries_nor_tensorflow():
-    code = ('import sys; import metrics; '
+    code = ('import sys; from reports import metrics; '
             'print([m for m in ("tensorflow", "keras", "sacrebleu", "rouge_score", "nltk") if m in sys.modules])')
     assert subprocess.check_output([sys.executable, '-c', code], cwd=CHECKOUT).strip() == b'[]'
 

@@ -2,15 +2,15 @@ import itertools
 
 import pytest
 
-import session  # first: it fixes the import order
+import tf_session as session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
 from keras.engine import Input, Model
 from keras.layers import Activation
 
-import data
-from layers import Noise, WordDropout
+from text import corpus as data
+from model_layers import Noise, WordDropout
 from seq2seq_model import TokenLoss
 from small_models import Batch, Small, make_batch, numpy_model, padded, settings
 

@@ -2,7 +2,7 @@
 
 Contrib's decoder stands on our encoder's states, with copies of our decoder's weights.
 """
-import session  # noqa: F401  first: it fixes the import order
+import tf_session as session  # noqa: F401  first: it fixes the import order
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,13 +1,13 @@
-import session  # noqa: F401  first: it fixes the import order
+import tf_session as session  # noqa: F401  first: it fixes the import order
 import keras
 import numpy as np
 import pytest
 from keras import backend as K
 
-import data
-from optimizer import SGD, Adam, RMSprop
+from text import corpus as data
+from training.optimizer import SGD, Adam, RMSprop
 from small_models import settings
-from training import Encoded, Trainer
+from training.trainer import Encoded, Trainer
 
 SHAPES = [(3, 4), (4,), (2, 2, 3)]
 

@@ -11,10 +11,10 @@ import warnings
 import numpy as np
 import pytest
 
-import plots
+from reports import plots
 from settings import UserError
 
-ROOT = os.path.dirname(os.path.abspath(plots.__file__))
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(plots.__file__)))
 
 
 def pixels(png):
@@ -169,7 +169,7 @@ def test_bundled_font_covers_the_samples():
 
 def test_bundled_font_and_its_licence_are_there_and_small():
     assert os.path.getsize(plots.BUNDLED_FONT) < 400 * 1000
-    with open(os.path.join(ROOT, 'fonts', 'OFL.txt'), encoding='utf-8') as lines:
+    with open(os.path.join(ROOT, 'reports', 'fonts', 'OFL.txt'), encoding='utf-8') as lines:
         assert 'SIL OPEN FONT LICENSE Version 1.1' in lines.read()
 
 
@@ -217,7 +217,8 @@ def test_missing_bundled_font_is_no_crash(monkeypatch, capsys):
 
 
 def test_importing_is_cheap_and_drawing_leaves_pyplot_alone():
-    code = ('import sys, plots; assert "matplotlib" not in sys.modules; plots.alignment_png(["a"], ["b"], [[1]]); '
+    code = ('import sys; from reports import plots; assert "matplotlib" not in sys.modules; '
+            'plots.alignment_png(["a"], ["b"], [[1]]); '
             'assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules')
     subprocess.run([sys.executable, '-W', 'error::RuntimeWarning', '-c', code], cwd=ROOT, check=True,
                    env=dict(os.environ, MPLBACKEND='TkAgg', LANG='C'))

@@ -14,15 +14,15 @@ import time
 import numpy as np
 import pytest
 
-import data
-import line_reader
-import output_formats
+from text import corpus as data
+from text import line_reader
+from reports import output_formats
 import predict
-from run_directory import RunDirectory
+from storage.run_directory import RunDirectory
 from settings import UserError, defaults
 from test_commands import (HARD, ROOT, cheap, environment, no_tensorflow, one_line, run,  # noqa: F401
                            start, trained)
-from tokenizers import make_tokenizer
+from text.tokenizers import make_tokenizer
 
 
 # Usage
@@ -287,7 +287,7 @@ def test_each_line_is_answered_while_the_pipe_stays_open(trained):  # noqa: F811
 
 def random_run(path, **changes):
     """Makes a run with random weights, words out; its outputs have `<unk>`."""
-    import session
+    import tf_session as session
     from keras import backend as K
     from seq2seq_model import Seq2Seq
     from settings import namespace

@@ -6,11 +6,11 @@ import shlex
 import textwrap
 
 import evaluate
-import questions
+from text import questions
 import train
 from settings import UserError
 from test_commands import ROOT, one_line, run
-from tokenizers import make_tokenizer
+from text.tokenizers import make_tokenizer
 
 import numpy as np
 import pytest

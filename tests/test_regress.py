@@ -14,7 +14,7 @@ from reference import cases, compare, verify
 from reference.numpy_model import END, NumpyModel
 from settings import UserError
 from test_commands import ROOT, make_corpus
-from weights_file import array_hash
+from storage.weights_file import array_hash
 
 PYTHONS = ['python3.13', 'python3.12', 'python3.11', 'python3.10', 'python3.9', 'python3',
            os.environ.get('PORT_PYTHON', 'python')]

@@ -14,11 +14,11 @@ import time
 import h5py
 import pytest
 
-from run_directory import RunDirectory
+from storage.run_directory import RunDirectory
 from test_commands import (ROOT, SETTINGS, SMALL, cheap, environment, no_tensorflow, number_pairs,  # noqa: F401
                            one_line, read_csv, run, shared_run, start, trained, write_pairs)
 from test_run_directory import own_mounts  # noqa: F401
-from weights_file import array_hash
+from storage.weights_file import array_hash
 
 # train.py with a fault: after update COUNT of this process (or once the validation after it has begun) it gets the
 # signals named; KILL comes from a thread that first waits for some seconds, and so hits whatever is done then. Where
@@ -37,7 +37,8 @@ def send():
 
 if count == '0':  # from the first moment of the process
     threading.Thread(target=send, daemon=True).start()
-import session, training
+import tf_session as session
+from training import trainer as training
 original = getattr(training.Trainer, place)
 
 def cut(self, *arguments):

@@ -15,9 +15,9 @@ import time
 import numpy as np
 import pytest
 
-import run_directory
-from config_file import check_config
-from run_directory import RunDirectory, hash_arrays, pack_weights
+from storage import run_directory
+from storage.config_file import check_config
+from storage.run_directory import RunDirectory, hash_arrays, pack_weights
 from settings import CONFIG_VERSION, SETTINGS, UserError
 
 CONFIG = collections.OrderedDict((name, row.default) for name, row in SETTINGS.items())
@@ -462,7 +462,7 @@ def test_a_start_that_fails_leaves_no_directory_behind(tmp_path, monkeypatch):
 
 HOLDER = '''import sys, time
 sys.path.insert(0, sys.argv[1])
-from run_directory import RunDirectory
+from storage.run_directory import RunDirectory
 run = RunDirectory.open(sys.argv[2], lock=True)
 print('locked', flush=True)
 time.sleep(60)
@@ -470,7 +470,7 @@ time.sleep(60)
 
 
 def test_a_second_process_is_refused_until_the_first_ends_even_by_kill_9(path):
-    root = os.path.dirname(os.path.abspath(run_directory.__file__))
+    root = os.path.dirname(os.path.dirname(os.path.abspath(run_directory.__file__)))
     holder = subprocess.Popen([sys.executable, '-c', HOLDER, root, path], stdout=subprocess.PIPE)
     try:
         assert holder.stdout.readline() == b'locked\n'
@@ -698,7 +698,7 @@ def own_mounts():
 
 def test_a_disk_that_is_small_and_a_place_that_is_read_only_leave_a_run_that_goes_on(
         finished, tmp_path, own_mounts, summary):
-    root = os.path.dirname(os.path.abspath(run_directory.__file__))
+    root = os.path.dirname(os.path.dirname(os.path.abspath(run_directory.__file__)))
     result = subprocess.run(
         own_mounts + [sys.executable, '-c', SMALL_DISKS, root, os.path.join(root, 'tests'), finished, str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tokenizers import make_tokenizer
+from text.tokenizers import make_tokenizer
 
 SAMPLES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'samples')
 sys.path.insert(0, SAMPLES)

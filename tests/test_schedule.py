@@ -4,8 +4,8 @@ import json
 import pytest
 from hypothesis import given, strategies
 
-import schedule
-from schedule import State, first_state, judged
+from training import schedule
+from training.schedule import State, first_state, judged
 from settings import namespace
 
 

@@ -1,14 +1,14 @@
 import pytest
 
-import session  # first: it fixes the import order
+import tf_session as session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
 
-import data
-import search
+from text import corpus as data
+import beam_search as search
 from small_models import Batch, Small, make_batch, numpy_model
-from tokenizers import make_tokenizer
+from text.tokenizers import make_tokenizer
 from translator import Translator
 
 # Weights large enough for lively outputs of many lengths; seeds chosen so that some rows end and some are cut.

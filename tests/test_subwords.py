@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-import data
-import subwords
+from text import corpus as data
+from text import subwords
 from settings import UserError, chosen
 from test_commands import one_line, run, write_pairs
-from tokenizers import build_tokenizers
+from text.tokenizers import build_tokenizers
 
 import sentencepiece
 

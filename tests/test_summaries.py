@@ -1,7 +1,7 @@
 import struct
 
-import plots
-import summaries
+from reports import plots
+from reports import tensorboard_events as summaries
 
 import numpy as np
 import tensorflow as tf

@@ -1,17 +1,17 @@
 """The training loop in one process, on small models: what it decides, keeps and tells, with validation scores given."""
 import os
 
-import session  # noqa: F401  first: it fixes the import order
+import tf_session as session  # noqa: F401  first: it fixes the import order
 import numpy as np
 import pytest
 from keras import backend as K
 
-import data
-from run_directory import RunDirectory
-from schedule import first_state
+from text import corpus as data
+from storage.run_directory import RunDirectory
+from training.schedule import first_state
 from settings import UserError, defaults, namespace
 from small_models import SMALL
-from training import Encoded, Trainer
+from training.trainer import Encoded, Trainer
 
 WORDS = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + list('abcdefgh'))
 PAIRS = 12

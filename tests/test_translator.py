@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-import session  # first: it fixes the import order
+import tf_session as session  # first: it fixes the import order
 import numpy as np
 from keras import backend as K
 
-import data
-from run_directory import RunDirectory
+from text import corpus as data
+from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
 from settings import UserError, defaults, namespace
 from small_models import numpy_model, set_weights

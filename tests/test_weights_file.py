@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from settings import UserError
-from weights_file import WeightsReader, array_hash, hash_arrays, pack_weights, unpack_weights
+from storage.weights_file import WeightsReader, array_hash, hash_arrays, pack_weights, unpack_weights
 
 LAYERS = [('source', []),
           ('encoder', [('encoder/kernel:0', np.arange(12, dtype='f4').reshape(3, 4)),

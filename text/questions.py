@@ -5,7 +5,7 @@ decoder writes the answer.
 """
 import collections
 
-from data import load_pairs, read_lines
+from text.corpus import load_pairs, read_lines
 from settings import UserError
 
 Question = collections.namedtuple('Question', 'source answer sentences supporting')

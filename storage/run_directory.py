@@ -39,9 +39,10 @@ import os
 import re
 
 from settings import UserError  # first: sets what NumPy reads when it is imported
-from config_file import check_config, config_bytes
-from files import parse_json, read_bytes, show, sync_folder, to_json, user_error, write_bytes
-from weights_file import WeightsReader, array_hash, hash_arrays, pack_weights, unpack_weights  # noqa: F401, for callers
+from storage.config_file import check_config, config_bytes
+from storage.files import parse_json, read_bytes, show, sync_folder, to_json, user_error, write_bytes
+from storage.weights_file import (WeightsReader, array_hash, hash_arrays, pack_weights,  # noqa: F401  for callers
+                                  unpack_weights)
 
 import numpy as np
 

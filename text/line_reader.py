@@ -4,7 +4,7 @@ import os
 import select
 import time
 
-import data
+from text import corpus as data
 from settings import UserError
 
 PATIENCE = 0.1  # seconds that a line waits for others to be worked on with it

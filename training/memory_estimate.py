@@ -2,7 +2,7 @@
 
 The factors are fitted to peaks measured by `benchmarks/long_inputs.py` (TensorFlow 1.12 without a GPU), rounded up.
 """
-import data
+from text import corpus as data
 from settings import UserError
 
 import numpy as np

@@ -283,7 +283,7 @@ def read_alignments(path):
     # Raises
         UserError: an item that is not a link, with file and line; what `data.read_lines` refuses.
     """
-    from data import read_lines
+    from text.corpus import read_lines
     alignments = []
     for number, line in enumerate(read_lines(path), 1):
         matches = [(item, _LINK.match(item)) for item in line.split()]

@@ -15,7 +15,7 @@ from settings import UserError, system_path  # first: sets what NumPy reads when
 
 import numpy as np
 
-from tokenizers import CHARACTERS_PER_TOKEN
+from text.tokenizers import CHARACTERS_PER_TOKEN
 
 SPECIALS = ('<pad>', '<unk>', '<s>', '</s>')
 PAD, UNK, START, END = range(4)

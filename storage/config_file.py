@@ -2,7 +2,7 @@
 import collections
 import difflib
 
-from files import parse_json, show, to_json, user_error
+from storage.files import parse_json, show, to_json, user_error
 from settings import CONFIG_VERSION, SETTINGS, UserError
 
 

@@ -5,16 +5,16 @@ import signal
 import sys
 import time
 
-import session  # first: it fixes the import order
+import tf_session as session  # first: it fixes the import order
 import numpy as np
 from keras import backend as K
 from tqdm import tqdm
 
-import data
-import schedule
-from optimizer import OPTIMIZERS
+from text import corpus as data
+from training import schedule
+from training.optimizer import OPTIMIZERS
 from pointer_generator import coverage_loss
-from schedule import METRICS
+from training.schedule import METRICS
 from seq2seq_model import Seq2Seq, TokenLoss
 from settings import Stopped, UserError, namespace
 

@@ -10,8 +10,8 @@ import os
 
 import numpy as np
 
-import data
-import plots
+from text import corpus as data
+from reports import plots
 from settings import UserError, tell
 
 LARGEST_PAGE = 1000  # sentences; a browser shows more of them at leisure only

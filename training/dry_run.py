@@ -3,7 +3,7 @@ import resource
 import time
 
 from settings import tell
-from training import duration
+from training.trainer import duration
 
 TIMED = 8  # updates and validation batches
 

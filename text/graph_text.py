@@ -10,9 +10,9 @@ import re
 import tensorflow as tf
 from tensorflow.python.ops import gen_string_ops, lookup_ops
 
-import data
-from data import PAD, UNK
-from tokenizers import combining
+from text import corpus as data
+from text.corpus import PAD, UNK
+from text.tokenizers import combining
 
 _EVERY = ''.join(map(chr, range(0x110000)))
 

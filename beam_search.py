@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.util import nest
 
-from data import END, PAD, START
+from text.corpus import END, PAD, START
 from settings import UserError
 
 Options = collections.namedtuple('Options', 'beam_width n_best length_penalty coverage_penalty min_length max_length '

@@ -10,7 +10,7 @@ import itertools
 import re
 import unicodedata
 
-import subwords
+from text import subwords
 from settings import UserError
 
 # A text of more characters than this for each token allowed is over-long without being tokenised: a line of 10 MB

@@ -14,7 +14,7 @@ import re
 import sys
 import unicodedata
 
-from files import write_bytes
+from storage.files import write_bytes
 
 import numpy as np
 

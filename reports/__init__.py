@@ -1,0 +1,1 @@
+"""Reports: metrics, pictures, pages, output formats."""

@@ -1,0 +1,1 @@
+"""Storage: all that a run writes and reads, atomically."""
