@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.util import nest
 
-from text.corpus import END, PAD, START
-from settings import UserError
+from text.vocabulary import END, PAD, START
+from command_line import UserError
 
 Options = collections.namedtuple('Options', 'beam_width n_best length_penalty coverage_penalty min_length max_length '
                                  'max_length_ratio no_repeat_ngram')

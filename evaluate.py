@@ -13,13 +13,13 @@ import json
 import math
 import os
 import time
-
-from text import corpus as data
+from text.corpus import corpus_paths, load_pairs, read_lines
 from reports import metrics
 from text import questions
 import settings
 from storage.run_directory import RunDirectory, last_run
-from settings import UserError, namespace, positive, thread_count
+from command_line import UserError, non_negative_int, positive_int, run_command
+from settings import with_defaults
 from text.tokenizers import make_tokenizer, read_tokenizers
 
 Row = collections.namedtuple('Row', 'name value note')
@@ -37,7 +37,7 @@ def parse(argv):
     parser.add_argument('--compare', metavar='DIR|FILE',
                         help='a second run, or a file of outputs: its scores, and how easily chance makes such a '
                         'difference')
-    parser.add_argument('--bootstrap', type=positive, metavar='N',
+    parser.add_argument('--bootstrap', type=positive_int, metavar='N',
                         help='95 %% confidence intervals from N resamplings of the lines (and N for --compare, else '
                         '1000)')
     parser.add_argument('--alignments', metavar='FILE',
@@ -47,9 +47,9 @@ def parse(argv):
     parser.add_argument('--by-length', metavar='N,N', type=edges,
                         help='also BLEU and perplexity by source length, bands that end at these numbers of tokens')
     parser.add_argument('--plot', metavar='FILE', help='draw the BLEU of --by-length as PNG')
-    parser.add_argument('--batch-size', type=positive, default=32, metavar='N', help='(default: %(default)s)')
+    parser.add_argument('--batch-size', type=positive_int, default=32, metavar='N', help='(default: %(default)s)')
     parser.add_argument('--json', action='store_true', help='one JSON object in place of the table')
-    parser.add_argument('--threads', type=thread_count, default=0, metavar='N', help="0: as in the run's settings")
+    parser.add_argument('--threads', type=non_negative_int, default=0, metavar='N', help="0: as in the run's settings")
     settings.add_search_options(parser)
     options = parser.parse_args(argv)
     if options.source is not None and options.target is None or (
@@ -75,10 +75,10 @@ def edges(text):
 def read_pairs(options, chosen):
     """Source and target texts; the sources are empty where --hypotheses are scored without."""
     if options.source:
-        return data.load_pairs([options.source, options.target])
+        return load_pairs([options.source, options.target])
     if options.target:
-        return data.load_pairs([options.hypotheses, options.target])
-    paths = data.corpus_paths(chosen)
+        return load_pairs([options.hypotheses, options.target])
+    paths = corpus_paths(chosen)
     if options.split not in paths:
         raise UserError('the run has no %s text: name one with --source and --target, or choose another --split'
                         % options.split)
@@ -87,7 +87,7 @@ def read_pairs(options, chosen):
 
 def read_outputs(path, pairs):
     """The lines of a file of outputs, one for each pair."""
-    lines = list(data.read_lines(path))
+    lines = list(read_lines(path))
     if len(lines) != len(pairs):
         raise UserError('%s: %d lines for %d pairs: give one output for each' % (path, len(lines), len(pairs)))
     return lines
@@ -202,7 +202,7 @@ def main(argv):
     options = parse(argv)
     # Whatever is wrong with the input is told before TensorFlow takes its seconds.
     path = None if options.hypotheses and options.target else options.run or last_run()
-    chosen = namespace(RunDirectory.open(path).read_config() if path else {})
+    chosen = with_defaults(RunDirectory.open(path).read_config() if path else {})
     pairs = read_pairs(options, chosen)
     outputs = read_outputs(options.hypotheses, pairs) if options.hypotheses else None
     other = None
@@ -226,7 +226,7 @@ def main(argv):
         seconds = time.time() - started
         asked = None
         if chosen.format == 'babi' and chosen.score != 'none' and not options.source:
-            asked = questions.load_questions(data.corpus_paths(chosen)[options.split], 'babi', chosen.on_bad_utf8)
+            asked = questions.load_questions(corpus_paths(chosen)[options.split], 'babi', chosen.on_bad_utf8)
         after, known = model_rows(translator, pairs, gold, asked, options)
         after.append(Row('decoding', len(pairs) / max(seconds, 1e-9), 'lines/s, batches of %d' % options.batch_size))
     if options.compare and other is None:
@@ -243,4 +243,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    settings.run_command(main, 'evaluate.py')
+    run_command(main, 'evaluate.py')

@@ -27,7 +27,8 @@ import tempfile
 
 import settings
 from storage.run_directory import RunDirectory
-from settings import UserError, check, namespace, positive, tell
+from command_line import UserError, positive_int, run_command, tell
+from settings import check, with_defaults
 
 LARGEST = 2 ** 31 - 1
 
@@ -39,7 +40,7 @@ def parse(argv):
     parser.add_argument('folder', metavar='DIR', help='new directory for the SavedModel; TensorFlow Serving wants its '
                         'name to be a number')
     group = settings.add_search_options(parser)
-    group.add_argument('--n-best', type=positive, default=1, metavar='N',
+    group.add_argument('--n-best', type=positive_int, default=1, metavar='N',
                        help='outputs returned for each text; needs --beam-width (default: %(default)s)')
     parser.add_argument('--tokens', action='store_true', help='tokens in and out, in place of texts')
     options = parser.parse_args(argv)
@@ -72,32 +73,32 @@ def frozen_search(run, chosen, sizes, asked):
         `GraphDef`, the names of the tensors that it is fed with, source ids `(B, S)` and greatest lengths `(B,)`, and
         the names of the tensors of `search.Found`.
     """
-    import tf_session as session
+    import tf_session
     import tensorflow as tf
-    import beam_search as search
+    import beam_search
     from translator import restored
-    chosen = namespace(dict(vars(chosen), dropout=0., word_dropout=0.))  # no op of theirs in the graph
-    with session.opened(session.new_session()) as opened:
+    chosen = with_defaults(dict(vars(chosen), dropout=0., word_dropout=0.))  # no op of theirs in the graph
+    with tf_session.opened(tf_session.new_session()) as opened:
         model = restored(run, chosen, sizes[0], sizes[1], '')
         longest = tf.placeholder(tf.int32, [None], 'max_lengths')
-        found = search.search(model.step, model.start(), longest, asked, model.memory.mask)
+        found = beam_search.search(model.step, model.start(), longest, asked, model.memory.mask)
         graph = tf.graph_util.convert_variables_to_constants(opened, opened.graph.as_graph_def(),
                                                              [tensor.op.name for tensor in found])
         opened.close()
-        return graph, [model.source.name, longest.name], search.Found(*[tensor.name for tensor in found])
+        return graph, [model.source.name, longest.name], beam_search.Found(*[tensor.name for tensor in found])
 
 
 def build(run, chosen, options):
     """Puts the whole model into the current graph. Returns its inputs and its outputs by name."""
     import tensorflow as tf
-    from text import corpus as data
+    from text.vocabulary import END, PAD, Vocabulary
     from text import graph_text
-    import beam_search as search
+    import beam_search
     from text.tokenizers import read_tokenizers
     from translator import sides
-    asked = search.Options(**searched(chosen, options))
+    asked = beam_search.Options(**searched(chosen, options))
     (source_tokenizer, source_vocabulary), (target_tokenizer, target_vocabulary) = sides(
-        read_tokenizers(run, chosen), lambda name: data.Vocabulary.from_bytes(run.read_file(name), run.file(name)))
+        read_tokenizers(run, chosen), lambda name: Vocabulary.from_bytes(run.read_file(name), run.file(name)))
     frozen, fed, names = frozen_search(run, chosen, [len(source_vocabulary), len(target_vocabulary)], asked)
     formless = [one.name for one in (source_tokenizer, target_tokenizer) if not graph_text.has_form(one)]
     whole = not options.tokens and not formless
@@ -112,14 +113,15 @@ def build(run, chosen, options):
     # At least one column, of padding if need be: the encoder takes a step.
     tokens = tf.cond(tf.shape(tokens)[1] > 0, lambda: tokens, lambda: tf.pad(tokens, [[0, 0], [0, 1]]))
     source = graph_text.encode(source_vocabulary, tokens)                                               # (B, S)
-    source_lengths = tf.reduce_sum(tf.to_int32(tf.not_equal(source, data.PAD)), axis=1)                 # (B,)
+    source_lengths = tf.reduce_sum(tf.to_int32(tf.not_equal(source, PAD)), axis=1)                 # (B,)
     longest = max_lengths(source_lengths, asked)
-    found = search.Found(*tf.import_graph_def(frozen, dict(zip(fed, (source, longest))), list(names), name='model'))
+    found = beam_search.Found(*tf.import_graph_def(frozen, dict(zip(fed, (source, longest))), list(names),
+                                                   name='model'))
 
     # What is found for a text without tokens is thrown away.
     shape = tf.shape(found.ids)
     nothing = tf.fill(shape[:2], False) | tf.equal(source_lengths, 0)[:, None]                          # (B, N)
-    ended = tf.reduce_any(tf.equal(found.ids, data.END), axis=2)
+    ended = tf.reduce_any(tf.equal(found.ids, END), axis=2)
     lengths = tf.where(nothing, tf.zeros_like(found.lengths), found.lengths - tf.to_int32(ended))
     steps = tf.range(shape[2])
     counted = (steps < tf.where(nothing, lengths, found.lengths)[:, :, None])                           # (B, N, T + 1)
@@ -175,7 +177,7 @@ def main(argv):
     if os.path.lexists(options.folder):
         raise UserError('%s: is there already: name a new directory' % options.folder)
     run = RunDirectory.open(options.run)
-    chosen = namespace(run.read_config())
+    chosen = with_defaults(run.read_config())
     check(chosen)
     if chosen.copy:
         raise UserError('%s: was trained with --copy, whose words of no vocabulary have no form in a SavedModel: use '
@@ -187,4 +189,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    settings.run_command(main, 'export.py')
+    run_command(main, 'export.py')

@@ -12,8 +12,7 @@ from keras import backend as K
 from keras import initializers
 from keras.engine import Layer
 import tensorflow as tf
-
-from text import corpus as data
+from text.vocabulary import PAD, UNK
 
 TINY = 1e-37  # stands for the probability 0 in a logarithm; float32 ends at 1.2e-38
 
@@ -26,7 +25,7 @@ class KnownIds(Layer):
         self.size = size
 
     def call(self, ids):
-        return tf.where(ids < self.size, ids, tf.fill(tf.shape(ids), data.UNK))
+        return tf.where(ids < self.size, ids, tf.fill(tf.shape(ids), UNK))
 
 
 class PointerGenerator(Layer):
@@ -78,7 +77,7 @@ class PointerGenerator(Layer):
         more = tf.where(ids < size, tf.nn.softplus(copied - written), copied)
         # A word counts where it stands first.
         first = tf.equal(tf.reduce_sum(tf.matrix_band_part(same, -1, 0), axis=2), 1.)                   # (B, S)
-        more *= K.cast(tf.logical_and(first, tf.not_equal(copied_ids, data.PAD)), K.dtype(more))[:, None]
+        more *= K.cast(tf.logical_and(first, tf.not_equal(copied_ids, PAD)), K.dtype(more))[:, None]
         names = size + tf.range(tf.maximum(tf.reduce_max(copied_ids) + 1 - size, 0))                    # (X,)
         there = tf.reduce_any(tf.equal(copied_ids[:, :, None], names), axis=1)                          # (B, X)
         absent = tf.log(K.cast(there, K.dtype(logits)))

@@ -19,7 +19,7 @@ from reports import output_formats
 import settings
 from text.line_reader import LineReader
 from storage.run_directory import RunDirectory, last_run
-from settings import UserError, positive, tell, thread_count
+from command_line import UserError, non_negative_int, positive_int, run_command, tell
 
 # Options that are arguments of `Translator.translate` under the same names.
 SEARCH = settings.DECODING + ('max_length_ratio', 'n_best')
@@ -36,14 +36,14 @@ def parse(argv):
     parser.add_argument('--input', metavar='FILE|-',
                         help='text, a line a sentence, .gz too; - is standard input (default: samples/sentences.txt)')
     parser.add_argument('--output', metavar='FILE|-', default='-', help='where to write (default: standard output)')
-    parser.add_argument('--batch-size', type=positive, default=32, metavar='N',
+    parser.add_argument('--batch-size', type=positive_int, default=32, metavar='N',
                         help='sentences decoded together (default: %(default)s)')
     parser.add_argument('--on-bad-utf8', choices=('error', 'replace'), default='error',
                         help='what to do with bytes that are not UTF-8 (default: %(default)s)')
-    parser.add_argument('--threads', type=thread_count, default=0, metavar='N',
+    parser.add_argument('--threads', type=non_negative_int, default=0, metavar='N',
                         help="threads of TensorFlow; 0: as in the run's settings (default: %(default)s)")
     group = settings.add_search_options(parser)
-    group.add_argument('--n-best', type=positive, metavar='N',
+    group.add_argument('--n-best', type=positive_int, metavar='N',
                        help='write the N best outputs of each line, a line each: "line<TAB>rank<TAB>text", both '
                        'numbers from 1; needs --beam-width')
     group.add_argument('--replace-unk', nargs='?', const='', metavar='FILE',
@@ -195,4 +195,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    settings.run_command(main, 'predict.py')
+    run_command(main, 'predict.py')

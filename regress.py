@@ -9,10 +9,9 @@ import argparse
 import os
 import shlex
 
-import settings
-from settings import UserError, tell
+from command_line import UserError, non_negative_float, positive_int, run_command, tell
 
-from reference import compare  # NumPy alone; settings has set what NumPy reads when it is imported
+from reference import compare  # NumPy alone; command_line has set what NumPy reads when it is imported
 
 
 def parse(argv):
@@ -37,13 +36,13 @@ def parse(argv):
                 ('REF', 'the reference'), ('NEW', 'what is held against it'))
     other.add_argument('--stage-map', metavar='FILE',
                        help='JSON: {our name or its beginning: theirs, or null for what was left out}')
-    other.add_argument('--rtol', type=settings.number, metavar='X', help='relative tolerance for every stage')
-    other.add_argument('--atol', type=settings.number, metavar='X', help='absolute tolerance for every stage')
+    other.add_argument('--rtol', type=non_negative_float, metavar='X', help='relative tolerance for every stage')
+    other.add_argument('--atol', type=non_negative_float, metavar='X', help='absolute tolerance for every stage')
     export = add('export', "the bundle of a run's weights and of all stages for sentences",
                  ('RUN', 'run directory'), ('DIR', 'folder for the bundle'))
     export.add_argument('--input', metavar='FILE', default='samples/sentences.txt',
                         help='sentences, one a line (default: %(default)s)')
-    export.add_argument('--beam-width', type=settings.positive, default=4, metavar='N',
+    export.add_argument('--beam-width', type=positive_int, default=4, metavar='N',
                         help='width of the beam search (default: %(default)s)')
     for command in (check, other):
         command.add_argument('--json', action='store_true', help='print the report as one JSON object')
@@ -111,4 +110,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    settings.run_command(main, 'regress.py')
+    run_command(main, 'regress.py')

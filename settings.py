@@ -1,39 +1,12 @@
-"""Every setting of a run: one table for the parser, the help, the README and `config.json`.
-
-Also here, because they must be in force before NumPy or TensorFlow is imported: the environment
-variables that both of them read, and the error class for a user's mistake. Standard library only.
-"""
+"""Every setting of a run: one table for the parser, the help, the docs and `config.json`. Standard library only."""
 import argparse
 import collections
-import io
-import os
-import signal
-import sys
 import textwrap
 
-# Keras' orthogonal initialiser calls NumPy's SVD, whose last bits depend on the number of OpenBLAS threads.
-os.environ['OPENBLAS_NUM_THREADS'] = '1'
-# 1 hides TensorFlow's note about processor features and leaves its warnings and errors.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
-os.environ['KERAS_BACKEND'] = 'tensorflow'
+from command_line import UserError, non_negative_float, non_negative_int, positive_int, yes_or_no
 
 CONFIG_VERSION = 1
 LARGEST = 2 ** 20  # of any size in the model: what is made of a few such still has a shape that TensorFlow can tell
-
-
-class UserError(Exception):
-    """A mistake of the user's, told in one line that names the place and the remedy.
-
-    Commands catch this class alone (exit code 1): any other exception is a bug and shows its traceback.
-    """
-
-
-class Stopped(Exception):
-    """A signal asked to stop, and all that is needed to go on is on disk; `signum` tells which signal."""
-
-    def __init__(self, signum):
-        super(Stopped, self).__init__('stopped by %s' % signal.Signals(signum).name)
-        self.signum = signum
 
 
 class Setting(collections.namedtuple('Setting', 'name default kind choices group help')):
@@ -172,14 +145,14 @@ def defaults():
     return collections.OrderedDict((row.name, row.default) for row in SETTINGS.values())
 
 
-def namespace(values):
+def with_defaults(values):
     """Settings as attributes, every one of the table."""
     return argparse.Namespace(**dict(defaults(), **values))
 
 
-def chosen(given, preset=None):
+def resolve_settings(given, preset=None):
     """Settings as attributes: those given; else as the preset has them, then the task; else the defaults."""
-    return namespace(dict(PRESETS[given.get('task', 'translate')], **dict(PRESETS.get(preset, {}), **given)))
+    return with_defaults(dict(PRESETS[given.get('task', 'translate')], **dict(PRESETS.get(preset, {}), **given)))
 
 
 def shown(value):
@@ -217,12 +190,12 @@ def add_search_options(parser):
     """Options of the search; what the user leaves out is `None`, and then as the run has it. Returns their group."""
     group = parser.add_argument_group('search', 'what is left out is as the run was told by the options of the same '
                                       'names of train.py')
-    for name, kind, metavar in (('beam_width', positive, 'N'), ('length_penalty', length_penalty, 'A|average'),
-                                ('coverage_penalty', number, 'B'), ('min_length', thread_count, 'N'),
-                                ('max_length', positive, 'N'), ('no_repeat_ngram', thread_count, 'N')):
+    for name, kind, metavar in (('beam_width', positive_int, 'N'), ('length_penalty', length_penalty, 'A|average'),
+                                ('coverage_penalty', non_negative_float, 'B'), ('min_length', non_negative_int, 'N'),
+                                ('max_length', positive_int, 'N'), ('no_repeat_ngram', non_negative_int, 'N')):
         more = '; average: by the score of a token on average' if name == 'length_penalty' else ''
         group.add_argument(SETTINGS[name].option, type=kind, metavar=metavar, help=SETTINGS[name].help + more)
-    group.add_argument('--max-length-ratio', type=number, metavar='X',
+    group.add_argument('--max-length-ratio', type=non_negative_float, metavar='X',
                        help='most tokens of an output, as a multiple of the source length')
     return group
 
@@ -246,7 +219,7 @@ def add_options(parser):
         options = {'dest': row.name, 'default': argparse.SUPPRESS,
                    'help': '%s (default: %s)' % (row.help.replace('%', '%%'), shown(row.default))}
         if row.kind is bool:
-            options.update(nargs='?', const=True, type=_yes_or_no, metavar='yes|no')
+            options.update(nargs='?', const=True, type=yes_or_no, metavar='yes|no')
         elif row.kind == 'files':
             options.update(nargs='+', metavar='FILE')
         else:
@@ -255,43 +228,9 @@ def add_options(parser):
         groups[row.group].add_argument(row.option, **options)
 
 
-def _yes_or_no(text):
-    if text not in ('yes', 'no'):
-        raise argparse.ArgumentTypeError('%r is neither yes nor no' % text)
-    return text == 'yes'
-
-
-def positive(text):
-    """The whole number from 1 that an option's text tells, for argparse."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError('%r is not a number from 1' % text)
-    return int(text)
-
-
-def thread_count(text):
-    """The whole number from 0 that an option's text tells, for argparse."""
-    return 0 if text == '0' else positive(text)
-
-
-def number(text):
-    """The finite number from 0 that an option's text tells, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < float('inf'):
-        raise argparse.ArgumentTypeError('%r is not a number from 0' % text)
-    return value
-
-
 def length_penalty(text):
     """What `search.Options` takes as `length_penalty`, for argparse."""
-    return text if text == 'average' else number(text)
-
-
-def tell(text):
-    """A line on stderr: stdout carries results only."""
-    print(text, file=sys.stderr, flush=True)
+    return text if text == 'average' else non_negative_float(text)
 
 
 def check(settings):
@@ -379,40 +318,3 @@ def check(settings):
            '--label-smoothing would give probability to names that a source does not have: leave it or --copy out')
     refuse(not settings.share_vocabulary or settings.target_embeddings is None,
            '--target-embeddings has no table of its own under --share-vocabulary: give --source-embeddings alone')
-
-
-def system_path(path):
-    """A path out of a file as this locale's Python takes it: Python 3.6 thinks ASCII of the names where LANG=C."""
-    return os.fsdecode(path.encode('utf-8', 'surrogateescape'))
-
-
-def run_command(main, name):
-    """Runs a command's `main` by the rules all of them share: UTF-8 in any locale, one line for a user's mistake.
-
-    # Arguments
-        main: function of the list of arguments.
-        name: the command's file name, for messages.
-    """
-    for stream in ('stdin', 'stdout', 'stderr'):
-        if getattr(sys, stream) is None:  # closed before the start, as by >&-
-            setattr(sys, stream, open(os.devnull, 'r' if stream == 'stdin' else 'w'))
-        raw = getattr(sys, stream).detach()
-        # stdin splits lines in the data module, on \n alone. A path may hold surrogates, which stand for odd bytes.
-        setattr(sys, stream, io.TextIOWrapper(raw, encoding='utf-8', errors='backslashreplace' if stream == 'stderr'
-                                              else 'surrogateescape', newline='\n', line_buffering=stream != 'stdin'))
-    try:
-        code = main(sys.argv[1:])
-        sys.stdout.flush()
-    except UserError as error:
-        print('%s: %s' % (name, ' '.join(str(error).split('\n'))), file=sys.stderr)
-        code = 1
-    except Stopped as error:
-        print('%s: %s; go on with --resume' % (name, error), file=sys.stderr)
-        code = 128 + error.signum
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:
-        # The reader has gone, which is no error; Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)

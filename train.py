@@ -10,15 +10,15 @@ import os
 import platform
 import shlex
 import time
-
-from text import corpus as data
-from training import memory_estimate as memory
+from text.corpus import corpus_paths, file_sha256, hold_out, prepare, read_vectors
+from text.vocabulary import SPECIALS, Vocabulary
+from training import memory_estimate
 from text import questions
 import settings
 from text import subwords
 from storage.config_file import config_bytes, read_config_file
 from storage.run_directory import RunDirectory
-from settings import UserError, tell
+from command_line import UserError, run_command, tell
 from text.tokenizers import build_tokenizers, read_tokenizers
 
 SHOWN = 4  # sentences translated after each validation, always the same ones
@@ -65,14 +65,14 @@ def read_corpora(chosen, paths, run):
                  ('validation', held_out, range(len(held_out)), paths['val'])]
     else:
         parts = [(name, pairs, indices, paths['train'])
-                 for name, indices in zip(('training', 'validation'), data.hold_out(len(pairs), chosen.seed))]
+                 for name, indices in zip(('training', 'validation'), hold_out(len(pairs), chosen.seed))]
     if run is not None:
         tokenizers, models = read_tokenizers(run, chosen), {}
     else:
         tokenizers, models = build_tokenizers(chosen, [parts[0][1][i] for i in parts[0][2]])
     corpora = []
     for name, texts, indices, files in parts:
-        corpora.append(data.prepare([texts[i] for i in indices], *tokenizers, *limits, ' '.join(files)))
+        corpora.append(prepare([texts[i] for i in indices], *tokenizers, *limits, ' '.join(files)))
         corpora[-1].lines = [indices[line - 1] + 1 for line in corpora[-1].lines]  # of the file, not of the part
         tell('%s: %s pairs of %s (%d read; dropped: %d with an empty side, %d over-long)' % (
             name, format(len(corpora[-1]), ','), ' '.join(files), *(
@@ -83,8 +83,8 @@ def read_corpora(chosen, paths, run):
 def build_vocabularies(chosen, corpus, tokenizers):
     def build(tokenizer, sequences, size):
         if tokenizer.name in subwords.KINDS:
-            return data.Vocabulary(data.SPECIALS + tokenizer.pieces)
-        return data.Vocabulary.build(sequences, size, chosen.min_count)
+            return Vocabulary(SPECIALS + tokenizer.pieces)
+        return Vocabulary.build(sequences, size, chosen.min_count)
 
     if chosen.share_vocabulary:
         both = build(tokenizers[0], corpus.source + corpus.target, chosen.source_vocabulary)
@@ -123,11 +123,11 @@ def resumed_settings(options, kept, path):
 def train(options, argv):
     """Trains as the options tell; returns the run's path, or `None` where none was made."""
     if options.resume:
-        path = options.run or run_path(options, settings.chosen(options.given, options.preset))
+        path = options.run or run_path(options, settings.resolve_settings(options.given, options.preset))
         with RunDirectory.open(path, lock=True) as run:
-            chosen = settings.namespace(resumed_settings(options, run.read_config(), path))
+            chosen = settings.with_defaults(resumed_settings(options, run.read_config(), path))
             settings.check(chosen)
-            paths = data.corpus_paths(chosen)
+            paths = corpus_paths(chosen)
             hashes = data_hashes(paths)
             recorded = run.manifest().get('data')
             recorded = recorded if isinstance(recorded, dict) else {}
@@ -138,17 +138,17 @@ def train(options, argv):
             run.write_config(vars(chosen))
             fit(run, chosen, paths, resume=True)
         return path
-    chosen = settings.chosen(options.given, options.preset)
+    chosen = settings.resolve_settings(options.given, options.preset)
     settings.check(chosen)
     if options.print_config:
         print(config_bytes(vars(chosen)).decode('ascii'), end='')
         return None
     if options.dry_run:
-        fit(None, chosen, data.corpus_paths(chosen))
+        fit(None, chosen, corpus_paths(chosen))
         return None
     path = run_path(options, chosen)
     RunDirectory.check_new(path, options.overwrite)
-    paths = data.corpus_paths(chosen)
+    paths = corpus_paths(chosen)
     hashes = data_hashes(paths)
     fit(lambda files: RunDirectory.create(path, vars(chosen), files, about(argv, hashes), options.overwrite),
         chosen, paths)
@@ -156,7 +156,7 @@ def train(options, argv):
 
 
 def data_hashes(paths):
-    return {part: [data.file_sha256(path) for path in files] for part, files in paths.items()}
+    return {part: [file_sha256(path) for path in files] for part, files in paths.items()}
 
 
 def fit(run, chosen, paths, resume=False):
@@ -165,40 +165,40 @@ def fit(run, chosen, paths, resume=False):
     train_corpus, validation_corpus, texts, tokenizers, models = read_corpora(chosen, paths, run if resume else None)
     source, target = build_vocabularies(chosen, train_corpus, tokenizers)
     tell('vocabularies: %s source and %s target tokens' % (format(len(source), ','), format(len(target), ',')))
-    memory.check(chosen, len(source), len(target), train_corpus)
+    memory_estimate.check(chosen, len(source), len(target), train_corpus)
     vocabularies, vectors = {'vocab.source.txt': source, 'vocab.target.txt': target}, []
     checkpoint = run.read_checkpoint() if resume else None
     for side in ('source', 'target'):
         path = getattr(chosen, side + '_embeddings')
         if path and checkpoint is None:
             vocabulary = vocabularies['vocab.%s.txt' % side]
-            vectors.append((side, *data.read_vectors(path, vocabulary, chosen.embedding)))
+            vectors.append((side, *read_vectors(path, vocabulary, chosen.embedding)))
             tell('%s: vectors for %d of %d %s tokens' % (path, len(set(vectors[-1][1])), len(vocabulary), side))
     if resume:
         for name, vocabulary in vocabularies.items():
             if run.read_file(name) != vocabulary.to_bytes():
                 raise UserError('%s: is not the vocabulary of the training text: train again with --overwrite'
                                 % run.file(name))
-    import tf_session as session
-    from training import trainer as training
+    import tf_session
+    from text.batches import Encoded
+    from training.trainer import Trainer
     from translator import Translator, sides
     if run is not None and not resume:
         run = run(dict(models, **{name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()}))
-    tf_session = session.new_session(chosen.threads)
-    with run or contextlib.ExitStack(), session.opened(tf_session):
-        trainer = training.Trainer(chosen, len(source), len(target),
-                                   training.Encoded(train_corpus, source, target, chosen.copy),
-                                   training.Encoded(validation_corpus, source, target, chosen.copy), run,
-                                   lambda row: show(run, chosen, translator, row, texts[:SHOWN]),
-                                   lambda: score(chosen, translator, texts), checkpoint)
+    session = tf_session.new_session(chosen.threads)
+    with run or contextlib.ExitStack(), tf_session.opened(session):
+        trainer = Trainer(chosen, len(source), len(target), Encoded(train_corpus, source, target, chosen.copy),
+                          Encoded(validation_corpus, source, target, chosen.copy), run,
+                          lambda row: show(run, chosen, translator, row, texts[:SHOWN]),
+                          lambda: score(chosen, translator, texts), checkpoint)
         del checkpoint  # as large as the model and the optimiser's slots together
-        translator = Translator(trainer.model, tf_session, *sides(tokenizers, vocabularies.get))
+        translator = Translator(trainer.model, session, *sides(tokenizers, vocabularies.get))
         tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
-                                                   chosen.threads or session.available_cores()))
+                                                   chosen.threads or tf_session.available_cores()))
         for side, ids, rows in vectors:
             trainer.start_from_vectors(side, ids, rows)
         if run is None:
-            from training.dry_run import estimate
+            from trainer.dry_run import estimate
             estimate(trainer)
             return
         if resume:
@@ -232,14 +232,14 @@ def show(run, chosen, translator, row, pairs):
         tell('    %s\n  = %s\n  > %s' % (source, reference, best.text))
     if chosen.tensorboard:
         from reports import plots
-        from reports import tensorboard_events as summaries
+        from reports import tensorboard_events
         samples = ['| source | reference | output |', '|---|---|---|'] + [
             '| %s |' % ' | '.join(text.replace('|', '\\|') for text in (*pair, best.text))
             for pair, best in zip(pairs, found)]
         pictures = [] if chosen.score == 'none' else [
             plots.alignment_png(translator.encode(source), best.tokens, best.alignment)
             for (source, _), best in zip(pairs, found)]
-        run.write_events(row['step'], summaries.pack_events(
+        run.write_events(row['step'], tensorboard_events.pack_events(
             row['step'], time.time(), {name: value for name, value in row.items() if name not in ('epoch', 'step')},
             {'samples': '\n'.join(samples)},
             {'alignment/%d' % number: png for number, png in enumerate(pictures, 1)}))
@@ -253,4 +253,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    settings.run_command(main, 'train.py')
+    run_command(main, 'train.py')

@@ -3,16 +3,17 @@ import collections
 from concurrent.futures import ThreadPoolExecutor
 import threading
 
-import tf_session as session  # first: it fixes the import order
+import tf_session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
-
-from text import corpus as data
-import beam_search as search
+from text.batches import pad, plan_batches
+from text.vocabulary import END, START, Vocabulary
+import beam_search
 from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
-from settings import UserError, check, namespace
+from command_line import UserError
+from settings import check, with_defaults
 from text.tokenizers import read_tokenizers
 
 Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ended margins '
@@ -38,9 +39,9 @@ class Translator(object):
     `Translator.load('runs/x')` makes one from a run directory.
     """
 
-    def __init__(self, models, tf_session, source, target, workers=1):
+    def __init__(self, models, session, source, target, workers=1):
         self.models = models if isinstance(models, list) else [models]
-        self.session = tf_session
+        self.session = session
         self.source_tokenizer, self.source_vocabulary = source
         self.target_tokenizer, self.target_vocabulary = target
         self.workers = workers
@@ -59,21 +60,21 @@ class Translator(object):
             UserError: a directory holds no trained run, or one that does not fit together, or not to the others.
         """
         runs = [RunDirectory.open(path) for path in (paths if isinstance(paths, (list, tuple)) else [paths])]
-        configs = [namespace(run.read_config()) for run in runs]
+        configs = [with_defaults(run.read_config()) for run in runs]
         for run, settings in zip(runs, configs):
             check(settings)
             check_same(runs[0], configs[0], run, settings)
-        source, target = sides(read_tokenizers(runs[0], configs[0]), lambda name: data.Vocabulary.from_bytes(
+        source, target = sides(read_tokenizers(runs[0], configs[0]), lambda name: Vocabulary.from_bytes(
             runs[0].read_file(name), runs[0].file(name)))
-        threads = threads or configs[0].threads or session.available_cores()
-        tf_session = session.new_session(threads, runs_at_once=True)
-        with session.opened(tf_session):
+        threads = threads or configs[0].threads or tf_session.available_cores()
+        session = tf_session.new_session(threads, runs_at_once=True)
+        with tf_session.opened(session):
             models = [restored(run, settings, len(source[1]), len(target[1]),
                                'member_%d/' % number if len(runs) > 1 else '')
                       for number, (run, settings) in enumerate(zip(runs, configs), 1)]
             for model in models:
                 model.finish()
-        translator = cls(models, tf_session, source, target, threads)
+        translator = cls(models, session, source, target, threads)
         translator.settings, translator.run = configs[0], runs[0]
         return translator
 
@@ -94,8 +95,8 @@ class Translator(object):
         # Raises
             UserError: options that cannot be met.
         """
-        options = search.Options(max_length=max_length, **options)
-        search.check(options)
+        options = beam_search.Options(max_length=max_length, **options)
+        beam_search.check(options)
         results = [[Hypothesis('', [], 0., [], np.zeros((0, 0), 'f'), True, [], 0.)] for _ in texts]
         sources = [self.encode(text) for text in texts]
         # Longest first, so that what is left when a thread runs out of batches is short.
@@ -104,7 +105,7 @@ class Translator(object):
         batches = [order[start:start + size] for start in range(0, len(order), size)]
 
         def found(chosen):
-            limits = search.max_lengths([len(sources[i]) for i in chosen], options)
+            limits = beam_search.max_lengths([len(sources[i]) for i in chosen], options)
             return self._search([sources[i] for i in chosen], limits, options)
 
         for chosen, values in zip(batches, self.at_once(found, batches)):
@@ -140,17 +141,17 @@ class Translator(object):
         # Arguments
             sources: token lists of a batch. feeds: values of the placeholders.
         """
-        source = data.pad([self._source_ids(tokens) for tokens in sources])
+        source = pad([self._source_ids(tokens) for tokens in sources])
         with self._lock:
             if key not in self._made:
                 # No other thread's run may hand a loop that is half built to the runtime.
-                with session.opened(self.session), self.session.graph._mutation_lock():
+                with tf_session.opened(self.session), self.session.graph._mutation_lock():
                     self._made[key] = build()
             placeholders, tensors = self._made[key]
         feed = dict(zip(placeholders, feeds))
         feed.update((model.source, source) for model in self.models)
         if self.models[0].copied is not None:
-            copied = data.pad([self.target_vocabulary.encode(tokens, self._names(tokens)) for tokens in sources])
+            copied = pad([self.target_vocabulary.encode(tokens, self._names(tokens)) for tokens in sources])
             feed.update((model.copied, copied) for model in self.models)
         return self.session.run(tensors, feed)
 
@@ -158,7 +159,7 @@ class Translator(object):
         def build():
             placeholder = tf.placeholder(tf.int32, [None], 'max_lengths')
             step, states = together(self.models)
-            return [placeholder], search.search(step, states, placeholder, options, self.models[0].memory.mask)
+            return [placeholder], beam_search.search(step, states, placeholder, options, self.models[0].memory.mask)
 
         if options.coverage_penalty and not any(map(attends, self.models)):
             raise UserError('coverage_penalty needs attention, which a model with --score none has not: leave it out')
@@ -167,7 +168,7 @@ class Translator(object):
     def _hypothesis(self, found, row, n, source, options):
         length = int(found.lengths[row, n])
         ids = found.ids[row, n, :length].tolist()
-        ended = data.END in ids
+        ended = END in ids
         words = ids[:-1] if ended else ids
         tokens = self.target_vocabulary.decode(words, self._names(source))
         log_probabilities, margins = [x[row, n, :length].tolist() for x in (found.log_probabilities, found.margins)]
@@ -193,11 +194,11 @@ class Translator(object):
         tokens = [self.target_tokenizer.tokenize(text) for _, text in pairs]
         target = [self.target_vocabulary.encode(one, self._names(words)) for one, words in zip(tokens, source)]
         results = [None] * len(pairs)
-        plan = data.plan_batches([len(ids) for ids in source], [len(ids) for ids in target], batch_size, 0, 0, False)
+        plan = plan_batches([len(ids) for ids in source], [len(ids) for ids in target], batch_size, 0, 0, False)
 
         def forced(chosen):
-            given, output = [data.pad([before + target[i] + after for i in chosen])
-                             for before, after in (([data.START], []), ([], [data.END]))]
+            given, output = [pad([before + target[i] + after for i in chosen])
+                             for before, after in (([START], []), ([], [END]))]
             return self._run('score', self._forced, [source[i] for i in chosen],
                              [output] + [given] * len(self.models))
 
@@ -221,7 +222,7 @@ class Translator(object):
         if not weights:
             weights.append(tf.zeros(tf.concat([tf.shape(logits)[:2], tf.shape(self.models[0].source)[1:]], 0)))
         given = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=output, logits=logits)
-        best, ids = search.candidates(logits, 0, None, search.Options(), 2)
+        best, ids = beam_search.candidates(logits, 0, None, beam_search.Options(), 2)
         chosen = given + tf.reduce_logsumexp(logits, axis=-1)
         other = tf.where(tf.equal(ids[:, :, 0], output), best[:, :, 1], best[:, :, 0])
         return [output] + [model.target for model in self.models], [given, chosen - other, mean(weights)]
@@ -279,7 +280,7 @@ def restored(run, settings, source_size, target_size, scope):
     """A run's model with its best weights, built under the name scope `scope` of the current graph."""
     with tf.name_scope(scope or None):
         # Keras' orthogonal initialiser takes its memory while the graph is built; the file's header is read after.
-        model = Seq2Seq(namespace(dict(vars(settings), init_scale=1.)), source_size, target_size)
+        model = Seq2Seq(with_defaults(dict(vars(settings), init_scale=1.)), source_size, target_size)
     layers = [layer for layer in model.training_model.layers if layer.weights]
     expected = [(layer.name, [(weight.name[len(scope):], K.int_shape(weight), weight.dtype.base_dtype.as_numpy_dtype)
                               for weight in layer.weights]) for layer in layers]

@@ -29,18 +29,19 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import tf_session as session  # noqa: E402  first: it fixes the import order
+import tf_session  # noqa: E402  first: it fixes the import order
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from keras.engine import Input, Layer, Model  # noqa: E402
 from keras.layers import Activation, Concatenate  # noqa: E402
 from tensorflow.contrib import seq2seq  # noqa: E402
-
-from text import corpus as data  # noqa: E402
-import beam_search as search  # noqa: E402
+from text.batches import pad  # noqa: E402
+from text.corpus import read_lines  # noqa: E402
+from text.vocabulary import END, PAD, START  # noqa: E402
+import beam_search  # noqa: E402
 import settings  # noqa: E402
 from storage.run_directory import RunDirectory  # noqa: E402
-from settings import UserError, positive, tell, thread_count  # noqa: E402
+from command_line import UserError, non_negative_int, positive_int, run_command, tell  # noqa: E402
 from translator import Translator  # noqa: E402
 
 
@@ -48,19 +49,19 @@ def parse(argv):
     parser = argparse.ArgumentParser(prog='decode.py', description=__doc__.split('\n')[0], allow_abbrev=False)
     parser.add_argument('run', metavar='RUN', help='run directory')
     parser.add_argument('sentences', metavar='SENTENCES', help='source text, a sentence a line')
-    parser.add_argument('--lines', type=positive, metavar='N', help='the first N sentences (default: all)')
-    parser.add_argument('--one-by-one', type=positive, default=100, metavar='N',
+    parser.add_argument('--lines', type=positive_int, metavar='N', help='the first N sentences (default: all)')
+    parser.add_argument('--one-by-one', type=positive_int, default=100, metavar='N',
                         help='sentences for the Keras idiom sentence by sentence (default: %(default)s)')
-    parser.add_argument('--batch-size', type=positive, default=32, metavar='N', help='(default: %(default)s)')
-    parser.add_argument('--beam-width', type=positive, default=5, metavar='N', help='(default: %(default)s)')
-    parser.add_argument('--repeats', type=positive, default=3, metavar='N',
+    parser.add_argument('--batch-size', type=positive_int, default=32, metavar='N', help='(default: %(default)s)')
+    parser.add_argument('--beam-width', type=positive_int, default=5, metavar='N', help='(default: %(default)s)')
+    parser.add_argument('--repeats', type=positive_int, default=3, metavar='N',
                         help='times that each way is measured (default: %(default)s)')
-    parser.add_argument('--threads', type=thread_count, default=0, metavar='N', help="0: as in the run's settings")
+    parser.add_argument('--threads', type=non_negative_int, default=0, metavar='N', help="0: as in the run's settings")
     return parser.parse_args(argv)
 
 
 def limits(rows):
-    return search.max_lengths([len(row) for row in rows], search.Options())
+    return beam_search.max_lengths([len(row) for row in rows], beam_search.Options())
 
 
 # contrib's search
@@ -134,7 +135,7 @@ def contrib(model, width):
             cell_input_fn=decoder_input, attention_layer=Wrapped(attentional_state, units))
         state = wrapper.zero_state(tf.shape(memory)[0], tf.float32).clone(cell_state=tuple(first))
         decoder = seq2seq.BeamSearchDecoder(
-            wrapper, model.target_embedding.call, tf.fill([tf.shape(model.source)[0]], data.START), data.END, state,
+            wrapper, model.target_embedding.call, tf.fill([tf.shape(model.source)[0]], START), END, state,
             width, Wrapped(logits, model.target_size))
         outputs, _, _ = seq2seq.dynamic_decode(decoder, maximum_iterations=longest)
     for end, value in copied.items():
@@ -142,14 +143,14 @@ def contrib(model, width):
         variable.load(value.eval(), tf.get_default_session())
 
     def decode(rows):
-        found = tf.get_default_session().run(outputs.predicted_ids, {model.source: data.pad(rows),
+        found = tf.get_default_session().run(outputs.predicted_ids, {model.source: pad(rows),
                                                                      longest: max(limits(rows))})
         return [upto_end(ids) for ids in found[:, :, 0].tolist()]
     return decode
 
 
 def upto_end(ids):
-    return ids[:ids.index(data.END) + 1] if data.END in ids else [i for i in ids if i > data.PAD]
+    return ids[:ids.index(END) + 1] if END in ids else [i for i in ids if i > PAD]
 
 
 # The Keras idiom
@@ -192,17 +193,17 @@ def keras_idiom(model):
     decoder = decoder_model(model)
 
     def decode(rows):
-        source = data.pad(rows)
+        source = pad(rows)
         encoded, *states = model.encoder_model.predict(source, batch_size=len(rows))
-        mask = (source != data.PAD).astype('f')
-        tokens, found, ended = np.full((len(rows), 1), data.START), [[] for _ in rows], limits(rows)
+        mask = (source != PAD).astype('f')
+        tokens, found, ended = np.full((len(rows), 1), START), [[] for _ in rows], limits(rows)
         while any(len(ids) < longest for ids, longest in zip(found, ended)):
             probabilities, *states, weights = decoder.predict([tokens, encoded, mask] + states, batch_size=len(rows))
             tokens = np.argmax(probabilities[:, 0], axis=1)[:, None]
             for row, token in enumerate(tokens[:, 0].tolist()):
                 if len(found[row]) < ended[row]:
                     found[row].append(token)
-                    if token == data.END:
+                    if token == END:
                         ended[row] = len(found[row])
         return found
     return decode
@@ -240,7 +241,7 @@ def theirs(translator, lines, options):
     by_keras, by_contrib = keras_idiom(model), contrib(model, options.beam_width)
 
     def way(function, *arguments):
-        return lambda: [translator.target_vocabulary.decode([i for i in ids if i != data.END])
+        return lambda: [translator.target_vocabulary.decode([i for i in ids if i != END])
                         for ids in function(*arguments)]
     return {'one': way(in_batches, by_keras, [rows[i] for i in spread(lines, options)], 1),
             'batches': way(in_batches, by_keras, rows, size), 'sorted': way(by_length, by_keras, rows, size),
@@ -253,10 +254,10 @@ def serve(make_ways, runs_at_once, lines, options, pipe):
     First of all it tells its threads, and the names that it knows.
     """
     # As everybody's sessions are, but for ours.
-    make = session.new_session
-    session.new_session = lambda threads, **_: make(threads, runs_at_once)
+    make = tf_session.new_session
+    tf_session.new_session = lambda threads, **_: make(threads, runs_at_once)
     translator = Translator.load(options.run, options.threads)
-    with session.opened(translator.session):
+    with tf_session.opened(translator.session):
         ways = make_ways(translator, lines, options)
         pipe.send((translator.workers, list(ways)))
         for name in iter(pipe.recv, None):
@@ -280,7 +281,7 @@ def first_translation(options):
 
 def check(options):
     """Refuses a run whose decoder contrib cannot build."""
-    chosen = settings.namespace(RunDirectory.open(options.run).read_config())
+    chosen = settings.with_defaults(RunDirectory.open(options.run).read_config())
     if (chosen.attention != 'global' or chosen.score not in ('general', 'concat', 'additive') or chosen.input_feeding
             or chosen.attention_scale or chosen.attention_normalize or chosen.residual or chosen.copy):
         raise UserError('%s: is of a kind that cannot be built otherwise: choose a run with --score general or concat, '
@@ -290,7 +291,7 @@ def check(options):
 def main(argv):
     options = parse(argv)
     check(options)
-    lines = [line for line in data.read_lines(options.sentences) if line.strip()][:options.lines]
+    lines = [line for line in read_lines(options.sentences) if line.strip()][:options.lines]
     if not lines:
         raise UserError('%s: has no text' % options.sentences)
     chosen, size = spread(lines, options), options.batch_size
@@ -337,4 +338,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    settings.run_command(main, 'decode.py')
+    run_command(main, 'decode.py')

@@ -8,19 +8,18 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
-
-from text import corpus as data  # noqa: E402  the checkout is on the path now
-import settings  # noqa: E402
+from text.corpus import read_lines  # noqa: E402  the checkout is on the path now
+from command_line import non_negative_int, positive_int, run_command  # noqa: E402
 
 
 def parse(argv):
     parser = argparse.ArgumentParser(prog='flips.py', description=__doc__.split('\n')[0], allow_abbrev=False)
     parser.add_argument('run', metavar='RUN', help='run directory')
     parser.add_argument('file', metavar='FILE', help='source text, a line a sentence')
-    parser.add_argument('--batch-sizes', type=settings.positive, nargs='+', default=[1, 7, 32], metavar='N',
+    parser.add_argument('--batch-sizes', type=positive_int, nargs='+', default=[1, 7, 32], metavar='N',
                         help='the first one is what the others are compared with (default: 1 7 32)')
-    parser.add_argument('--beam-width', type=settings.positive, default=1, metavar='K', help='(default: %(default)s)')
-    parser.add_argument('--threads', type=settings.thread_count, default=0, metavar='N',
+    parser.add_argument('--beam-width', type=positive_int, default=1, metavar='K', help='(default: %(default)s)')
+    parser.add_argument('--threads', type=non_negative_int, default=0, metavar='N',
                         help="0: as in the run's settings")
     return parser.parse_args(argv)
 
@@ -43,7 +42,7 @@ def flips(some, others, greedy):
 
 def main(argv):
     options = parse(argv)
-    texts = list(data.read_lines(options.file))
+    texts = list(read_lines(options.file))
     from translator import Translator
     translator = Translator.load(options.run, options.threads)
     outputs = {size: [best for best, in translator.translate(texts, size, beam_width=options.beam_width)]
@@ -58,4 +57,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    settings.run_command(main, 'flips.py')
+    run_command(main, 'flips.py')

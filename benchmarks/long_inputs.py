@@ -13,7 +13,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-import settings  # noqa: E402  first: sets what NumPy reads when it is imported
+from command_line import non_negative_int, positive_int  # noqa: E402  the checkout is on the path now
+import settings  # noqa: E402
 
 LOCAL = ('local-m', 'local-p')
 KINDS = ('dot', 'general', 'scaled_dot', 'location', 'concat') + LOCAL
@@ -25,10 +26,12 @@ def measure(kind, options):
 
     kind: a score, or a local attention.
     """
-    import tf_session as session
+    import tf_session
     import numpy as np
-    from text import corpus as data
-    from training import trainer as training
+    from text.batches import Encoded
+    from text.corpus import Corpus
+    from text.vocabulary import SPECIALS, Vocabulary
+    from training.trainer import Trainer
     from text.tokenizers import make_tokenizer
     from translator import Translator
     random = np.random.RandomState(1)
@@ -36,14 +39,15 @@ def measure(kind, options):
     sides = [[[words[i] for i in random.randint(0, VOCABULARY, length)] for _ in range(options.batch_size)]
              for length in (options.source_length, options.target_length)]
     given = dict(attention=kind) if kind in LOCAL else dict(score=kind)
-    chosen = settings.chosen(dict(given, batch_size=options.batch_size, threads=options.threads,
-                                  max_source_length=options.source_length, input_feeding=options.input_feeding))
+    chosen = settings.resolve_settings(dict(
+        given, batch_size=options.batch_size, threads=options.threads, max_source_length=options.source_length,
+        input_feeding=options.input_feeding))
     settings.check(chosen)
-    vocabulary = data.Vocabulary(list(data.SPECIALS) + words)
-    corpus = training.Encoded(data.Corpus(*sides, list(range(1, options.batch_size + 1)), {}), vocabulary, vocabulary)
-    opened = session.new_session(chosen.threads)
-    with session.opened(opened):
-        trainer = training.Trainer(chosen, len(vocabulary), len(vocabulary), corpus, corpus, None)
+    vocabulary = Vocabulary(list(SPECIALS) + words)
+    corpus = Encoded(Corpus(*sides, list(range(1, options.batch_size + 1)), {}), vocabulary, vocabulary)
+    opened = tf_session.new_session(chosen.threads)
+    with tf_session.opened(opened):
+        trainer = Trainer(chosen, len(vocabulary), len(vocabulary), corpus, corpus, None)
         trainer._update([range(options.batch_size)])
         started = time.time()
         trainer._update([range(options.batch_size)])
@@ -64,11 +68,11 @@ def peak():
 def main(argv):
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('kinds', nargs='*', default=KINDS, metavar='KIND')
-    parser.add_argument('--source-length', type=settings.positive, default=1000, metavar='S')
-    parser.add_argument('--target-length', type=settings.positive, default=100, metavar='T')
-    parser.add_argument('--batch-size', type=settings.positive, default=16, metavar='B')
+    parser.add_argument('--source-length', type=positive_int, default=1000, metavar='S')
+    parser.add_argument('--target-length', type=positive_int, default=100, metavar='T')
+    parser.add_argument('--batch-size', type=positive_int, default=16, metavar='B')
     parser.add_argument('--input-feeding', action='store_true')
-    parser.add_argument('--threads', type=settings.thread_count, default=0)
+    parser.add_argument('--threads', type=non_negative_int, default=0)
     options = parser.parse_args(argv)
     print('%-12s %14s %10s %18s %10s' % ('attention', 'training', 'a step', 'and beam 5', 'decoding'), flush=True)
     for kind in options.kinds:

@@ -28,7 +28,7 @@ import keras.layers
 import keras.optimizers  # noqa: F401
 import numpy as np
 
-from settings import tell
+from command_line import tell
 from reference import compare
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -75,10 +75,10 @@ NAMED = [
           '        return layer(units, implementation=2,', 'scaled_dot-lstm', 'initial'),
     named('hard_sigmoid swapped', 'seq2seq_model', 'recurrent_activation=self.settings.recurrent_activation',
           "recurrent_activation='sigmoid'", 'dot-lstm', 'encoder_states'),
-    named('loss over padding', 'training.trainer', 'weights = share * (output != data.PAD)',
+    named('loss over padding', 'training.trainer', 'weights = share * (output != PAD)',
           'weights = share * np.ones(output.shape)', 'train-adam', 'losses'),
-    named('mean per batch instead of per token', 'training.trainer', 'weights = share * (output != data.PAD)',
-          'weights = share * (output != data.PAD) * count / len(output)', 'train-adam', 'losses'),
+    named('mean per batch instead of per token', 'training.trainer', 'weights = share * (output != PAD)',
+          'weights = share * (output != PAD) * count / len(output)', 'train-adam', 'losses'),
     named('window off by one', 'attention', 'K.abs(distance) <= self.window', 'K.abs(distance) < self.window',
           'local-m-gru', 'masked_scores'),
     named('Gaussian without its factor', 'attention', 'K.exp(-2. *', 'K.exp(-1. *', 'local-p-lstm', 'weights'),
@@ -92,15 +92,15 @@ NAMED = [
     named('copies of a repeated word not summed', 'pointer_generator', 'return tf.matmul(weights, same)',
           'return weights', 'copy-lstm', 'copy_distribution'),
     named('a repeated word counted at each place', 'pointer_generator',
-          'tf.logical_and(first, tf.not_equal(copied_ids, data.PAD))', 'tf.not_equal(copied_ids, data.PAD)',
+          'tf.logical_and(first, tf.not_equal(copied_ids, PAD))', 'tf.not_equal(copied_ids, PAD)',
           'copy-gru', 'logits'),
-    named('a name fed as another word', 'pointer_generator', 'tf.fill(tf.shape(ids), data.UNK)',
-          'tf.fill(tf.shape(ids), data.END)', 'copy-lstm', 'decoder_states'),
+    named('a name fed as another word', 'pointer_generator', 'tf.fill(tf.shape(ids), UNK)',
+          'tf.fill(tf.shape(ids), END)', 'copy-lstm', 'decoder_states'),
     named('coverage of the step itself', 'pointer_generator', 'exclusive=True', 'exclusive=False', 'copy-lstm',
           'coverage_losses'),
     named('coverage loss without its weight', 'training.trainer', 'settings.coverage_loss * coverage_loss(',
           'coverage_loss(', 'copy-lstm', 'token_losses'),
-    named('decoder input off by one', 'text.corpus', 'pad([[START] + target for target in targets])',
+    named('decoder input off by one', 'text.batches', 'pad([[START] + target for target in targets])',
           'pad([target + [END] for target in targets])', 'dot-lstm', 'input'),
 ]
 

@@ -8,21 +8,23 @@ import contextlib
 import re
 from unittest import mock
 
-import tf_session as session  # first: it fixes the import order
+import tf_session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
 
 import attention
-from text import corpus as data
+from text.batches import Encoded, make_batch, pad
+from text.corpus import Corpus
+from text.vocabulary import END, PAD, SPECIALS, START, Vocabulary
 import pointer_generator
-import beam_search as search
+import beam_search
 import seq2seq_model
-from training import trainer as training
+from training.trainer import Trainer, token_loss
 import translator
 from reference import compare, numpy_model
 from reference.cases import LIMIT
-from settings import namespace
+from settings import with_defaults
 from text.tokenizers import make_tokenizer
 
 
@@ -37,13 +39,13 @@ def opened_session(dtype='float32'):
     # Rewriting the graph costs seconds for each of these graphs, and changes no bit of what they give.
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     K.set_floatx(dtype)
-    tf_session = tf.Session(graph=tf.Graph(), config=config)
+    session = tf.Session(graph=tf.Graph(), config=config)
     try:
-        with session.opened(tf_session):
-            session.seed_weights(1)
-            yield tf_session
+        with tf_session.opened(session):
+            tf_session.seed_weights(1)
+            yield session
     finally:
-        tf_session.close()
+        session.close()
         K.set_floatx('float32')
 
 
@@ -112,7 +114,7 @@ def with_prefix(prefix, arrays):
 
 def rows_of_ids(ids, end=False):
     """Padded ids `(B, S)` to lists without padding, and without </s> where `end`."""
-    return [[int(i) for i in row if i != data.PAD and not (end and i == data.END)] for row in np.asarray(ids)]
+    return [[int(i) for i in row if i != PAD and not (end and i == END)] for row in np.asarray(ids)]
 
 
 # Stages of one batch
@@ -143,7 +145,7 @@ class Stages(object):
             self.forward['p_gen'] = tf.sigmoid(seen['switch'])
             self.forward['copy_distribution'] = seen['attention_to_words']      # made one of words when it has values
             self.forward['logits'] = tf.nn.log_softmax(keras_model.outputs[0])
-        loss = training.token_loss(settings, model)
+        loss = token_loss(settings, model)
         if settings.coverage_loss:
             self.forward['coverage_losses'] = pointer_generator.coverage_loss(model.alignment_model.outputs[1])
         keras_model.compile('sgd', loss.loss, sample_weight_mode='temporal')
@@ -157,8 +159,8 @@ class Stages(object):
         if not searches:
             return
         self.limits = tf.placeholder(tf.int32, [None])
-        self.greedy, self.beam = [search.search(model.step, model.start(), self.limits, one, model.memory.mask)
-                                  for one in (search.Options(), options)]
+        self.greedy, self.beam = [beam_search.search(model.step, model.start(), self.limits, one, model.memory.mask)
+                                  for one in (beam_search.Options(), options)]
 
     def feed(self, source, copied):
         """What the graph takes of a batch; `copied` is `None` in a model that does not copy."""
@@ -170,7 +172,7 @@ class Stages(object):
     def teacher_forced(self, source, given, output, copied, gradients):
         """Arrays of the stages for a batch of ids, gradients included where wanted and made."""
         fetched = OrderedDict(list(self.forward.items()) + (list(self.gradients.items()) if gradients else []))
-        fed, keras_model, valid = self.feed(source, copied), self.model.training_model, output != data.PAD
+        fed, keras_model, valid = self.feed(source, copied), self.model.training_model, output != PAD
         fed.update({self.model.target: given, keras_model.targets[0]: output[:, :, None],
                     keras_model.sample_weights[0]: valid.astype(K.floatx())})
         arrays = OrderedDict(zip(fetched, K.get_session().run(list(fetched.values()), fed)))
@@ -192,7 +194,7 @@ class Stages(object):
         greedy, beam = K.get_session().run([self.greedy, self.beam], {**fed, self.limits: limits})
         arrays = OrderedDict((name, getattr(greedy, name)[:, 0])
                              for name in ('ids', 'lengths', 'log_probabilities', 'weights', 'margins'))
-        given = np.concatenate([np.full((len(source), 1), data.START), arrays['ids'][:, :-1]], axis=1)
+        given = np.concatenate([np.full((len(source), 1), START), arrays['ids'][:, :-1]], axis=1)
         fed[self.model.target] = given
         logits = K.get_session().run(self.forward['logits'], fed)
         arrays['runner_up'] = greedy_runner_up(logits, arrays['ids'])
@@ -209,7 +211,7 @@ def by_word(attention, copied, logits):
     """What each position has of its word `(B, T, S)`, as a distribution over words, of the shape of the logits."""
     found = np.zeros_like(logits)
     for row, ids in enumerate(copied):
-        valid = ids != data.PAD
+        valid = ids != PAD
         found[row][:, ids[valid]] = attention[row][:, valid]
     return found
 
@@ -217,9 +219,9 @@ def by_word(attention, copied, logits):
 def greedy_runner_up(logits, ids):
     """The best other token that was allowed at each step, ids `(B, T)`; 0 behind the end."""
     logits = logits.copy()
-    logits[:, :, [data.PAD, data.START]] = -np.inf
+    logits[:, :, [PAD, START]] = -np.inf
     np.put_along_axis(logits, ids[:, :, None].astype(np.int64), -np.inf, axis=-1)
-    return np.where(ids != data.PAD, np.argmax(logits, axis=-1), data.PAD).astype('i')
+    return np.where(ids != PAD, np.argmax(logits, axis=-1), PAD).astype('i')
 
 
 def beam_runner_up(ids, rankings):
@@ -253,19 +255,19 @@ def case_outputs(settings, recorded, dtype, gradients=True, searches=True):
     arrays = OrderedDict()
     with opened_session(dtype):
         with watched() as seen:
-            model = seq2seq_model.Seq2Seq(namespace(settings['model']), *settings['vocabulary'])
+            model = seq2seq_model.Seq2Seq(with_defaults(settings['model']), *settings['vocabulary'])
         for name, value in get_parameters(model).items():
             if value.ndim < 2:  # biases and scalars start from constants; matrices from random numbers
                 arrays['initial/' + name] = value
         set_parameters(model, {name[10:]: value for name, value in recorded.items() if name.startswith('parameter/')})
         arrays.update(with_prefix('parameter/', get_parameters(model)))
-        stages = Stages(model, seen, search.Options(**settings['beam']), gradients, searches)
+        stages = Stages(model, seen, beam_search.Options(**settings['beam']), gradients, searches)
         for batch in compare.BATCHES:
             source, target = (rows_of_ids(recorded['%s/source' % batch]),
                               rows_of_ids(recorded['%s/output' % batch], end=True))
-            ids, copied = data.make_batch(source, target, range(len(source))), None
+            ids, copied = make_batch(source, target, range(len(source))), None
             if model.copied is not None:
-                copied = data.pad(rows_of_ids(recorded['%s/copied' % batch]))
+                copied = pad(rows_of_ids(recorded['%s/copied' % batch]))
             made = stages.teacher_forced(*ids, copied=copied, gradients=batch == 'padded')
             if searches:
                 made.update(stages.searched(ids[0], np.full(len(source), LIMIT, 'i'), copied))
@@ -275,15 +277,15 @@ def case_outputs(settings, recorded, dtype, gradients=True, searches=True):
 
 def training_outputs(settings, recorded, dtype):
     """A short training by the training loop itself, dropout on: each loss, weights and slots after some steps."""
-    sides = [data.Vocabulary(list(data.SPECIALS) + ['w%d' % i for i in range(size - 4)])
+    sides = [Vocabulary(list(SPECIALS) + ['w%d' % i for i in range(size - 4)])
              for size in settings['vocabulary']]
     texts = [[sides[0].decode(row) for row in rows_of_ids(recorded['input/source'])],
              [sides[1].decode(row) for row in rows_of_ids(recorded['input/target'])]]
-    corpus = training.Encoded(data.Corpus(*texts, lines=range(len(texts[0])), counts={}), *sides)
-    chosen = namespace(settings['model'])
+    corpus = Encoded(Corpus(*texts, lines=range(len(texts[0])), counts={}), *sides)
+    chosen = with_defaults(settings['model'])
     arrays, losses = OrderedDict((name, recorded[name]) for name in ('input/source', 'input/target')), []
     with opened_session(dtype):
-        trainer = training.Trainer(chosen, *settings['vocabulary'], train=corpus, validation=corpus, run=None)
+        trainer = Trainer(chosen, *settings['vocabulary'], train=corpus, validation=corpus, run=None)
         set_parameters(trainer.model, {name[10:]: value for name, value in recorded.items()
                                        if name.startswith('parameter/')})
         arrays.update(with_prefix('parameter/', get_parameters(trainer.model)))
@@ -318,28 +320,28 @@ def run_outputs(settings, recorded, sides=None):
         recorded: arrays with `parameter/...`, `vocabulary/source`, `vocabulary/target` and `text/source`.
         sides: pairs of a tokeniser and a vocabulary, as `Translator` takes them; by default from settings and arrays.
     """
-    chosen, texts = namespace(settings['model']), recorded['text/source'].tolist()
+    chosen, texts = with_defaults(settings['model']), recorded['text/source'].tolist()
     sides = sides or [(make_tokenizer(getattr(chosen, side + '_tokenizer')),
-                       data.Vocabulary(recorded['vocabulary/' + side].tolist())) for side in ('source', 'target')]
+                       Vocabulary(recorded['vocabulary/' + side].tolist())) for side in ('source', 'target')]
     arrays = OrderedDict((name, recorded[name]) for name in ('vocabulary/source', 'vocabulary/target', 'text/source'))
-    with opened_session() as tf_session:
+    with opened_session() as session:
         with watched() as seen:
             model = seq2seq_model.Seq2Seq(chosen, *[len(vocabulary) for _, vocabulary in sides])
         set_parameters(model, {name[10:]: value for name, value in recorded.items() if name.startswith('parameter/')})
         arrays.update(with_prefix('parameter/', get_parameters(model)))
-        working, options = translator.Translator(model, tf_session, *sides), search.Options(**settings['beam'])
+        working, options = translator.Translator(model, session, *sides), beam_search.Options(**settings['beam'])
         made = OrderedDict(('text/' + name, np.array([one[0].text for one in working.translate(texts, **how)]))
                            for name, how in (('greedy', {}), ('beam', settings['beam'])))
         tokens, copied = [working.encode(text) for text in texts], None
-        source = data.pad(list(map(sides[0][1].encode, tokens)))
+        source = pad(list(map(sides[0][1].encode, tokens)))
         if chosen.copy:
             names = list(map(sides[1][1].names, tokens))
-            copied = data.pad(list(map(sides[1][1].encode, tokens, names)))
+            copied = pad(list(map(sides[1][1].encode, tokens, names)))
             most = max(map(len, names))
             arrays['vocabulary/names'] = np.array([row + [''] * (most - len(row)) for row in names], 'U')
         stages = Stages(model, seen, options, gradients=False)
-        found = stages.searched(source, search.max_lengths(np.sum(source != data.PAD, axis=1), options), copied)
-        ids = data.make_batch(rows_of_ids(source), rows_of_ids(found['greedy/ids'], end=True), range(len(source)))
+        found = stages.searched(source, beam_search.max_lengths(np.sum(source != PAD, axis=1), options), copied)
+        ids = make_batch(rows_of_ids(source), rows_of_ids(found['greedy/ids'], end=True), range(len(source)))
         arrays.update(stages.teacher_forced(*ids, copied=copied, gradients=False))
         arrays.update(found)
         arrays.update(made)

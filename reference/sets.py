@@ -13,16 +13,16 @@ import os
 import platform
 import subprocess
 
-import tf_session as session  # first: it fixes the import order
+import tf_session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 import pkg_resources
-
-from text import corpus as data
+from text.corpus import read_lines
 import translator
 from storage.files import to_json, write_bytes
 from reference import cases, compare, outputs, verify
-from settings import SETTINGS, UserError
+from command_line import UserError
+from settings import SETTINGS
 from storage.weights_file import array_hash
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -66,10 +66,10 @@ def arithmetic(_):
     random = np.random.RandomState(0)
     pairs = [(random.rand(4, size).astype('f'), random.rand(size, 4).astype('f')) for size in (500, 512, 1024, 2000)]
     x = np.linspace(1e-3, 1e3, 4096).astype('f')
-    with outputs.opened_session() as tf_session:
+    with outputs.opened_session() as session:
         tensors = [tf.sqrt(tf.constant(x)), tf.rsqrt(tf.constant(x))]
         tensors += [tf.matmul(tf.constant(one), tf.constant(other)) for one, other in pairs]
-        values = tf_session.run(tensors)
+        values = session.run(tensors)
     return hashlib.sha256(b''.join(value.tobytes() for value in values)).hexdigest()
 
 
@@ -87,7 +87,7 @@ def make(job):
 
 def in_processes(function, jobs):
     """Results of `function(job)` in the order of the jobs, from as many processes as there are cores."""
-    processes = min(len(jobs), session.available_cores())
+    processes = min(len(jobs), tf_session.available_cores())
     with multiprocessing.get_context('fork').Pool(processes, maxtasksperchild=8) as pool:
         return pool.map(function, jobs, chunksize=1)
 
@@ -123,7 +123,7 @@ def run_job(job):
     recorded = OrderedDict(('vocabulary/' + side, np.array(vocabulary.tokens))
                            for side, (_, vocabulary) in zip(('source', 'target'), sides))
     recorded['text/source'] = np.array(texts)
-    with session.opened(loaded.session):
+    with tf_session.opened(loaded.session):
         recorded.update(outputs.with_prefix('parameter/', outputs.get_parameters(loaded.models[0])))
     return entry, outputs.run_outputs(entry, recorded, sides)
 
@@ -160,7 +160,7 @@ def write_set(folder, entries, files, command):
 
 
 def read_texts(path):
-    return [line for line in data.read_lines(path) if line.strip()]
+    return [line for line in read_lines(path) if line.strip()]
 
 
 def record(folder, run, command):

@@ -11,7 +11,7 @@ import re
 import string
 import unicodedata
 
-from settings import UserError
+from command_line import UserError
 
 import numpy as np
 

@@ -9,10 +9,10 @@ import math
 import os
 
 import numpy as np
-
-from text import corpus as data
+from text.corpus import load_pairs
+from text.vocabulary import SPECIALS, UNK
 from reports import plots
-from settings import UserError, tell
+from command_line import UserError, tell
 
 LARGEST_PAGE = 1000  # sentences; a browser shows more of them at leisure only
 DIGITS = 6           # behind the point, in JSON: more than float32 is good for
@@ -172,12 +172,12 @@ class UnknownWords(object):
 
     def __init__(self, path):
         self.words = {}
-        for source, target in data.load_pairs([path]) if path else ():
+        for source, target in load_pairs([path]) if path else ():
             self.words.setdefault(source, target)
 
     def replace(self, source_tokens, hypothesis, source_tokenizer, target_tokenizer):
         """The hypothesis with other `tokens` and `text`; one token, of several words perhaps, for each `<unk>`."""
-        unknown = data.SPECIALS[data.UNK]
+        unknown = SPECIALS[UNK]
         if unknown not in hypothesis.tokens:
             return hypothesis
         tokens, pieces = [], []

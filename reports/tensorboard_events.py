@@ -4,7 +4,7 @@ A file is a TFRecord file (https://www.tensorflow.org/guide/data#tfrecord) of `E
 """
 import struct
 
-import tf_session as session  # noqa: F401  first: it fixes the import order
+import tf_session  # noqa: F401  first: it fixes the import order
 import tensorflow as tf
 
 

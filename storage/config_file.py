@@ -3,7 +3,8 @@ import collections
 import difflib
 
 from storage.files import parse_json, show, to_json, user_error
-from settings import CONFIG_VERSION, SETTINGS, UserError
+from command_line import UserError
+from settings import CONFIG_VERSION, SETTINGS
 
 
 def check_config(values, name, complete=True):

@@ -13,7 +13,7 @@ import os
 import secrets
 import stat
 
-from settings import UserError
+from command_line import UserError
 
 REMEDIES = {
     errno.ENOSPC: 'free some space on this disk',

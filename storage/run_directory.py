@@ -38,7 +38,7 @@ import json
 import os
 import re
 
-from settings import UserError  # first: sets what NumPy reads when it is imported
+from command_line import UserError  # first: sets what NumPy reads when it is imported
 from storage.config_file import check_config, config_bytes
 from storage.files import parse_json, read_bytes, show, sync_folder, to_json, user_error, write_bytes
 from storage.weights_file import (WeightsReader, array_hash, hash_arrays, pack_weights,  # noqa: F401  for callers

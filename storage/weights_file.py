@@ -12,7 +12,7 @@ import io
 import json
 import struct
 
-from settings import UserError  # first: sets what NumPy reads when it is imported
+from command_line import UserError  # first: sets what NumPy reads when it is imported
 
 import h5py
 import numpy as np

@@ -20,11 +20,11 @@ settings.load_profile('project')
 
 
 @pytest.fixture
-def tf_session():
+def session():
     """An empty graph and its session, single-threaded so that values repeat."""
-    import tf_session as session
-    one = session.new_session(threads=1)
-    with session.opened(one):
+    import tf_session
+    one = tf_session.new_session(threads=1)
+    with tf_session.opened(one):
         yield one
     one.close()
 
@@ -32,7 +32,7 @@ def tf_session():
 @pytest.fixture
 def float64():
     """Keras in float64 for the test's time. Ask for it before `tf_session`."""
-    import tf_session as session  # noqa: F401  fixes the import order
+    import tf_session  # noqa: F401  fixes the import order
     from keras import backend as K
     K.set_floatx('float64')
     yield

@@ -3,14 +3,14 @@ import collections
 import importlib.util
 import os
 
-import tf_session as session  # first: it fixes the import order
+import tf_session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
-
-from text import corpus as data
+from text import batches
+from text.vocabulary import UNK
 from seq2seq_model import Seq2Seq
-from settings import check, namespace
+from settings import check, with_defaults
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VOCABULARY = 13
@@ -28,9 +28,9 @@ Whole = collections.namedtuple('Whole', 'logits weights encoder_states initial_s
 def make_batch(source_lengths, target_lengths, seed=0):
     """Random sentences of the given lengths, the targets' without <s> and </s>; <unk> among them."""
     random = np.random.RandomState(seed)
-    source, target = [[[data.UNK] * (n == 1) or random.randint(4, VOCABULARY, n).tolist() for n in lengths]
+    source, target = [[[UNK] * (n == 1) or random.randint(4, VOCABULARY, n).tolist() for n in lengths]
                       for lengths in (source_lengths, target_lengths)]
-    return Batch(*data.make_batch(source, target, range(len(source))))
+    return Batch(*batches.make_batch(source, target, range(len(source))))
 
 
 def padded(batch, source=3, target=2):
@@ -50,7 +50,7 @@ SMALL = dict(
 
 def settings(**values):
     """Settings of a small model: `SMALL` with these values."""
-    made = namespace(dict(SMALL, **values))
+    made = with_defaults(dict(SMALL, **values))
     check(made)
     return made
 
@@ -72,7 +72,7 @@ class Small(object):
 
     def __init__(self, seed=0, scale=1., **values):
         self.settings = settings(**values)
-        session.seed_weights(self.settings.seed)
+        tf_session.seed_weights(self.settings.seed)
         self.model = Seq2Seq(self.settings, VOCABULARY, VOCABULARY)
         self.weights = set_weights(self.model, seed, scale)
         self.numpy = numpy_model.NumpyModel(vars(self.settings), self.weights)

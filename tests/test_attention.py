@@ -1,5 +1,5 @@
 """Values and gradients of the attention layers against tests/oracle.py."""
-import tf_session as session
+import tf_session
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -43,11 +43,11 @@ class Built:
     def __init__(self, options, floatx):
         self.options, self.floatx, self.tolerance = options, floatx, TOLERANCE[floatx]
         self.size, self.query_size = (3 if options['score'] in ('dot', 'scaled_dot') else 2), 3
-        self.session = session.new_session(threads=1)
+        self.session = tf_session.new_session(threads=1)
         self.fetches = {}
         K.set_floatx(floatx)
         try:
-            with session.opened(self.session):
+            with tf_session.opened(self.session):
                 self.build()
         finally:
             K.set_floatx('float32')
@@ -224,18 +224,18 @@ def test_left_padding_equals_right_padding(built):
 @pytest.mark.parametrize('options', [dict(score='dot'), dict(score='dot', alignment='monotonic', window=9)],
                          ids=name_of)
 @pytest.mark.parametrize('valid, padded', [(-40., 0.), (-1e4, 1e4), (-2., -1.)])
-def test_scores_of_padding_are_replaced_not_multiplied(options, valid, padded, tf_session):
+def test_scores_of_padding_are_replaced_not_multiplied(options, valid, padded, session):
     # Multiplied by the mask, a padded score is 0, above every valid one here, and takes their weight away.
     memory, state = K.placeholder((None, None, 1)), K.placeholder((None, 1))
     mask = K.placeholder((None, None), dtype='bool')
     outputs = make(options)([memory, state], mask=[mask, None])
-    context, weights = tf_session.run(outputs, {memory: [[[valid], [padded], [valid], [padded]]], state: [[1.]],
-                                                mask: [[True, False, True, False]]})
+    context, weights = session.run(outputs, {memory: [[[valid], [padded], [valid], [padded]]], state: [[1.]],
+                                             mask: [[True, False, True, False]]})
     assert weights.tolist() == [[.5, 0., .5, 0.]] and context.tolist() == [[valid]]
 
 
 @pytest.mark.parametrize('options', GLOBAL[:5] + LOCATION[:1] + LOCAL[::3], ids=name_of)
-def test_huge_scores_give_finite_weights_and_gradients(options, tf_session):
+def test_huge_scores_give_finite_weights_and_gradients(options, session):
     memory, query = K.placeholder((None, None, 3)), K.placeholder((None, None, 3))
     mask = K.placeholder((None, None), dtype='bool')
     layer = make(options)
@@ -252,7 +252,7 @@ def test_huge_scores_give_finite_weights_and_gradients(options, tf_session):
     large = 1. if scorer else 200.
     layer.set_weights(list(weights_by_name.values()))
     rows = any_mask(5, 6)
-    weights, scores, gradients = tf_session.run(
+    weights, scores, gradients = session.run(
         [weights, layer.scores(query, layer.keys(memory)), gradients],
         {memory: draw.normal(size=(5, 6, 3)) * large, query: draw.normal(size=(5, 4, 3)) * large, mask: rows})
     assert np.abs(scores).max() > 1e4 and np.isfinite(weights).all()
@@ -272,7 +272,7 @@ def test_gradients_are_finite_differences(built):
         edges = [abs(abs(s - oracle.predicted_position(h_t, mask[b].sum(), one.weights)) - one.options['window'])
                  for b in range(2) for h_t in query[b] for s in range(5)]
         assert min(edges) > 1e-3
-    with session.opened(one.session):
+    with tf_session.opened(one.session):
         draw = np.random.RandomState(5)
         loss = sum(tf.reduce_sum(output * draw.normal(size=value.shape)) for output, value in
                    zip(one.fetches['sequence', True], one.expected(memory, query, mask)))

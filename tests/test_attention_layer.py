@@ -1,7 +1,7 @@
 """The attention layers' duties as layers of Keras: masks, shapes, saving, regularisers, refusals."""
 import json
 
-import tf_session as session
+import tf_session
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,7 +18,7 @@ TRIPLES = ('kernel', 'memory_kernel', 'query_kernel', 'score_kernel')
 LOCAL_TRIPLES = ('position_kernel', 'position_score_kernel')
 
 
-def test_fresh_weights_leave_the_score_unscaled(tf_session):
+def test_fresh_weights_leave_the_score_unscaled(session):
     layer = GlobalAttention('concat', units=4, normalize=True, scale=True)
     layer.build([(None, None, 3), (None, None, 2)])
     weights = named_weights(layer)
@@ -27,7 +27,7 @@ def test_fresh_weights_leave_the_score_unscaled(tf_session):
     assert weights['factor'] == 1 and weights['norm'] == .5 and (weights['bias'] == 0).all()
 
 
-def test_additive_is_concat_and_width_defaults_to_the_decoders(tf_session):
+def test_additive_is_concat_and_width_defaults_to_the_decoders(session):
     layer = GlobalAttention('additive')
     layer.build([(None, None, 3), (None, 2)])
     assert layer.score == 'concat' and layer.get_config()['score'] == 'concat'
@@ -59,7 +59,7 @@ def test_every_option_survives_get_config_and_json(local):
 
 
 @pytest.mark.parametrize('options', [GLOBAL[0], GLOBAL[10], LOCATION[0], LOCAL[4], LOCAL[8]], ids=name_of)
-def test_a_model_survives_json(options, tf_session):
+def test_a_model_survives_json(options, session):
     inputs = [Input((None, 3)), Input((None, 3))]
     model = Model(inputs, make(options)(inputs))
     again = model_from_json(model.to_json(), custom_objects=custom_objects)
@@ -71,8 +71,8 @@ def test_a_model_survives_json(options, tf_session):
 
 
 @pytest.mark.filterwarnings('ignore:Layer .* non-serializable', 'ignore:No training configuration')
-def test_a_masked_seq2seq_model_trains_and_survives_h5(tf_session, tmp_path):
-    session.seed_weights(7)
+def test_a_masked_seq2seq_model_trains_and_survives_h5(session, tmp_path):
+    tf_session.seed_weights(7)
     source, target = Input((None,)), Input((None,))
     # Not trained, for speed: their gradients take longer to build than all else here.
     encoder, decoder = (LSTM(4, return_sequences=True, return_state=True, trainable=False) for _ in range(2))
@@ -111,7 +111,7 @@ def test_a_masked_seq2seq_model_trains_and_survives_h5(tf_session, tmp_path):
 @pytest.mark.parametrize('memory, query', [
     ((None, None, 3), (None, None, 2)), ((None, 5, 3), (None, 4, 2)), ((2, None, 3), (2, 4, 2)),
     ((2, 5, 3), (2, None, 2)), ((None, None, 3), (None, 2)), ((2, 5, 3), (2, 2))])
-def test_compute_output_shape_is_the_real_shape(memory, query, tf_session):
+def test_compute_output_shape_is_the_real_shape(memory, query, session):
     inputs = [Input(batch_shape=memory), Input(batch_shape=query)]
     feed = {inputs[0]: np.ones((2, 5, 3)), inputs[1]: np.ones((2, 4, 2)[:len(query) - 1] + (2,))}
     for options in (dict(score='location', max_source_length=5), dict(score='concat', alignment='predictive')):
@@ -125,7 +125,7 @@ def test_compute_output_shape_is_the_real_shape(memory, query, tf_session):
             output.get_shape().assert_is_compatible_with(shape)
 
 
-def test_compute_mask_hands_on_the_target_mask_alone(tf_session):
+def test_compute_mask_hands_on_the_target_mask_alone(session):
     masks = [K.placeholder((None, None), dtype='bool') for _ in range(2)]
     for layer in (GlobalAttention(), LocalAttention()):
         assert layer.compute_mask([None, None], masks) == [masks[1], None]
@@ -135,7 +135,7 @@ def test_compute_mask_hands_on_the_target_mask_alone(tf_session):
 
 
 @pytest.mark.parametrize('score, local', [('general', False), ('location', False), ('concat', False), ('concat', True)])
-def test_regularisers_and_constraints_of_each_kernel_take_effect(score, local, tf_session):
+def test_regularisers_and_constraints_of_each_kernel_take_effect(score, local, session):
     own = (('kernel',) if score != 'concat' else TRIPLES[1:]) + (LOCAL_TRIPLES if local else ())
     factors = {kernel: .01 * 2 ** index for index, kernel in enumerate(own)}
     bounds = {kernel: .1 * (1 + index) for index, kernel in enumerate(own)}
@@ -164,7 +164,7 @@ def test_regularisers_and_constraints_of_each_kernel_take_effect(score, local, t
         assert (np.sqrt(np.square(value).sum(axis=0)) < bounds[kernel] * (1 + 1e-5)).all()
 
 
-def test_one_layer_takes_sequences_then_steps_with_positions(tf_session):
+def test_one_layer_takes_sequences_then_steps_with_positions(session):
     layer = LocalAttention('dot', 'monotonic', window=1)
     memory, query, state = Input((None, 3)), Input((None, 3)), Input((3,))
     positions = Input((1,), dtype='int32')
@@ -204,13 +204,13 @@ def test_options_a_layer_does_not_have_are_refused(options, message):
     (dict(score='dot'), [(None, 5, 3)], 'list of encoder states and decoder states'),
     (dict(score='dot'), [(None, 5, 3)] * 4, 'list of encoder states and decoder states'),
     (dict(score='dot', alignment='monotonic'), [(None, 5, 3), (None, 4, 3), (None, 4, 1)], r'positions \(B, T\)')])
-def test_inputs_that_do_not_fit_are_refused(options, shapes, message, tf_session):
+def test_inputs_that_do_not_fit_are_refused(options, shapes, message, session):
     inputs = [K.placeholder(shape) for shape in shapes]
     with pytest.raises(ValueError, match=message):
         make(options)(inputs if len(inputs) > 1 else inputs[0])
 
 
-def test_a_built_layer_refuses_other_sizes(tf_session):
+def test_a_built_layer_refuses_other_sizes(session):
     layer = GlobalAttention('general')
     layer([K.placeholder((None, 5, 3)), K.placeholder((None, 4, 2))])
     for shapes in ([(None, 5, 2), (None, 4, 2)], [(None, 5, 3), (None, 4, 3)], [(None, 5), (None, 4, 2)]):
@@ -218,10 +218,10 @@ def test_a_built_layer_refuses_other_sizes(tf_session):
             layer([K.placeholder(shape) for shape in shapes])
 
 
-def test_location_refuses_a_longer_source_when_run(tf_session):
+def test_location_refuses_a_longer_source_when_run(session):
     memory, query = K.placeholder((None, None, 2)), K.placeholder((None, 2))
     context, weights = GlobalAttention('location', max_source_length=4)([memory, query])
     K.get_session().run(tf.global_variables_initializer())
-    assert tf_session.run(weights, {memory: np.ones((1, 4, 2)), query: np.ones((1, 2))}).shape == (1, 4)
+    assert session.run(weights, {memory: np.ones((1, 4, 2)), query: np.ones((1, 2))}).shape == (1, 4)
     with pytest.raises(tf.errors.InvalidArgumentError, match='largest for the location score'):
-        tf_session.run(weights, {memory: np.ones((1, 5, 2)), query: np.ones((1, 2))})
+        session.run(weights, {memory: np.ones((1, 5, 2)), query: np.ones((1, 2))})

@@ -1,22 +1,21 @@
 """Beam search against slow loops over the NumPy model, exhaustive enumeration and TensorFlow 1.12's own decoder."""
 import pytest
 
-import tf_session as session  # first: it fixes the import order
+import tf_session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
 from tensorflow.contrib import seq2seq
 from tensorflow.nn.rnn_cell import RNNCell
-
-from text import corpus as data
-import beam_search as search
+from text.vocabulary import END, PAD, START, UNK
+import beam_search
 from beam_search import Options
-from settings import UserError
+from command_line import UserError
 from small_models import VOCABULARY, Small, make_batch, numpy_model
 
 SOURCE = make_batch([7, 2, 1, 4, 5, 3], [1] * 6).source
 LIMITS = np.array([9, 9, 8, 2, 7, 1])
-WORDS = [data.UNK] + list(range(data.END, VOCABULARY))  # all that may be chosen
+WORDS = [UNK] + list(range(END, VOCABULARY))  # all that may be chosen
 
 
 class Searched(Small):
@@ -27,7 +26,7 @@ class Searched(Small):
         self.limits = tf.placeholder(tf.int32, [None])
         self.made = {}
 
-    def find(self, options, source=SOURCE, limits=LIMITS, function=search.search):
+    def find(self, options, source=SOURCE, limits=LIMITS, function=beam_search.search):
         key = options, function
         if key not in self.made:
             self.made[key] = function(self.model.step, self.model.start(), self.limits, options,
@@ -37,8 +36,8 @@ class Searched(Small):
 
 @pytest.fixture(scope='module')
 def searched():
-    one = session.new_session(threads=1)
-    with session.opened(one):
+    one = tf_session.new_session(threads=1)
+    with tf_session.opened(one):
         yield Searched(score='general', seed=1, scale=3.)
     one.close()
 
@@ -60,13 +59,13 @@ class Hypothesis(object):
         return value
 
     def may_take(self, token, options):
-        if token == data.END:
+        if token == END:
             return len(self.ids) >= options.min_length
         n, ids = options.no_repeat_ngram, self.ids + [token]
         return not n or ids[-n:] not in [ids[i:i + n] for i in range(len(ids) - n)]
 
     def continuations(self, numpy, memory, options):
-        last = self.ids[-1] if self.ids else data.START
+        last = self.ids[-1] if self.ids else START
         stages, states = numpy.step(np.array([last]), self.states, memory)
         logits, weights = stages['logits'][0], stages.get('weights', np.zeros(memory.mask.shape))[0]
         free = [token for token in WORDS if self.may_take(token, options)]
@@ -86,7 +85,7 @@ def beam_by_hand(numpy, source, limit, options):
         found.sort(key=lambda one: -one.score)
         found, live = found[:options.beam_width - len(finished)], []
         for one in found:
-            (finished if one.ids[-1] == data.END or len(one.ids) == limit else live).append(one)
+            (finished if one.ids[-1] == END or len(one.ids) == limit else live).append(one)
     return sorted(finished, key=lambda one: -one.ranking(options))[:options.n_best]
 
 
@@ -96,7 +95,7 @@ def assert_found(found, row, expected, options, length):
     for n, one in enumerate(expected):
         count = len(one.ids)
         assert found.lengths[row, n] == count
-        assert found.ids[row, n].tolist() == one.ids + [data.PAD] * (found.ids.shape[2] - count)
+        assert found.ids[row, n].tolist() == one.ids + [PAD] * (found.ids.shape[2] - count)
         assert abs(found.rankings[row, n] - one.ranking(options)) < 2e-5
         for field in ('log_probabilities', 'margins'):
             values = getattr(found, field)[row, n]
@@ -122,7 +121,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize('values, options', KINDS, ids=lambda case: case.get('score') if isinstance(case, dict) else '')
-def test_beam_search_is_the_slow_loop_over_the_numpy_model_for_every_kind_of_model(values, options, tf_session):
+def test_beam_search_is_the_slow_loop_over_the_numpy_model_for_every_kind_of_model(values, options, session):
     searched = Searched(**values)
     found = searched.find(options)
     lengths = []
@@ -142,8 +141,8 @@ def every_sequence(numpy, source, limit):
     level, found = [Hypothesis(states)], []
     for t in range(limit):
         following = [one for hypothesis in level for one in hypothesis.continuations(numpy, memory, Options())]
-        found += [one for one in following if t == limit - 1 or one.ids[-1] == data.END]
-        level = [one for one in following if one.ids[-1] != data.END]
+        found += [one for one in following if t == limit - 1 or one.ids[-1] == END]
+        level = [one for one in following if one.ids[-1] != END]
     assert len(found) == sum(10 ** t for t in range(limit)) + 10 ** limit
     return found
 
@@ -176,7 +175,7 @@ STRICT = Options(1, 1, 1., 0.3, min_length=4, no_repeat_ngram=1)
 
 @pytest.mark.parametrize('options', [pytest.param(Options(), marks=pytest.mark.slow), STRICT], ids=['plain', 'strict'])
 def test_a_beam_of_width_1_is_greedy_search_to_the_last_bit(searched, options):
-    greedy, beam = [searched.find(options, function=function) for function in (search.greedy, search.beam)]
+    greedy, beam = [searched.find(options, function=function) for function in (beam_search.greedy, beam_search.beam)]
     for name in ('ids', 'lengths', 'log_probabilities', 'weights', 'margins'):
         assert np.array_equal(getattr(greedy, name), getattr(beam, name)), name
     assert np.max(np.abs(greedy.rankings - beam.rankings)) < 2e-6  # the sum of a row, taken in another order
@@ -223,19 +222,19 @@ def test_where_nothing_is_left_to_choose_the_output_ends(searched):
     found = outputs(searched.find(Options(3, 3, min_length=15, no_repeat_ngram=1), limits=np.full(6, 20)))
     assert len(found) == 6 * 3
     for ids in found:
-        assert sorted(ids[:-1]) == sorted(set(WORDS) - {data.END}) and ids[-1] == data.END
+        assert sorted(ids[:-1]) == sorted(set(WORDS) - {END}) and ids[-1] == END
 
 
 def test_neither_pad_nor_start_is_ever_chosen_however_probable():
-    with session.opened(session.new_session(threads=1)) as one:
+    with tf_session.opened(tf_session.new_session(threads=1)) as one:
         def step(tokens, states, rows):
             logits = tf.constant([9., 1., 8., 0.5, 0.9, 7.5, 1.1]) + tf.zeros(tf.concat([tf.shape(tokens), [7]], 0))
             return logits, states, tf.zeros(tf.concat([tf.shape(tokens), [3]], 0))
 
         for width in (1, 2, 6):
-            found = one.run(search.search(step, [tf.zeros([2, 1, 1])], tf.constant([3, 4]), Options(width, width)))
+            found = one.run(beam_search.search(step, [tf.zeros([2, 1, 1])], tf.constant([3, 4]), Options(width, width)))
             assert set(np.unique(found.ids)) <= {0, 1, 3, 4, 5, 6}
-            assert all(data.PAD not in ids for ids in outputs(found))
+            assert all(PAD not in ids for ids in outputs(found))
             assert found.ids[1, 0].tolist() == [5, 5, 5, 5]
             # Margins are over what may be chosen, log-probabilities over everything.
             assert np.allclose(found.margins[1, 0], 7.5 - 1.1)
@@ -245,12 +244,12 @@ def test_neither_pad_nor_start_is_ever_chosen_however_probable():
 
 @pytest.mark.parametrize('penalty', [1., 'average'])
 def test_a_short_output_does_not_end_the_search_while_a_longer_one_may_overtake_it(penalty):
-    with session.opened(session.new_session(threads=1)) as one:
+    with tf_session.opened(tf_session.new_session(threads=1)) as one:
         def step(tokens, states, rows):
             logits = tf.log([1e-9, 1e-9, 1e-9, .4, .6]) + tf.zeros(tf.concat([tf.shape(tokens), [5]], 0))
             return logits, states, tf.zeros(tf.concat([tf.shape(tokens), [3]], 0))
 
-        found = one.run(search.search(step, [tf.zeros([1, 1, 1])], tf.constant([9]), Options(2, 1, penalty)))
+        found = one.run(beam_search.search(step, [tf.zeros([1, 1, 1])], tf.constant([9]), Options(2, 1, penalty)))
         lengths = np.arange(1, 10)  # all words but the last are 4; the last is </s>, and at the limit 4 too
         scores = (lengths - 1) * np.log(.6) + np.where(lengths < 9, np.log(.4), np.log(.6))
         rankings = scores / (lengths if penalty == 'average' else (5 + lengths) / 6)
@@ -262,14 +261,14 @@ def test_no_output_ends_before_its_least_length_or_goes_on_after_its_greatest(se
     found = searched.find(Options(4, 4, min_length=5))
     for row, limit in enumerate(LIMITS):
         for ids, length in zip(found.ids[row].tolist(), found.lengths[row]):
-            assert data.END not in ids[:5] and length <= limit
-            assert length == limit or ids[length - 1] == data.END
-    assert data.END in found.ids[:, :, 5:]  # it is allowed then, and taken
+            assert END not in ids[:5] and length <= limit
+            assert length == limit or ids[length - 1] == END
+    assert END in found.ids[:, :, 5:]  # it is allowed then, and taken
 
 
 def test_limits_on_the_greatest_length_follow_from_the_source():
     def limits(**options):
-        return search.max_lengths([1, 7, 100], Options(**options)).tolist()
+        return beam_search.max_lengths([1, 7, 100], Options(**options)).tolist()
 
     assert limits() == [12, 24, 210]
     assert limits(max_length=30) == [30, 30, 30]
@@ -289,9 +288,9 @@ def test_limits_on_the_greatest_length_follow_from_the_source():
     (dict(no_repeat_ngram=1.5), 'no_repeat_ngram')], ids=str)
 def test_options_that_cannot_be_met_are_refused_in_one_line(options, message):
     with pytest.raises(UserError) as caught:
-        search.check(Options(**options))
+        beam_search.check(Options(**options))
     assert message in str(caught.value) and '\n' not in str(caught.value)
-    search.check(Options(4, 4, 'average', 0.2, 2, 9, 1.5, 3))
+    beam_search.check(Options(4, 4, 'average', 0.2, 2, 9, 1.5, 3))
 
 
 # Batches
@@ -346,7 +345,7 @@ def contrib_beam(step, states, rows, size, width, steps, penalty):
     first = tuple(seq2seq.tile_batch(state[:, 0], width) for state in states)
     decoder = seq2seq.BeamSearchDecoder(
         StepCell(step, states, size, width), lambda ids: tf.cast(ids[..., None], K.floatx()),
-        tf.fill([rows], data.START), data.END, first, width, length_penalty_weight=penalty)
+        tf.fill([rows], START), END, first, width, length_penalty_weight=penalty)
     outputs, state, _ = seq2seq.dynamic_decode(decoder, maximum_iterations=steps)
     return tf.transpose(outputs.predicted_ids, [0, 2, 1]), outputs.beam_search_decoder_output.scores[:, -1]
 
@@ -359,18 +358,18 @@ def test_contribs_beam_search_decoder_over_our_step_gives_the_same_beams(ends, p
     width, steps, size = 4, 6, VOCABULARY
     # It has no word against <pad> and <s>: here they are improbable for both, as is </s> where no output is to end.
     unlikely = np.zeros(size, 'f')
-    unlikely[[data.PAD, data.START] + [data.END] * (not ends)] = -60.
+    unlikely[[PAD, START] + [END] * (not ends)] = -60.
 
     def step(tokens, states, rows=None):
         logits, states, weights = searched.model.step(tokens, states, rows)
         return logits + unlikely, states, weights
 
     theirs = contrib_beam(step, searched.model.start(), len(SOURCE), size, width, steps, penalty)
-    ours = search.beam(step, searched.model.start(), tf.fill([len(SOURCE)], steps), Options(width, width, penalty))
+    ours = beam_search.beam(step, searched.model.start(), tf.fill([len(SOURCE)], steps), Options(width, width, penalty))
     (their_ids, their_scores), found = K.get_session().run([theirs, ours], {searched.model.source: SOURCE})
     equal = 0
     for row in range(len(SOURCE)):
-        their = [ids[:ids.index(data.END) + 1] if data.END in ids else ids for ids in their_ids[row].tolist()]
+        their = [ids[:ids.index(END) + 1] if END in ids else ids for ids in their_ids[row].tolist()]
         our = [ids[:length] for ids, length in zip(found.ids[row].tolist(), found.lengths[row])]
         assert our[0] == their[0] and abs(found.rankings[row, 0] - their_scores[row, 0]) < 1e-5
         equal += our == their
@@ -380,4 +379,4 @@ def test_contribs_beam_search_decoder_over_our_step_gives_the_same_beams(ends, p
             missing = [ranking for ids, ranking in zip(our, found.rankings[row]) if ids not in their]
             assert ends and max(missing) > their_scores[row, -1]
     assert equal >= (4 if ends else 6)
-    assert any(data.END in ids for ids in their_ids.reshape(-1, their_ids.shape[2]).tolist()) == ends
+    assert any(END in ids for ids in their_ids.reshape(-1, their_ids.shape[2]).tolist()) == ends

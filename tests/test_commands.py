@@ -20,15 +20,15 @@ import time
 import h5py
 import numpy as np
 import pytest
-
-from text import corpus as data
+from text.corpus import load_pairs
+from text.vocabulary import Vocabulary
 from reports import metrics
 import predict
 import settings
 import train
 from storage.config_file import check_config
 from storage.run_directory import RunDirectory, last_run
-from settings import UserError
+from command_line import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 Result = collections.namedtuple('Result', 'code stdout stderr')
@@ -197,7 +197,7 @@ def test_wrong_usage_ends_with_2_and_names_what_is_wrong(cheap, command, argumen
 # Settings that contradict one another
 
 def settings_with(**changes):
-    return settings.namespace(changes)
+    return settings.with_defaults(changes)
 
 
 CONTRADICTIONS = [
@@ -301,7 +301,7 @@ def test_a_task_changes_defaults_and_any_option_wins_over_it(cheap, tmp_path):
 @pytest.mark.parametrize('name', list(settings.PRESETS))
 def test_a_preset_holds_known_settings_of_their_kind_that_go_together(name):
     given = {'task': name} if name in settings.TASKS else {}
-    chosen = settings.chosen(given, name)
+    chosen = settings.resolve_settings(given, name)
     settings.check(chosen)
     assert dict(check_config(vars(chosen), name, complete=False)) == vars(chosen)
     text = settings.presets_text()
@@ -461,7 +461,7 @@ def test_odd_lines_are_trained_on_as_they_are(tmp_path):
     result = run('train.py', '--train', 'a', '--val', 'a', '--run', 'new', '--epochs', '1', *SMALL, cwd=tmp_path)
     assert result.code == 0, result.stderr
     with RunDirectory.open(str(tmp_path / 'new')) as one:
-        tokens = {side: data.Vocabulary.from_bytes(one.read_file('vocab.%s.txt' % side), side).tokens[4:]
+        tokens = {side: Vocabulary.from_bytes(one.read_file('vocab.%s.txt' % side), side).tokens[4:]
                   for side in ('source', 'target')}
     assert tokens == {'source': sorted('abcdefh\0'), 'target': sorted('xyzv')}
 
@@ -776,7 +776,7 @@ def gold(tmp_path_factory, trained):
     """Gold links of val.tsv: target digit j comes from source word n - 1 - j."""
     path = tmp_path_factory.mktemp('gold') / 'val.align'
     rows = []
-    for source, target in data.load_pairs([str(trained.data / 'val.tsv')]):
+    for source, target in load_pairs([str(trained.data / 'val.tsv')]):
         rows.append(' '.join('%d-%d' % (len(target) - 1 - j, j) for j in range(len(target))))
     path.write_text('\n'.join(rows) + '\n')
     return path
@@ -788,7 +788,7 @@ def test_evaluate_agrees_with_predict_and_with_the_log(trained, predicted, gold)
     assert (result.code, result.stderr) == (0, '')
     values = json.loads(result.stdout.decode('utf-8'))
     outputs = predicted.split('\n')[:20]
-    references = [target for _, target in data.load_pairs([str(trained.data / 'val.tsv')])]
+    references = [target for _, target in load_pairs([str(trained.data / 'val.tsv')])]
     assert values['lines'] == 20
     assert values['exact match'] == metrics.exact_match(outputs, references)
     bleu = metrics.bleu(outputs, references, 'char')
@@ -968,7 +968,7 @@ def test_pretrained_vectors_are_counted_and_are_what_training_starts_from(tmp_pa
     with h5py.File(directory.file('weights.h5'), 'r') as weights:
         for side, rows in (('source', {'seven': [1, 2, 3]}), ('target', {'七': [.1, .2, .3], '三': [.4, .5, .6]})):
             name = 'vocab.%s.txt' % side
-            vocabulary = data.Vocabulary.from_bytes(directory.read_file(name), name)
+            vocabulary = Vocabulary.from_bytes(directory.read_file(name), name)
             table = weights['%s_embedding' % side]['%s_embedding/embeddings:0' % side][()]
             for token, row in rows.items():
                 assert np.abs(table[vocabulary.index[token]] - row).max() < 1e-6

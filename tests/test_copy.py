@@ -1,22 +1,25 @@
 """The pointer-generator: its probabilities, gradients, search, training and text, beside the NumPy model and loops."""
 import itertools
 
-import tf_session as session  # first: it fixes the import order
+import tf_session  # first: it fixes the import order
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import backend as K
-
-from text import corpus as data
+from text.batches import pad
+from text.corpus import Corpus
+from text.vocabulary import END, PAD, SPECIALS, START, UNK, Vocabulary
 import pointer_generator
-import beam_search as search
+import beam_search
 import small_models
 from storage.run_directory import RunDirectory
 from training.schedule import first_state
 from seq2seq_model import TokenLoss
-from settings import UserError, defaults, namespace
+from command_line import UserError
+from settings import defaults, with_defaults
 from small_models import VOCABULARY, Batch, Small, numpy_model
-from training.trainer import Encoded, Trainer
+from text.batches import Encoded
+from training.trainer import Trainer
 from translator import Translator
 
 CASES = [
@@ -28,7 +31,7 @@ CASES = [
 SOURCE = np.array([[5, 1, 7, 1, 6, 5, 1], [9, 8, 4, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0]])
 COPIED = np.array([[5, 13, 7, 14, 13, 5, 13], [9, 9, 4, 0, 0, 0, 0], [13, 0, 0, 0, 0, 0, 0]])
 TARGET = [[13, 5, 14, 6], [9, 8], [13, 4, 13]]
-BATCH = Batch(SOURCE, data.pad([[data.START] + row for row in TARGET]), data.pad([row + [data.END] for row in TARGET]))
+BATCH = Batch(SOURCE, pad([[START] + row for row in TARGET]), pad([row + [END] for row in TARGET]))
 
 
 def copying(seed=0, **values):
@@ -53,8 +56,8 @@ def assert_close(actual, expected, tolerance=1e-6):
 
 @pytest.fixture(scope='module', params=PARAMETERS)
 def small(request):
-    one = session.new_session(threads=1)
-    with session.opened(one):
+    one = tf_session.new_session(threads=1)
+    with tf_session.opened(one):
         made = copying(**request.param)
         made.logits, made.alignment, *_ = made.whole(BATCH)
         made.log_p = numpy_model.log_softmax(made.logits)
@@ -80,14 +83,14 @@ def test_attention_to_each_occurrence_of_a_word_adds_up_and_padding_gives_nothin
         logits = vocabulary['vocabulary_logits'][row, step]
         p = p_gen * np.exp(logits[word]) / np.sum(np.exp(logits)) if word < VOCABULARY else 0.
         for position, written in enumerate(COPIED[row]):
-            if written == word and SOURCE[row, position] != data.PAD:
+            if written == word and SOURCE[row, position] != PAD:
                 p += (1. - p_gen) * small.alignment[row, step, position]
         assert abs(np.exp(small.log_p[row, step, word]) - p) < 1e-6, (row, step, word)
     assert np.all(small.logits[1, :, VOCABULARY:] == -np.inf)  # that source has no name
     assert np.all(small.logits[2, :, VOCABULARY + 1] == -np.inf)
 
 
-def test_a_word_with_little_probability_either_way_keeps_its_logarithm(tf_session):
+def test_a_word_with_little_probability_either_way_keeps_its_logarithm(session):
     layer = pointer_generator.PointerGenerator()
     layer.build([(None, None, 3), (None, None, 2), (None, 2, 1), (None, None, 1), (None, None, 1)])
     inputs = [[[[0., 200., -200.]]], [[[1., 0.]]], [[[0.], [0.]]], [[[0.]]], [[[0.]]]]
@@ -105,7 +108,7 @@ def test_one_step_at_a_time_equals_the_whole_sequence_names_fed_as_unknown(small
     logits, weights = small.stepped(SOURCE, BATCH.given[:, None])
     assert_close(logits[:, 0], small.logits)
     assert_close(weights[:, 0], small.alignment)
-    unknown = np.where(BATCH.given < VOCABULARY, BATCH.given, data.UNK)
+    unknown = np.where(BATCH.given < VOCABULARY, BATCH.given, UNK)
     assert_close(small.whole(BATCH._replace(given=unknown)).logits, small.logits)
 
 
@@ -129,9 +132,9 @@ def test_no_weight_is_trained_or_written_twice(small):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('case', CASES, ids=[case['score'] for case in CASES])
-def test_in_float64_losses_and_gradients_are_those_of_the_numpy_model(float64, tf_session, case):
+def test_in_float64_losses_and_gradients_are_those_of_the_numpy_model(float64, session, case):
     small = copying(recurrent_activation='sigmoid', **case)
-    rate, valid, model = 0.7, BATCH.output != data.PAD, small.model.training_model
+    rate, valid, model = 0.7, BATCH.output != PAD, small.model.training_model
 
     def expected():
         stages = small.numpy.forward(SOURCE, BATCH.given, COPIED)
@@ -147,7 +150,7 @@ def test_in_float64_losses_and_gradients_are_those_of_the_numpy_model(float64, t
     weights = valid.astype(K.floatx())
     assert_close(model.test_on_batch([SOURCE, BATCH.given, COPIED], BATCH.output[:, :, None], weights),
                  losses + [accuracy], 1e-12)
-    gradients = tf_session.run(
+    gradients = session.run(
         [tf.convert_to_tensor(one) for one in K.gradients(model.total_loss, model.trainable_weights)],
         {**small.fed, small.model.source: SOURCE, small.model.target: BATCH.given, K.learning_phase(): 0,
          model.targets[0]: BATCH.output[:, :, None], model.sample_weights[0]: weights})
@@ -165,7 +168,7 @@ def test_in_float64_losses_and_gradients_are_those_of_the_numpy_model(float64, t
         assert abs(gradient[largest] - difference) <= 1e-8 + 1e-6 * abs(difference), weight.name
 
 
-def test_the_coverage_loss_is_what_is_attended_to_again(tf_session):
+def test_the_coverage_loss_is_what_is_attended_to_again(session):
     weights = np.array([[[.5, .5, 0.], [.25, .75, 0.], [0., 0., 1.]], [[1., 0., 0.]] * 3])
     found = K.get_session().run(pointer_generator.coverage_loss(tf.constant(weights)))
     assert_close(found, [[0., .25 + .5, 0.], [0., 1., 1.]], 1e-12)
@@ -187,7 +190,7 @@ def test_a_source_without_words_leaves_the_vocabulary_and_an_unattended_name_kee
 
 def test_greedy_search_is_that_of_the_numpy_model(small):
     limits = np.array([7, 7, 7], 'i')
-    found = K.get_session().run(search.greedy(small.model.step, small.model.start(), tf.constant(limits)),
+    found = K.get_session().run(beam_search.greedy(small.model.step, small.model.start(), tf.constant(limits)),
                                 {small.model.source: SOURCE, **small.fed})
     expected = small.numpy.greedy(SOURCE, limits, COPIED)
     assert np.array_equal(found.ids[:, 0], expected.ids) and np.any(expected.ids >= VOCABULARY)
@@ -197,8 +200,9 @@ def test_greedy_search_is_that_of_the_numpy_model(small):
 
 def test_beam_search_is_that_of_the_numpy_model(small):
     limits = np.array([6, 4, 6], 'i')
-    options = search.Options(beam_width=3, n_best=2, no_repeat_ngram=1, length_penalty=1.)
-    found = K.get_session().run(search.beam(small.model.step, small.model.start(), tf.constant(limits), options, None),
+    options = beam_search.Options(beam_width=3, n_best=2, no_repeat_ngram=1, length_penalty=1.)
+    found = K.get_session().run(beam_search.beam(small.model.step, small.model.start(), tf.constant(limits), options,
+                                                 None),
                                 {small.model.source: SOURCE, **small.fed})
     expected = small.numpy.beam(SOURCE, limits, 3, 2, length_penalty=1., no_repeat_ngram=1, copied=COPIED)
     for row, hypotheses in enumerate(expected):
@@ -223,15 +227,15 @@ def folder(path, **values):
     config = dict(defaults(), **dict(
         small_models.SMALL, units=16, embedding=12, score='general', dropout=0., clip_norm=5., learning_rate=2e-2,
         cell='gru', batch_size=25, copy=True, source_tokenizer='space', target_tokenizer='space', **values))
-    vocabulary = data.Vocabulary(list(data.SPECIALS) + KNOWN)
+    vocabulary = Vocabulary(list(SPECIALS) + KNOWN)
     files = {'vocab.%s.txt' % side: vocabulary.to_bytes() for side in ('source', 'target')}
-    return RunDirectory.create(str(path), config, files, {}), namespace(config), vocabulary
+    return RunDirectory.create(str(path), config, files, {}), with_defaults(config), vocabulary
 
 
 def corpus():
     """Sentences turned round: 'he likes kaba' to 'kaba likes he'. No name is in the vocabulary."""
     sources = [(form % one).split() for form in FORMS for one in NAMES]
-    return data.Corpus(sources, [one[::-1] for one in sources], list(range(1, len(sources) + 1)), {})
+    return Corpus(sources, [one[::-1] for one in sources], list(range(1, len(sources) + 1)), {})
 
 
 @pytest.fixture(scope='module')
@@ -239,8 +243,8 @@ def trained(tmp_path_factory):
     """A run that has learnt to turn sentences round, as a `Translator`."""
     path = tmp_path_factory.mktemp('run') / 'copied'
     run, chosen, vocabulary = folder(path, epochs=25, coverage_loss=0.2)
-    one = session.new_session(threads=1)
-    with run, session.opened(one):
+    one = tf_session.new_session(threads=1)
+    with run, tf_session.opened(one):
         encoded = Encoded(corpus(), vocabulary, vocabulary, copy=True)
         trainer = Trainer(chosen, len(vocabulary), len(vocabulary), encoded, encoded, run)
         trainer.fit()
@@ -292,13 +296,13 @@ def test_an_ensemble_of_a_run_with_itself_is_the_run_and_one_that_does_not_copy_
 
 
 def test_names_are_numbered_for_each_source_and_words_like_special_tokens_are_names():
-    vocabulary = data.Vocabulary(list(data.SPECIALS) + ['a', 'b'])
+    vocabulary = Vocabulary(list(SPECIALS) + ['a', 'b'])
     names = vocabulary.names('x a <s> x y'.split())
     assert names == ['x', '<s>', 'y']
     assert vocabulary.encode('x a <s> x y'.split(), names) == [6, 4, 7, 6, 8]
-    assert vocabulary.encode('y b z <unk>'.split(), names) == [8, 5, data.UNK, data.UNK]
-    assert vocabulary.decode([8, 5, 7, data.UNK], names) == ['y', 'b', '<s>', '<unk>']
-    made = Encoded(data.Corpus([['x', 'a'], ['y', 'x', 'a']], [['x'], ['a', 'x']], [1, 2], {}), vocabulary, vocabulary,
+    assert vocabulary.encode('y b z <unk>'.split(), names) == [8, 5, UNK, UNK]
+    assert vocabulary.decode([8, 5, 7, UNK], names) == ['y', 'b', '<s>', '<unk>']
+    made = Encoded(Corpus([['x', 'a'], ['y', 'x', 'a']], [['x'], ['a', 'x']], [1, 2], {}), vocabulary, vocabulary,
                    copy=True)
     (source, given, copied), output = made.batch([0, 1])
     assert source.tolist() == [[1, 4, 0], [1, 1, 4]] and copied.tolist() == [[6, 4, 0], [6, 7, 4]]
@@ -306,7 +310,7 @@ def test_names_are_numbered_for_each_source_and_words_like_special_tokens_are_na
 
 
 @pytest.mark.slow
-def test_a_resumed_training_ends_as_one_never_stopped(tf_session, tmp_path):
+def test_a_resumed_training_ends_as_one_never_stopped(session, tmp_path):
     run, chosen, vocabulary = folder(tmp_path / 'run', epochs=1, coverage_loss=0.5, decay='constant')
     chosen.dropout = chosen.word_dropout = 0.2
     encoded = Encoded(corpus(), vocabulary, vocabulary, copy=True)

@@ -8,12 +8,15 @@ import unicodedata
 
 import pytest
 from hypothesis import given, settings, strategies as st
-
-from text import corpus as data
-from settings import UserError
+from text.batches import make_batch, pad, plan_batches
+from text.corpus import file_sha256, find_corpus, hold_out, load_pairs, prepare, read_lines, read_vectors
+from text.vocabulary import END, SPECIALS, START, UNK, Vocabulary
+from command_line import UserError
 from text.tokenizers import make_tokenizer
 
 import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 NAMES = ('space', 'word', 'char', 'chinese')
 TOKENIZERS = {name: make_tokenizer(name) for name in NAMES}
@@ -142,7 +145,7 @@ def test_unknown_tokenizer_is_refused_with_the_known_names():
 # ---- Vocabulary
 
 def test_vocabulary_is_ordered_by_count_then_code_point():
-    vocabulary = data.Vocabulary.build([['b', 'a', 'c'], ['c', 'é', 'a', 'B'], ['c']], size=10)
+    vocabulary = Vocabulary.build([['b', 'a', 'c'], ['c', 'é', 'a', 'B'], ['c']], size=10)
     assert vocabulary.tokens == ['<pad>', '<unk>', '<s>', '</s>', 'c', 'a', 'B', 'b', 'é']
     assert len(vocabulary) == 9
     assert [vocabulary.index[token] for token in vocabulary.tokens] == list(range(9))
@@ -150,25 +153,25 @@ def test_vocabulary_is_ordered_by_count_then_code_point():
 
 def test_vocabulary_size_leaves_out_the_specials_and_min_count_holds():
     text = [['a'] * 3 + ['b'] * 2 + ['c'] * 2 + ['d']]
-    assert data.Vocabulary.build(text, size=3).tokens[4:] == ['a', 'b', 'c']
-    assert data.Vocabulary.build(text, size=1).tokens[4:] == ['a']
-    assert len(data.Vocabulary.build([map(str, range(99))], size=10)) == 14
-    assert data.Vocabulary.build(text, size=9, min_count=2).tokens[4:] == ['a', 'b', 'c']
+    assert Vocabulary.build(text, size=3).tokens[4:] == ['a', 'b', 'c']
+    assert Vocabulary.build(text, size=1).tokens[4:] == ['a']
+    assert len(Vocabulary.build([map(str, range(99))], size=10)) == 14
+    assert Vocabulary.build(text, size=9, min_count=2).tokens[4:] == ['a', 'b', 'c']
     with pytest.raises(UserError, match='min-count'):
-        data.Vocabulary.build(text, size=9, min_count=4)
+        Vocabulary.build(text, size=9, min_count=4)
 
 
 def test_special_token_in_the_text_becomes_unk():
     text = [['<s>', 'a', '</s>', '<pad>', '<unk>', '<s>']]
-    vocabulary = data.Vocabulary.build(text, size=10)
+    vocabulary = Vocabulary.build(text, size=10)
     assert vocabulary.tokens == ['<pad>', '<unk>', '<s>', '</s>', 'a']
     assert vocabulary.encode(text[0] + ['new']) == [1, 4, 1, 1, 1, 1, 1]
 
 
 def test_encode_and_decode():
-    vocabulary = data.Vocabulary(list(data.SPECIALS) + ['a', 'b'])
-    assert vocabulary.encode(['b', 'x', 'a']) == [5, data.UNK, 4]
-    assert vocabulary.decode([data.START, 5, 4, data.END]) == ['<s>', 'b', 'a', '</s>']
+    vocabulary = Vocabulary(list(SPECIALS) + ['a', 'b'])
+    assert vocabulary.encode(['b', 'x', 'a']) == [5, UNK, 4]
+    assert vocabulary.decode([START, 5, 4, END]) == ['<s>', 'b', 'a', '</s>']
     assert vocabulary.decode(np.array([5, 1], 'int32')) == ['b', '<unk>']
 
 
@@ -178,9 +181,9 @@ tokens_of_lines = st.text(alphabet=st.characters(blacklist_categories=('Cs',), b
 @given(tokens=st.lists(tokens_of_lines | st.sampled_from(['\r', 'a\r', '\u2028', '\0', '\x85', '\x0b', '\ufeff', ' ']),
                        unique=True))
 def test_vocabulary_bytes_round_trip(tokens):
-    tokens = list(data.SPECIALS) + [token for token in tokens if token not in data.SPECIALS]
-    vocabulary = data.Vocabulary(tokens)
-    again = data.Vocabulary.from_bytes(vocabulary.to_bytes(), 'v')
+    tokens = list(SPECIALS) + [token for token in tokens if token not in SPECIALS]
+    vocabulary = Vocabulary(tokens)
+    again = Vocabulary.from_bytes(vocabulary.to_bytes(), 'v')
     assert again.tokens == tokens and again.index == vocabulary.index
     assert vocabulary.to_bytes().count(b'\n') == len(tokens)
 
@@ -203,7 +206,7 @@ SPECIAL_LINES = b'<pad>\n<unk>\n<s>\n</s>\n'
 ])
 def test_file_that_is_no_vocabulary_is_refused(content, message):
     with pytest.raises(UserError) as caught:
-        data.Vocabulary.from_bytes(content, 'v.txt')
+        Vocabulary.from_bytes(content, 'v.txt')
     assert message in str(caught.value) and '\n' not in str(caught.value)
 
 
@@ -214,14 +217,14 @@ def test_damaged_vocabulary_loads_whole_or_is_refused(place, byte, cut):
     place %= len(content)
     damaged = content[:place] if cut else content[:place] + bytes([byte]) + content[place + 1:]
     try:
-        assert data.Vocabulary.from_bytes(damaged, 'v').to_bytes() == damaged
+        assert Vocabulary.from_bytes(damaged, 'v').to_bytes() == damaged
     except UserError:
         pass
 
 
 def test_vocabulary_that_could_not_be_saved_is_never_made():
     with pytest.raises(ValueError, match='line feed'):
-        data.Vocabulary(list(data.SPECIALS) + ['a\nb'])
+        Vocabulary(list(SPECIALS) + ['a\nb'])
 
 
 # ---- Files
@@ -254,8 +257,8 @@ def message_of(function, *arguments):
     ('我\n'.encode('utf-8'), ['我']),
 ])
 def test_lines_end_at_line_feeds_alone(tmpdir, content, lines):
-    assert list(data.read_lines(write(tmpdir, 'plain', content))) == lines
-    assert list(data.read_lines(write(tmpdir, 'packed.gz', gzip.compress(content)))) == lines
+    assert list(read_lines(write(tmpdir, 'plain', content))) == lines
+    assert list(read_lines(write(tmpdir, 'packed.gz', gzip.compress(content)))) == lines
 
 
 @pytest.mark.parametrize('content, place, byte', [
@@ -268,15 +271,15 @@ def test_lines_end_at_line_feeds_alone(tmpdir, content, lines):
 ])
 def test_bad_byte_is_refused_by_file_line_and_byte_or_replaced(tmpdir, content, place, byte):
     path = write(tmpdir, 'bad.txt', content)
-    message = message_of(data.read_lines, path)
+    message = message_of(read_lines, path)
     assert message.startswith('{}: {}: {} is not valid UTF-8'.format(path, place, byte))
     assert '--on-bad-utf8 replace' in message
-    replaced = list(data.read_lines(path, 'replace'))
+    replaced = list(read_lines(path, 'replace'))
     assert len(replaced) == len(content.rstrip(b'\n').split(b'\n')) and any('\ufffd' in line for line in replaced)
 
 
 def test_lines_before_a_bad_one_are_delivered(tmpdir):
-    lines = data.read_lines(write(tmpdir, 'bad.txt', b'good\n\xff\n'))
+    lines = read_lines(write(tmpdir, 'bad.txt', b'good\n\xff\n'))
     assert next(lines) == 'good'
     with pytest.raises(UserError):
         next(lines)
@@ -284,19 +287,19 @@ def test_lines_before_a_bad_one_are_delivered(tmpdir):
 
 def test_unknown_treatment_of_bad_bytes_is_a_mistake_in_the_code(tmpdir):
     with pytest.raises(KeyError):
-        list(data.read_lines(write(tmpdir, 'x', b'a\n'), 'ignore'))
+        list(read_lines(write(tmpdir, 'x', b'a\n'), 'ignore'))
 
 
 def test_file_that_cannot_be_read_is_refused(tmpdir):
     missing = str(tmpdir.join('missing.txt'))
-    assert message_of(data.read_lines, missing) == missing + ': No such file or directory'
-    assert message_of(data.read_lines, missing + '.gz') == missing + '.gz: No such file or directory'
-    assert message_of(data.read_lines, str(tmpdir)) == str(tmpdir) + ': Is a directory'
+    assert message_of(read_lines, missing) == missing + ': No such file or directory'
+    assert message_of(read_lines, missing + '.gz') == missing + '.gz: No such file or directory'
+    assert message_of(read_lines, str(tmpdir)) == str(tmpdir) + ': Is a directory'
 
 
 def test_damaged_gzip_data_is_refused(tmpdir):
     packed = gzip.compress(''.join('line {}\n'.format(i * i) for i in range(20000)).encode())
-    message = message_of(data.read_lines, write(tmpdir, 'cut.gz', packed[:len(packed) // 2]))
+    message = message_of(read_lines, write(tmpdir, 'cut.gz', packed[:len(packed) // 2]))
     assert message.startswith(str(tmpdir.join('cut.gz')) + ': gzip data cut short after line ')
     assert int(message.split('line ')[1].split(';')[0]) > 5000
     for name, content in [('end.gz', packed[:-3]), ('head.gz', packed[:5]), ('one.gz', packed[:1]),
@@ -304,79 +307,79 @@ def test_damaged_gzip_data_is_refused(tmpdir):
                           ('type.gz', packed[:10] + b'\xff' + packed[11:]),
                           ('flip.gz', packed[:3000] + bytes([packed[3000] ^ 255]) + packed[3001:]),
                           ('sum.gz', packed[:-8] + b'\0' * 8)]:
-        message = message_of(data.read_lines, write(tmpdir, name, content))
+        message = message_of(read_lines, write(tmpdir, name, content))
         assert name + ': ' in message and 'gzip data' in message
 
 
 def test_sha256_is_that_of_the_bytes(tmpdir):
     content = os.urandom(3 << 20)
-    assert data.file_sha256(write(tmpdir, 'x', content)) == hashlib.sha256(content).hexdigest()
+    assert file_sha256(write(tmpdir, 'x', content)) == hashlib.sha256(content).hexdigest()
     with pytest.raises(UserError, match='Is a directory'):
-        data.file_sha256(str(tmpdir))
+        file_sha256(str(tmpdir))
 
 
 # ---- Pairs
 
 def test_pairs_from_two_files(tmpdir):
     paths = [write(tmpdir, 'a', b'a\t1\n\nb'), write(tmpdir, 'b.gz', gzip.compress(b'x\ny\nz\n'))]
-    assert data.load_pairs(paths) == [('a\t1', 'x'), ('', 'y'), ('b', 'z')]
+    assert load_pairs(paths) == [('a\t1', 'x'), ('', 'y'), ('b', 'z')]
 
 
 def test_pairs_from_a_tab_separated_file_ignore_further_columns(tmpdir):
     path = write(tmpdir, 'a.tsv', '\ufeffGo.\t走。\tCC-BY\t#1\r\n\tx\na \t b'.encode('utf-8'))
-    assert data.load_pairs([path]) == [('Go.', '走。'), ('', 'x'), ('a ', ' b')]
+    assert load_pairs([path]) == [('Go.', '走。'), ('', 'x'), ('a ', ' b')]
 
 
 def test_unequal_line_counts_are_counted_to_the_end(tmpdir):
     short, long = write(tmpdir, 's', b'a\n' * 3), write(tmpdir, 'l', b'b\n' * 5000)
-    assert message_of(data.load_pairs, [short, long]).startswith('{} has 3 lines but {} has 5000'.format(short, long))
-    assert message_of(data.load_pairs, [long, short]).startswith('{} has 5000 lines but {} has 3'.format(long, short))
+    assert message_of(load_pairs, [short, long]).startswith('{} has 3 lines but {} has 5000'.format(short, long))
+    assert message_of(load_pairs, [long, short]).startswith('{} has 5000 lines but {} has 3'.format(long, short))
 
 
 def test_bad_byte_after_the_shorter_file_ends_is_still_found(tmpdir):
-    assert 'line 3' in message_of(data.load_pairs, [write(tmpdir, 'a', b'a\n'), write(tmpdir, 'b', b'a\nb\n\xff\n')])
-    assert 'line 2' in message_of(data.load_pairs, [write(tmpdir, 't', b'a\tb\n\xff\tc\n')])
-    assert data.load_pairs([write(tmpdir, 't', b'a\tb\n\xff\tc\n')], 'replace') == [('a', 'b'), ('\ufffd', 'c')]
+    assert 'line 3' in message_of(load_pairs, [write(tmpdir, 'a', b'a\n'), write(tmpdir, 'b', b'a\nb\n\xff\n')])
+    assert 'line 2' in message_of(load_pairs, [write(tmpdir, 't', b'a\tb\n\xff\tc\n')])
+    assert load_pairs([write(tmpdir, 't', b'a\tb\n\xff\tc\n')], 'replace') == [('a', 'b'), ('\ufffd', 'c')]
 
 
 def test_line_without_a_tab_is_refused(tmpdir):
     for content in (b'a\tb\nc d\n', b'a\tb\n\nc\td\n'):
         path = write(tmpdir, 'a.tsv', content)
-        assert message_of(data.load_pairs, [path]) == path + ': line 2: no tab between source and target'
+        assert message_of(load_pairs, [path]) == path + ': line 2: no tab between source and target'
 
 
 def test_empty_file_is_refused(tmpdir):
     empty, full = write(tmpdir, 'empty', b''), write(tmpdir, 'full', b'a\n')
     for paths in ([empty], [empty, full], [full, empty], [empty, empty],
                   [write(tmpdir, 'empty.gz', gzip.compress(b'')), full]):
-        assert message_of(data.load_pairs, paths).endswith('the file is empty')
-        assert 'empty' in message_of(data.load_pairs, paths).split(':')[0]
+        assert message_of(load_pairs, paths).endswith('the file is empty')
+        assert 'empty' in message_of(load_pairs, paths).split(':')[0]
 
 
 def test_one_or_two_files_are_wanted():
     for paths in ([], ['a', 'b', 'c']):
-        assert 'not {} files'.format(len(paths)) in message_of(data.load_pairs, paths)
+        assert 'not {} files'.format(len(paths)) in message_of(load_pairs, paths)
 
 
 def test_corpus_folder_is_found_plain_or_packed(tmpdir):
     train, val = write(tmpdir, 'train.tsv', b'a\tb\n'), write(tmpdir, 'val.tsv.gz', gzip.compress(b'a\tb\n'))
-    assert data.find_corpus(str(tmpdir)) == {'train': [train], 'val': [val]}
+    assert find_corpus(str(tmpdir)) == {'train': [train], 'val': [val]}
     test = write(tmpdir, 'test.tsv', b'a\tb\n')
-    assert data.find_corpus(str(tmpdir)) == {'train': [train], 'val': [val], 'test': [test]}
+    assert find_corpus(str(tmpdir)) == {'train': [train], 'val': [val], 'test': [test]}
     write(tmpdir, 'train.tsv.gz', gzip.compress(b'a\tb\n'))
-    assert message_of(data.find_corpus, str(tmpdir)) == '{0}: there is {0}.gz too; remove one of them'.format(train)
+    assert message_of(find_corpus, str(tmpdir)) == '{0}: there is {0}.gz too; remove one of them'.format(train)
 
 
 def test_corpus_folder_without_its_files_is_refused(tmpdir):
-    assert 'train.tsv: no such file' in message_of(data.find_corpus, str(tmpdir.join('nowhere')))
+    assert 'train.tsv: no such file' in message_of(find_corpus, str(tmpdir.join('nowhere')))
     write(tmpdir, 'train.tsv', b'a\tb\n')
-    assert 'val.tsv: no such file' in message_of(data.find_corpus, str(tmpdir))
+    assert 'val.tsv: no such file' in message_of(find_corpus, str(tmpdir))
 
 
 # ---- Corpus
 
 def prepared(pairs, source='word', target='chinese', most_source=3, most_target=2):
-    return data.prepare(pairs, TOKENIZERS[source], TOKENIZERS[target], most_source, most_target, 'x.tsv')
+    return prepare(pairs, TOKENIZERS[source], TOKENIZERS[target], most_source, most_target, 'x.tsv')
 
 
 def test_pair_with_an_empty_or_over_long_side_is_dropped_as_a_pair():
@@ -400,7 +403,7 @@ def test_huge_line_is_dropped_without_being_tokenised():
             return text.split()
 
     huge = [('a ' * 5000000, 'b'), ('a', 'b' * 10000000), ('a', 'b')]
-    corpus = data.prepare(huge, Word(), Word(), 5, 5, 'x')
+    corpus = prepare(huge, Word(), Word(), 5, 5, 'x')
     assert corpus.counts == {'read': 3, 'kept': 1, 'empty': 0, 'over_long': 2} and corpus.lines == [3]
 
 
@@ -425,18 +428,18 @@ def test_part_of_a_corpus_keeps_its_lines():
 
 @given(n=st.integers(2, 3000), seed=st.integers(0, 2 ** 32))
 def test_held_out_part_and_rest_are_everything_once(n, seed):
-    train, val = data.hold_out(n, seed)
+    train, val = hold_out(n, seed)
     assert sorted(train + val) == list(range(n)) and train == sorted(train) and val == sorted(val)
     assert len(val) == max(1, n // 20)
-    assert data.hold_out(n, seed) == (train, val)
+    assert hold_out(n, seed) == (train, val)
 
 
 def test_held_out_part_is_limited_and_seeded():
-    assert len(data.hold_out(10 ** 6, 1)[1]) == 1000
-    assert data.hold_out(1000, 1) != data.hold_out(1000, 2)
-    assert data.hold_out(60, 1)[1] == [36, 53, 59]  # a stored run's validation text must stay what it was
+    assert len(hold_out(10 ** 6, 1)[1]) == 1000
+    assert hold_out(1000, 1) != hold_out(1000, 2)
+    assert hold_out(60, 1)[1] == [36, 53, 59]  # a stored run's validation text must stay what it was
     with pytest.raises(UserError, match='too little text'):
-        data.hold_out(1, 1)
+        hold_out(1, 1)
 
 
 # ---- Batches
@@ -448,11 +451,11 @@ lengths = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=3
        shuffle=st.booleans())
 def test_every_pair_is_in_exactly_one_batch(lengths, batch_size, seed, epoch, shuffle):
     source, target = [s for s, _ in lengths], [t for _, t in lengths]
-    plan = data.plan_batches(source, target, batch_size, seed, epoch, shuffle)
+    plan = plan_batches(source, target, batch_size, seed, epoch, shuffle)
     assert sorted(i for batch in plan for i in batch) == list(range(len(lengths)))
     assert len(plan) == -(-len(lengths) // batch_size)
     assert sum(len(batch) < batch_size for batch in plan) <= 1 and all(len(batch) <= batch_size for batch in plan)
-    assert plan == data.plan_batches(source, target, batch_size, seed, epoch, shuffle)
+    assert plan == plan_batches(source, target, batch_size, seed, epoch, shuffle)
     assert all(type(i) is int for batch in plan for i in batch)
 
 
@@ -464,7 +467,7 @@ def some_lengths(n):
 
 def test_plan_changes_with_seed_and_epoch_and_mixes_neighbours():
     source, target = some_lengths(2000)
-    plans = [data.plan_batches(source, target, 8, seed, epoch) for seed, epoch in
+    plans = [plan_batches(source, target, 8, seed, epoch) for seed, epoch in
              [(1, 0), (1, 1), (2, 0), (2 ** 32 + 1, 0), (0, 1)]]
     members = [set(map(frozenset, plan)) for plan in plans]
     for i in range(len(plans)):
@@ -473,14 +476,14 @@ def test_plan_changes_with_seed_and_epoch_and_mixes_neighbours():
 
 
 def test_plan_is_the_one_that_a_stopped_run_began():
-    plan = data.plan_batches([3, 1, 2, 3, 1, 2, 9], [1, 2, 3, 1, 1, 3, 9], 2, seed=5, epoch=2)
+    plan = plan_batches([3, 1, 2, 3, 1, 2, 9], [1, 2, 3, 1, 1, 3, 9], 2, seed=5, epoch=2)
     assert plan == [[6], [3, 0], [4, 1], [5, 2]]
-    assert data.plan_batches([1] * 6, [1] * 6, 2, seed=2 ** 40 + 5, epoch=0) == [[0, 2], [3, 4], [5, 1]]
+    assert plan_batches([1] * 6, [1] * 6, 2, seed=2 ** 40 + 5, epoch=0) == [[0, 2], [3, 4], [5, 1]]
 
 
 def test_batches_are_of_similar_length_in_shuffled_order():
     source, target = some_lengths(20000)
-    plan = data.plan_batches(source, target, 32, 1, 0)
+    plan = plan_batches(source, target, 32, 1, 0)
     for lengths, most in ((source, 0.03), (target, 0.16)):  # in random order 0.9
         padded = sum(lengths[batch].max() * len(batch) for batch in plan)
         assert padded < (1 + most) * lengths.sum()
@@ -489,27 +492,27 @@ def test_batches_are_of_similar_length_in_shuffled_order():
 
 
 def test_plan_without_shuffling_is_sorted_and_stable():
-    assert data.plan_batches([3, 1, 2, 1, 2], [1, 5, 2, 4, 2], 2, 1, 0, shuffle=False) == [[3, 1], [2, 4], [0]]
+    assert plan_batches([3, 1, 2, 1, 2], [1, 5, 2, 4, 2], 2, 1, 0, shuffle=False) == [[3, 1], [2, 4], [0]]
     source, target = some_lengths(5000)
-    order = sum(data.plan_batches(source, target, 7, 1, 0, shuffle=False), [])
+    order = sum(plan_batches(source, target, 7, 1, 0, shuffle=False), [])
     assert order == sorted(range(5000), key=lambda i: (source[i], target[i], i))
 
 
 def test_plan_of_unequal_lists_or_empty_batches_is_a_mistake_in_the_code():
     with pytest.raises(ValueError, match='2 sources, 1 targets'):
-        data.plan_batches([1, 2], [1], 2, 1, 0)
+        plan_batches([1, 2], [1], 2, 1, 0)
     with pytest.raises(ValueError, match='batch size 0'):
-        data.plan_batches([1], [1], 0, 1, 0)
+        plan_batches([1], [1], 0, 1, 0)
 
 
 def test_padding_stands_at_the_end():
-    batch = data.pad([[5, 6], [], [7]])
+    batch = pad([[5, 6], [], [7]])
     assert batch.dtype == np.int32 and batch.tolist() == [[5, 6], [0, 0], [7, 0]]
-    assert data.pad([]).shape == (0, 0) and data.pad([[], []]).shape == (2, 0)
+    assert pad([]).shape == (0, 0) and pad([[], []]).shape == (2, 0)
 
 
 def test_decoder_input_begins_with_start_and_output_ends_with_end():
-    source, decoder_input, decoder_output = data.make_batch([[4], [5, 6, 7], [8, 9]], [[14, 15], [16], [17]], [2, 0])
+    source, decoder_input, decoder_output = make_batch([[4], [5, 6, 7], [8, 9]], [[14, 15], [16], [17]], [2, 0])
     assert source.tolist() == [[8, 9], [4, 0]]
     assert decoder_input.tolist() == [[2, 17, 0], [2, 14, 15]]
     assert decoder_output.tolist() == [[17, 3, 0], [14, 15, 3]]
@@ -521,13 +524,12 @@ def test_data_needs_neither_tensorflow_nor_a_utf8_locale(tmpdir):
     code = ('import sys; from text import corpus as data\n'
             'assert data.load_pairs(sys.argv[1:]) == [(chr(0x6211), chr(0xfc))]\n'
             'assert not {"tensorflow", "keras"} & set(sys.modules)\n')
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(data.__file__)))
-    subprocess.check_call([sys.executable, '-c', code, path], cwd=folder, env=dict(os.environ, LC_ALL='C'))
+    subprocess.check_call([sys.executable, '-c', code, path], cwd=ROOT, env=dict(os.environ, LC_ALL='C'))
 
 
 # ---- Pretrained vectors
 
-VOCABULARY = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>', 'cat', 'New York', '3', '猫'])
+VOCABULARY = Vocabulary(['<pad>', '<unk>', '<s>', '</s>', 'cat', 'New York', '3', '猫'])
 
 
 @pytest.mark.parametrize('text', ['5 2\ncat 1 -2\n<unk> 7 7\ndog 3 4\n猫 .5 1e1\nNew York 0 1\n',  # word2vec
@@ -535,7 +537,7 @@ VOCABULARY = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>', 'cat', 'New York'
 def test_vectors_of_both_formats_go_to_the_rows_of_their_tokens_and_never_to_a_special(tmp_path, text):
     path = tmp_path / 'vectors.txt'
     path.write_bytes(text.encode('utf-8'))
-    ids, rows = data.read_vectors(str(path), VOCABULARY, 2)
+    ids, rows = read_vectors(str(path), VOCABULARY, 2)
     assert ids == [4, 7, 5] and rows.dtype == np.float32
     assert rows.tolist() == [[1, -2], [.5, 10], [0, 1]]
 
@@ -543,7 +545,7 @@ def test_vectors_of_both_formats_go_to_the_rows_of_their_tokens_and_never_to_a_s
 def test_a_glove_file_that_begins_with_a_number_loses_no_line(tmp_path):
     path = tmp_path / 'vectors.txt'
     path.write_bytes(b'3 1 2\ncat 3 4\n')
-    ids, rows = data.read_vectors(str(path), VOCABULARY, 2)
+    ids, rows = read_vectors(str(path), VOCABULARY, 2)
     assert ids == [6, 4] and rows.tolist() == [[1, 2], [3, 4]]
 
 
@@ -556,6 +558,6 @@ def test_vectors_that_do_not_fit_are_refused_with_their_line(tmp_path, text, par
     path = tmp_path / 'vectors.txt'
     path.write_bytes(text.encode('utf-8'))
     with pytest.raises(UserError) as refused:
-        data.read_vectors(str(path), VOCABULARY, 2)
+        read_vectors(str(path), VOCABULARY, 2)
     for part in ('vectors.txt',) + parts:
         assert part in str(refused.value)

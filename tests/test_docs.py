@@ -1,16 +1,16 @@
 import os
 import re
 
-import tf_session as session  # first: it fixes the import order
+import tf_session  # first: it fixes the import order
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import backend as K
-
-from text import corpus as data
-import beam_search as search
+from text.batches import pad
+from text.vocabulary import Vocabulary
+import beam_search
 from storage.run_directory import RunDirectory
-from settings import defaults, namespace
+from settings import defaults, with_defaults
 from seq2seq_model import Seq2Seq
 from small_models import ROOT, set_weights
 
@@ -24,27 +24,27 @@ def python_blocks(name):
 
 
 def test_the_keras_idiom_gives_what_greedy_search_gives_for_the_same_run(tmp_path, monkeypatch, capsys):
-    words = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + 'we like the coat that your grandmother bought'.split())
+    words = Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + 'we like the coat that your grandmother bought'.split())
     config = dict(defaults(), units=6, embedding=5, score='general', threads=1)
     # A real run's directory, all but the training. The seed makes outputs of several lengths, and no <pad> or <s>,
     # which the idiom does not forbid.
     monkeypatch.chdir(tmp_path)
     vocabularies = {'vocab.%s.txt' % side: words.to_bytes() for side in ('source', 'target')}
-    one = session.new_session(threads=1)
-    with RunDirectory.create('runs/translate', config, vocabularies, {}) as run, session.opened(one):
-        model = Seq2Seq(namespace(config), len(words), len(words))
+    one = tf_session.new_session(threads=1)
+    with RunDirectory.create('runs/translate', config, vocabularies, {}) as run, tf_session.opened(one):
+        model = Seq2Seq(with_defaults(config), len(words), len(words))
         set_weights(model, seed=54, scale=3.)
         run.write_weights([(layer.name, [(weight.name, value) for weight, value in
                                          zip(layer.weights, K.batch_get_value(layer.weights))])
                            for layer in model.training_model.layers if layer.weights])
         limits = tf.placeholder(tf.int32, [None])
-        found = search.greedy(model.step, model.start(), limits)
+        found = beam_search.greedy(model.step, model.start(), limits)
         sources = [[4, 5, 6, 7, 8, 9, 4, 10, 11], [6, 1], [9], [8, 8, 4, 7]]
-        expected = K.get_session().run(found, {model.source: data.pad(sources), limits: [9] * 4})
+        expected = K.get_session().run(found, {model.source: pad(sources), limits: [9] * 4})
     one.close()
 
     example = {}
-    with session.opened(session.new_session(threads=1)):  # not closed: Keras' functions outlive the models
+    with tf_session.opened(tf_session.new_session(threads=1)):  # not closed: Keras' functions outlive the models
         for block in python_blocks('docs/keras_idiom.md'):
             assert len(block.strip().split('\n')) <= 60
             exec(compile(block, 'docs/keras_idiom.md', 'exec'), example)
@@ -65,8 +65,8 @@ def test_the_layer_of_the_readme_trains_and_looks_at_valid_positions_alone(page)
     draw = np.random.RandomState(2)
     source, target = draw.randint(1, 1000, (4, 7)), draw.randint(1, 1000, (4, 5))
     source[0, 3:] = 0
-    with session.opened(session.new_session(threads=1)):  # not closed, as above
-        session.seed_weights(1)
+    with tf_session.opened(tf_session.new_session(threads=1)):  # not closed, as above
+        tf_session.seed_weights(1)
         exec(compile(block, page, 'exec'), example)
         losses = [example['model'].train_on_batch([source, target], target[:, :, None]) for _ in range(30)]
         weights = example['alignment'].predict([source, target])

@@ -7,15 +7,15 @@ import shutil
 import subprocess
 import sys
 
-import tf_session as session  # noqa: F401  first: it fixes the import order
+import tf_session  # noqa: F401  first: it fixes the import order
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from text import corpus as data
+from text.batches import pad
+from text.vocabulary import PAD, SPECIALS, Vocabulary
 import export
 from text import graph_text
-import beam_search as search
+import beam_search
 from test_commands import DIGITS, ROOT, cheap, environment, no_tensorflow, one_line, run, trained  # noqa: F401
 from test_docs import python_blocks
 from test_predict import location, random_run  # noqa: F401
@@ -48,8 +48,8 @@ def test_text_in_the_graph_is_what_it_is_in_python(name):
     chosen, tokenizer = random.Random(name), make_tokenizer(name)
     given = list(texts(len(name), 500)) + ['']
     tokens = [tokenizer.tokenize(text) for text in given]
-    known = {token for row in tokens for token in row if chosen.random() < 0.95} - set(data.SPECIALS)
-    vocabulary = data.Vocabulary(list(data.SPECIALS) + sorted(known))
+    known = {token for row in tokens for token in row if chosen.random() < 0.95} - set(SPECIALS)
+    vocabulary = Vocabulary(list(SPECIALS) + sorted(known))
     # To be put together: what was taken apart, words at random, and marks that ask for care.
     quotes = [vocabulary.index[mark] for mark in '"\'„“‚‘_' if mark in vocabulary.index] + [5, 6]
     ids = [vocabulary.encode(row) for row in tokens]
@@ -59,13 +59,13 @@ def test_text_in_the_graph_is_what_it_is_in_python(name):
         found = graph_text.tokenize(tokenizer, tf.constant(given))
         lengths = list(map(len, ids))
         fetched = [found, graph_text.encode(vocabulary, found),
-                   graph_text.detokenize(tokenizer, vocabulary, tf.constant(data.pad(ids)), tf.constant(lengths)),
-                   graph_text.decode(vocabulary, tf.constant(data.pad(ids)), tf.constant(lengths))]
+                   graph_text.detokenize(tokenizer, vocabulary, tf.constant(pad(ids)), tf.constant(lengths)),
+                   graph_text.decode(vocabulary, tf.constant(pad(ids)), tf.constant(lengths))]
         one.run(tf.tables_initializer())
         rows, encoded, together, decoded = one.run(fetched)
     for text, expected, row, codes in zip(given, tokens, rows, encoded):
         assert [token.decode('utf-8') for token in row] == expected + [''] * (len(row) - len(expected)), repr(text)
-        assert codes.tolist() == vocabulary.encode(expected) + [data.PAD] * (len(row) - len(expected))
+        assert codes.tolist() == vocabulary.encode(expected) + [PAD] * (len(row) - len(expected))
     for row, text, words in zip(ids, together, decoded):
         assert text.decode('utf-8') == tokenizer.detokenize(vocabulary.decode(row)), vocabulary.decode(row)
         assert [word.decode('utf-8') for word in words] == vocabulary.decode(row) + [''] * (len(words) - len(row))
@@ -227,10 +227,10 @@ def test_other_kinds_of_model_are_exported_whole(location, tmp_path):  # noqa: F
     {}, {'max_length': 7}, {'max_length': 2 ** 40}, {'max_length_ratio': .29}, {'max_length_ratio': 1e9},
     {'max_length_ratio': 1.5, 'max_length': 4}])
 def test_greatest_lengths_in_the_graph_are_those_of_the_search(asked):
-    asked, lengths = search.Options(**asked), [1, 2, 3, 7, 100]
+    asked, lengths = beam_search.Options(**asked), [1, 2, 3, 7, 100]
     with tf.Graph().as_default(), tf.Session() as one:
         found = one.run(export.max_lengths(tf.constant(lengths), asked))
-    assert found.tolist() == search.max_lengths(lengths, asked).tolist()
+    assert found.tolist() == beam_search.max_lengths(lengths, asked).tolist()
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from storage.files import parse_json, read_bytes, to_json, write_bytes
-from settings import UserError
+from command_line import UserError
 
 
 def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_we_go_on(tmp_path, monkeypatch):

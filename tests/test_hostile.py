@@ -7,7 +7,7 @@ import pickle
 import resource
 import shutil
 
-import tf_session as session
+import tf_session
 import h5py
 import numpy as np
 import pytest
@@ -15,19 +15,19 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies
 from keras import backend as K
-
-from text import corpus as data
+from text.vocabulary import Vocabulary
 import predict
 from storage.config_file import check_config, config_bytes
 from storage.files import parse_json
 from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
-from settings import CONFIG_VERSION, SETTINGS, UserError, check, defaults, namespace
+from command_line import UserError
+from settings import CONFIG_VERSION, SETTINGS, check, defaults, with_defaults
 from small_models import set_weights
 from test_run_directory import forge
 from storage.weights_file import pack_weights
 
-WORDS = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + 'we like the coat'.split())
+WORDS = Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + 'we like the coat'.split())
 CONFIG = dict(defaults(), units=6, embedding=5, cell='gru', bidirectional=False, score='dot', threads=1)
 
 
@@ -36,9 +36,9 @@ def made(tmp_path_factory):
     """A run that works, and its weights as [(layer, [(weight, array), ...]), ...]."""
     path = str(tmp_path_factory.mktemp('hostile') / 'run')
     vocabularies = {'vocab.%s.txt' % side: WORDS.to_bytes() for side in ('source', 'target')}
-    one = session.new_session(threads=1)
-    with RunDirectory.create(path, CONFIG, vocabularies, {}) as run, session.opened(one):
-        model = Seq2Seq(namespace(CONFIG), len(WORDS), len(WORDS))
+    one = tf_session.new_session(threads=1)
+    with RunDirectory.create(path, CONFIG, vocabularies, {}) as run, tf_session.opened(one):
+        model = Seq2Seq(with_defaults(CONFIG), len(WORDS), len(WORDS))
         set_weights(model)
         layers = [(layer.name, [(weight.name, value) for weight, value in
                                 zip(layer.weights, K.batch_get_value(layer.weights))])
@@ -180,8 +180,8 @@ def flipped(layers):
 def with_lambda(_):
     """A whole Keras model whose Lambda writes the sentinel when it is loaded, as `load_model` would do."""
     import keras
-    one = session.new_session(threads=1)
-    with session.opened(one):
+    one = tf_session.new_session(threads=1)
+    with tf_session.opened(one):
         source = keras.layers.Input((2,))
         model = keras.models.Model(source, keras.layers.Lambda(lambda x: [open('sentinel', 'w'), x][1])(source))
         model.save('lambda.h5')
@@ -227,7 +227,7 @@ def test_sizes_that_only_the_settings_tell_take_no_memory(path, changes):
 @pytest.mark.slow
 @pytest.mark.parametrize('side', ['source', 'target'])
 def test_a_vocabulary_one_line_short_is_refused_by_the_weights(path, side):
-    forge(path, 'vocab.%s.txt' % side, data.Vocabulary(WORDS.tokens[:-1]).to_bytes())
+    forge(path, 'vocab.%s.txt' % side, Vocabulary(WORDS.tokens[:-1]).to_bytes())
     refused(path, 'weights.h5', 'has shape')
 
 
@@ -270,7 +270,7 @@ def test_any_settings_are_taken_or_refused_in_one_line(summary):
         tried.append(1)
         found = told_in_one_line(check_config, values, 'x', False)
         if found is not None:
-            told_in_one_line(check, namespace(found))  # whether together they make sense
+            told_in_one_line(check, with_defaults(found))  # whether together they make sense
             assert check_config(parse_json(config_bytes(dict(defaults(), **found)), 'x'), 'x') == dict(
                 defaults(), **found)
             taken.append(1)

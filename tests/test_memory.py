@@ -3,10 +3,10 @@ import builtins
 import io
 
 import pytest
-
-from text import corpus as data
-from training import memory_estimate as memory
-from settings import UserError, chosen
+from text.corpus import Corpus
+from training import memory_estimate
+from command_line import UserError
+from settings import resolve_settings
 from test_commands import cheap, no_tensorflow, write_pairs  # noqa: F401  fixtures
 
 GIB = 2. ** 30
@@ -20,39 +20,40 @@ MEASURED = [(dict(score='dot'), 16, 1000, 100, .73), (dict(score='general'), 16,
 
 @pytest.mark.parametrize('given, batch, source, target, measured', MEASURED)
 def test_the_estimate_lies_a_little_above_what_was_measured(given, batch, source, target, measured):
-    found = memory.step_bytes(chosen(given), 10004, 10004, batch, source, target) / GIB
+    found = memory_estimate.step_bytes(resolve_settings(given), 10004, 10004, batch, source, target) / GIB
     assert measured <= found < 1.6 * measured
 
 
 def test_each_side_and_each_size_counts():
     given = dict(score='concat', units=64)
-    least = memory.step_bytes(chosen(given), 100, 100, 4, 50, 20)
+    least = memory_estimate.step_bytes(resolve_settings(given), 100, 100, 4, 50, 20)
     for more in (dict(units=128), dict(encoder_layers=2), dict(embedding=256), dict(attention_units=256)):
-        assert memory.step_bytes(chosen(dict(given, **more)), 100, 100, 4, 50, 20) > least
+        assert memory_estimate.step_bytes(resolve_settings(dict(given, **more)), 100, 100, 4, 50, 20) > least
     for sizes in ((900, 100, 4, 50, 20), (100, 900, 4, 50, 20), (100, 100, 8, 50, 20), (100, 100, 4, 90, 20),
                   (100, 100, 4, 50, 40)):
-        assert memory.step_bytes(chosen(given), *sizes) > least
-    assert memory.step_bytes(chosen(dict(given, score='general')), 100, 100, 4, 50, 20) < least
+        assert memory_estimate.step_bytes(resolve_settings(given), *sizes) > least
+    assert memory_estimate.step_bytes(resolve_settings(dict(given, score='general')), 100, 100, 4, 50, 20) < least
 
 
 def corpus(source, target):
-    return data.Corpus([['a'] * n for n in source], [['b'] * n for n in target], list(range(len(source))), {})
+    return Corpus([['a'] * n for n in source], [['b'] * n for n in target], list(range(len(source))), {})
 
 
 def test_the_largest_batch_decides_and_the_message_tells_it():
-    settings = chosen(dict(score='concat', batch_size=2, memory_limit=2.))
-    memory.check(settings, 50, 50, corpus([3, 4, 5, 6], [9, 9, 9, 9]))
+    settings = resolve_settings(dict(score='concat', batch_size=2, memory_limit=2.))
+    memory_estimate.check(settings, 50, 50, corpus([3, 4, 5, 6], [9, 9, 9, 9]))
     with pytest.raises(UserError, match='takes about [0-9.]+ GiB of memory, for 2 sources of up to 9000 tokens and '
                        'targets of up to 400, and there are 2.0 GiB: lower --batch-size, choose --score general'):
-        memory.check(settings, 50, 50, corpus([3, 4, 9000, 8999], [9, 9, 400, 9]))
+        memory_estimate.check(settings, 50, 50, corpus([3, 4, 9000, 8999], [9, 9, 400, 9]))
     settings.memory_limit = 2000.
-    memory.check(settings, 50, 50, corpus([3, 4, 9000, 8999], [9, 9, 400, 9]))
+    memory_estimate.check(settings, 50, 50, corpus([3, 4, 9000, 8999], [9, 9, 400, 9]))
 
 
 @pytest.mark.parametrize('files, expected', [
     ({'/proc/meminfo': 'MemTotal: 9 kB\nMemAvailable:   4 kB\n'}, 4096),
-    ({'/proc/meminfo': 'MemAvailable:   4 kB\n', memory.LIMITS[0]: '3000\n'}, 3000),
-    ({'/proc/meminfo': 'MemAvailable:   4 kB\n', memory.LIMITS[0]: 'max\n', memory.LIMITS[1]: '9000\n'}, 4096),
+    ({'/proc/meminfo': 'MemAvailable:   4 kB\n', memory_estimate.LIMITS[0]: '3000\n'}, 3000),
+    ({'/proc/meminfo': 'MemAvailable:   4 kB\n', memory_estimate.LIMITS[0]: 'max\n',
+      memory_estimate.LIMITS[1]: '9000\n'}, 4096),
     ({}, None)])
 def test_what_is_available_is_the_least_that_machine_and_container_allow(monkeypatch, files, expected):
     def opened(path):
@@ -61,7 +62,7 @@ def test_what_is_available_is_the_least_that_machine_and_container_allow(monkeyp
         return io.StringIO(files[path])
     monkeypatch.setattr(builtins, 'open', opened)
     try:
-        found = memory.available()
+        found = memory_estimate.available()
     finally:
         monkeypatch.undo()
     assert found == expected

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reports import metrics
-from settings import UserError
+from command_line import UserError
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Empty lines on either side, blanks at the ends, entities, a tokenised full stop, hyphens, digits, other scripts.

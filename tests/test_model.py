@@ -2,14 +2,13 @@ import itertools
 
 import pytest
 
-import tf_session as session  # first: it fixes the import order
+import tf_session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
 from keras.engine import Input, Model
 from keras.layers import Activation
-
-from text import corpus as data
+from text.vocabulary import PAD, UNK
 from model_layers import Noise, WordDropout
 from seq2seq_model import TokenLoss
 from small_models import Batch, Small, make_batch, numpy_model, padded, settings
@@ -53,7 +52,7 @@ def name(case):
 
 
 def token_weights(batch):
-    return (batch.output != data.PAD).astype(K.floatx())
+    return (batch.output != PAD).astype(K.floatx())
 
 
 def assert_close(actual, expected, tolerance=1e-6):
@@ -72,8 +71,8 @@ FAST = (0, 1, 5, 6, 9, 10, 13, 14)
     pytest.param(case, marks=[] if number in FAST else pytest.mark.slow) for number, case in enumerate(CASES)])
 def small(request):
     """One graph for all the checks of a case: building it is what costs."""
-    one = session.new_session(threads=1)
-    with session.opened(one):
+    one = tf_session.new_session(threads=1)
+    with tf_session.opened(one):
         made = Small(**request.param)
         made.logits, made.alignment, made.encoder_states, made.initial_states = made.whole(BATCH)
         yield made
@@ -189,7 +188,7 @@ DOUBLE = [
 
 @pytest.mark.parametrize('case', DOUBLE[:1] + [pytest.param(case, marks=pytest.mark.slow) for case in DOUBLE[1:]],
                          ids=name)
-def test_in_float64_values_losses_and_gradients_are_those_of_the_numpy_model(float64, tf_session, case):
+def test_in_float64_values_losses_and_gradients_are_those_of_the_numpy_model(float64, session, case):
     small = Small(**case)
     # An empty source too: its gradient must not be NaN.
     batch = make_batch([6, 2, 0, 1], [4, 5, 2, 0])
@@ -199,7 +198,7 @@ def test_in_float64_values_losses_and_gradients_are_those_of_the_numpy_model(flo
     assert_close(logits, expected['logits'], 1e-12)
     assert_close(alignment, expected['weights'], 1e-12)
     assert_close(small.stepped(batch.source, batch.given[:, None])[0][:, 0], expected['logits'], 1e-12)
-    loss, valid, model = TokenLoss(0.1), batch.output != data.PAD, small.model.training_model
+    loss, valid, model = TokenLoss(0.1), batch.output != PAD, small.model.training_model
     model.compile('sgd', loss.loss, sample_weight_mode='temporal',
                   weighted_metrics=[loss.negative_log_likelihood, loss.token_accuracy])
     reported = [numpy_model.loss(expected['logits'], batch.output, 0.1),
@@ -208,7 +207,7 @@ def test_in_float64_values_losses_and_gradients_are_those_of_the_numpy_model(flo
     for one in (batch, padded(batch)):
         assert_close(model.test_on_batch([one.source, one.given], one.output[:, :, None], token_weights(one)),
                      reported, 1e-12)
-    gradients = tf_session.run(
+    gradients = session.run(
         [tf.convert_to_tensor(one) for one in K.gradients(model.total_loss, model.trainable_weights)],
         {small.model.source: batch.source, small.model.target: batch.given, K.learning_phase(): 0,
          model.targets[0]: batch.output[:, :, None], model.sample_weights[0]: token_weights(batch)})
@@ -251,7 +250,7 @@ def test_every_place_of_dropout_draws_for_itself(small):
     assert len(sites) == len(set(sites)) == made.encoder_layers + made.decoder_layers + 1
 
 
-def test_dropout_inside_the_input_feeding_loop_draws_anew_at_each_step(tf_session):
+def test_dropout_inside_the_input_feeding_loop_draws_anew_at_each_step(session):
     small = Small(score='general', cell='gru', input_feeding=True, dropout=0.5)
     cell, = small.model.cell.cells
     # A cell that forgets: z = 0 and no recurrence, so that equal inputs can only differ by their masks.
@@ -266,7 +265,7 @@ def test_dropout_inside_the_input_feeding_loop_draws_anew_at_each_step(tf_sessio
     assert len({row.tobytes() for row in drawn}) > 3
 
 
-def test_noise_is_a_pure_function_of_seed_site_step_and_time(tf_session):
+def test_noise_is_a_pure_function_of_seed_site_step_and_time(session):
     def draw(seed=1, step=0, site=1, time=0):
         noise = Noise(seed)
         drawn = noise.uniform([2000], site, time)
@@ -281,35 +280,35 @@ def test_noise_is_a_pure_function_of_seed_site_step_and_time(tf_session):
     assert 0 <= first.min() < 0.01 and 0.99 < first.max() < 1 and abs(first.mean() - 0.5) < 0.02
 
 
-def test_dropout_sets_its_share_to_zero_and_keeps_the_mean(tf_session):
+def test_dropout_sets_its_share_to_zero_and_keeps_the_mean(session):
     dropped = Noise(1).dropout(tf.ones([100, 100]), 0.3, 1)
     K.get_session()
-    value = tf_session.run(dropped, {K.learning_phase(): 1})
+    value = session.run(dropped, {K.learning_phase(): 1})
     assert abs(np.mean(value == 0) - 0.3) < 0.02
     assert_close(np.unique(value), [0., 1. / 0.7])
-    assert np.all(tf_session.run(dropped, {K.learning_phase(): 0}) == 1)
+    assert np.all(session.run(dropped, {K.learning_phase(): 0}) == 1)
 
 
-def test_word_dropout_spares_padding_and_the_ends_of_a_sentence(tf_session):
+def test_word_dropout_spares_padding_and_the_ends_of_a_sentence(session):
     ids = np.tile(np.arange(40, dtype='i'), (200, 1))
     given = tf.constant(ids)
     replaced = WordDropout(0.25, Noise(1), 1).call(given)
     K.get_session()
-    value = tf_session.run(replaced, {K.learning_phase(): 1})
+    value = session.run(replaced, {K.learning_phase(): 1})
     assert np.array_equal(value[:, :4], ids[:, :4])
     changed = value[:, 4:] != ids[:, 4:]
-    assert np.all(value[:, 4:][changed] == data.UNK) and abs(changed.mean() - 0.25) < 0.02
-    assert np.array_equal(tf_session.run(replaced, {K.learning_phase(): 0}), ids)
+    assert np.all(value[:, 4:][changed] == UNK) and abs(changed.mean() - 0.25) < 0.02
+    assert np.array_equal(session.run(replaced, {K.learning_phase(): 0}), ids)
 
 
-def test_word_dropout_reaches_both_sides_of_the_model_in_training_alone(tf_session):
+def test_word_dropout_reaches_both_sides_of_the_model_in_training_alone(session):
     small = Small(score='dot', dropout=0., word_dropout=0.9, bidirectional=False)
     plain = small.whole(BATCH).logits
     trained = small.whole(BATCH, training=True).logits
     assert_close(plain, small.numpy.forward(BATCH.source, BATCH.given)['logits'])
     assert np.max(np.abs(trained - plain)) > 1e-3
     # With 9 of 10 replaced, some step of the longest row has lost its word on either side.
-    all_unknown = [np.where(ids > 3, data.UNK, ids) for ids in (BATCH.source, BATCH.given)]
+    all_unknown = [np.where(ids > 3, UNK, ids) for ids in (BATCH.source, BATCH.given)]
     nearest = min(np.max(np.abs(trained - small.numpy.forward(source, given)['logits']))
                   for source, given in [(all_unknown[0], BATCH.given), (BATCH.source, all_unknown[1])])
     assert nearest > 1e-3
@@ -318,7 +317,7 @@ def test_word_dropout_reaches_both_sides_of_the_model_in_training_alone(tf_sessi
 # Loss
 
 @pytest.fixture
-def scores(tf_session):
+def scores(session):
     """Logits `(B, T, V)`, targets `(B, T)` with padding, and a Keras model that puts logits out as they come in."""
     random = np.random.RandomState(3)
     logits = random.normal(size=(3, 4, 7)).astype('f') * 2

@@ -2,7 +2,7 @@
 
 Contrib's decoder stands on our encoder's states, with copies of our decoder's weights.
 """
-import tf_session as session  # noqa: F401  first: it fixes the import order
+import tf_session  # noqa: F401  first: it fixes the import order
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -97,7 +97,7 @@ def case(request):
     K.set_floatx('float32')
 
 
-def test_the_papers_attention_wrapper_is_our_decoder_with_input_feeding(case, tf_session):
+def test_the_papers_attention_wrapper_is_our_decoder_with_input_feeding(case, session):
     values, make_cell, mechanism, copies = case
     small = Small(input_feeding=True, scale=2., **values)
     model, batch = small.model, padded(make_batch([5, 2, 1], [5, 2, 0]))
@@ -114,7 +114,7 @@ def test_the_papers_attention_wrapper_is_our_decoder_with_input_feeding(case, tf
         make_cell(*[weight('cell_1/' + part) for part in ('kernel', 'recurrent_kernel', 'bias')]), mechanism, copies,
         output_layer=tf.layers.Dense(VOCABULARY, use_bias=False, name='output_layer'),
         attention_layer=tf.layers.Dense(UNITS, tf.tanh, use_bias=False, name='attention_layer'))
-    logits, weights = tf_session.run(contrib, {model.source: batch.source, model.target: batch.given})
+    logits, weights = session.run(contrib, {model.source: batch.source, model.target: batch.given})
     expected = small.whole(batch)
     valid = (batch.given > 0)[:, :logits.shape[1]]
     assert logits.shape == (3, 6, VOCABULARY) and logits.dtype == K.floatx() and valid.sum() == 6 + 3 + 1
@@ -123,7 +123,7 @@ def test_the_papers_attention_wrapper_is_our_decoder_with_input_feeding(case, tf
     assert np.ptp(weights[0][:, :5]) > 0.1  # or any weights would agree
 
 
-def test_contribs_own_attention_layer_is_ours_without_tanh_and_with_its_rows_turned_round(float64, tf_session):
+def test_contribs_own_attention_layer_is_ours_without_tanh_and_with_its_rows_turned_round(float64, session):
     def draw(*shape):
         return random.normal(size=shape)
 
@@ -147,9 +147,9 @@ def test_contribs_own_attention_layer_is_ours_without_tanh_and_with_its_rows_tur
         (seq2seq.LuongAttention, {}), {'memory_layer/kernel': attention_kernel.T,
                                        'attention_layer/kernel': context_last(combine_kernel)},
         attention_layer_size=UNITS)
-    theirs = tf_session.run(contrib)
+    theirs = session.run(contrib)
     assert np.max(np.abs(theirs - decoded_by_us(None))) <= 1e-12
     assert np.max(np.abs(theirs - decoded_by_us('tanh'))) > 0.1
     layer, = [one for one in tf.global_variables('contrib/') if one.op.name.endswith('attention_layer/kernel')]
-    layer.load(combine_kernel, tf_session)
-    assert np.max(np.abs(tf_session.run(contrib) - decoded_by_us(None))) > 0.1
+    layer.load(combine_kernel, session)
+    assert np.max(np.abs(session.run(contrib) - decoded_by_us(None))) > 0.1

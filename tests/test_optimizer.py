@@ -1,13 +1,14 @@
-import tf_session as session  # noqa: F401  first: it fixes the import order
+import tf_session  # noqa: F401  first: it fixes the import order
 import keras
 import numpy as np
 import pytest
 from keras import backend as K
-
-from text import corpus as data
+from text.corpus import Corpus
+from text.vocabulary import Vocabulary
 from training.optimizer import SGD, Adam, RMSprop
 from small_models import settings
-from training.trainer import Encoded, Trainer
+from text.batches import Encoded
+from training.trainer import Trainer
 
 SHAPES = [(3, 4), (4,), (2, 2, 3)]
 
@@ -67,7 +68,7 @@ def assert_close(actual, expected, tolerance=1e-6):
 
 
 @pytest.mark.parametrize('clip', [0., 0.5])
-def test_ten_steps_are_those_of_the_adam_of_keras(tf_session, clip):
+def test_ten_steps_are_those_of_the_adam_of_keras(session, clip):
     steps = gradients(10)
     ours = Updated(Adam(lr=0.01, clip_norm=clip))
     theirs = Updated(keras.optimizers.Adam(lr=0.01, **({'clipnorm': clip} if clip else {})))
@@ -79,7 +80,7 @@ def test_ten_steps_are_those_of_the_adam_of_keras(tf_session, clip):
 
 
 @pytest.mark.parametrize('kind, rate', [(SGD, 0.1), (RMSprop, 0.01)])
-def test_ten_steps_of_sgd_and_rmsprop_are_those_of_keras(tf_session, kind, rate):
+def test_ten_steps_of_sgd_and_rmsprop_are_those_of_keras(session, kind, rate):
     steps = gradients(10)
     ours = Updated(kind(lr=rate, clip_norm=0.5))
     theirs = Updated(getattr(keras.optimizers, kind.__name__)(lr=rate, clipnorm=0.5))
@@ -97,7 +98,7 @@ def test_ten_steps_of_sgd_and_rmsprop_are_those_of_keras(tf_session, kind, rate)
 
 
 @pytest.mark.parametrize('kind', [SGD, RMSprop])
-def test_every_optimiser_adds_gradients_up_decays_and_averages(tf_session, kind):
+def test_every_optimiser_adds_gradients_up_decays_and_averages(session, kind):
     added = Updated(kind(lr=0.01, clip_norm=1., weight_decay=0.1, averaging=0.9, accumulate=True))
     at_once = Updated(kind(lr=0.01, clip_norm=1., weight_decay=0.1, averaging=0.9))
     plain = Updated(kind(lr=0.01, clip_norm=1.))
@@ -118,7 +119,7 @@ def test_every_optimiser_adds_gradients_up_decays_and_averages(tf_session, kind)
     assert np.max(np.abs(moved[0] - spared[0])) > 1e-3 > np.max(np.abs(moved[1] - spared[1]))
 
 
-def test_a_gradient_below_the_limit_is_not_clipped_and_one_above_it_has_just_that_norm(tf_session):
+def test_a_gradient_below_the_limit_is_not_clipped_and_one_above_it_has_just_that_norm(session):
     ours = Updated(Adam(clip_norm=2.))
     below, above = gradients(1, 0.05)[0], gradients(1, 5., seed=3)[0]
     for step in (below, above):
@@ -131,7 +132,7 @@ def test_a_gradient_below_the_limit_is_not_clipped_and_one_above_it_has_just_tha
     assert expected > 2.
 
 
-def test_weight_decay_spares_vectors_and_averages_forget_the_start(tf_session):
+def test_weight_decay_spares_vectors_and_averages_forget_the_start(session):
     steps = gradients(12, seed=5)
     ours = Updated(Adam(lr=0.01, weight_decay=0.3, averaging=0.6, clip_norm=3.))
     ended = ours.by(steps)
@@ -140,7 +141,7 @@ def test_weight_decay_spares_vectors_and_averages_forget_the_start(tf_session):
     assert_close(K.batch_get_value(ours.optimizer.averages), averages)
 
 
-def test_gradients_that_are_added_up_make_one_update_when_told(tf_session):
+def test_gradients_that_are_added_up_make_one_update_when_told(session):
     added = Updated(Adam(lr=0.01, clip_norm=1., weight_decay=0.1, averaging=0.9, accumulate=True))
     at_once = Updated(Adam(lr=0.01, clip_norm=1., weight_decay=0.1, averaging=0.9))
     steps = gradients(7, seed=2)
@@ -154,19 +155,19 @@ def test_gradients_that_are_added_up_make_one_update_when_told(tf_session):
     assert_close(K.batch_get_value(added.optimizer.averages), K.batch_get_value(at_once.optimizer.averages))
 
 
-def test_updates_run_in_float64(float64, tf_session):
+def test_updates_run_in_float64(float64, session):
     steps = gradients(10)
     ours = Updated(Adam(lr=0.01, clip_norm=0.5))
     assert_close(ours.by(steps), numpy_adam(ours.start, steps, 0.01, 0.5)[0], 1e-12)
 
 
 @pytest.mark.slow
-def test_batches_that_add_up_move_a_model_as_one_large_batch_does_and_report_the_same(tf_session):
-    vocabulary = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + list('abcdefghi'))
+def test_batches_that_add_up_move_a_model_as_one_large_batch_does_and_report_the_same(session):
+    vocabulary = Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + list('abcdefghi'))
     random = np.random.RandomState(0)
     source, target = [[random.choice(list('abcdefghi'), length).tolist() for length in lengths]
                       for lengths in ([1, 5, 3, 2, 6, 4, 2], [2, 6, 1, 3, 9, 1, 4])]
-    encoded = Encoded(data.Corpus(source, target, range(7), {}), vocabulary, vocabulary)
+    encoded = Encoded(Corpus(source, target, range(7), {}), vocabulary, vocabulary)
     values = settings(score='dot', bidirectional=False, dropout=0., label_smoothing=0.1, clip_norm=0.5, accumulate=3,
                       averaging=0.9, warmup=3)
     made = Trainer(values, len(vocabulary), len(vocabulary), encoded, None, None)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from reports import plots
-from settings import UserError
+from command_line import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(plots.__file__)))
 

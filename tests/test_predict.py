@@ -13,13 +13,13 @@ import time
 
 import numpy as np
 import pytest
-
-from text import corpus as data
+from text.vocabulary import SPECIALS, Vocabulary
 from text import line_reader
 from reports import output_formats
 import predict
 from storage.run_directory import RunDirectory
-from settings import UserError, defaults
+from command_line import UserError
+from settings import defaults
 from test_commands import (HARD, ROOT, cheap, environment, no_tensorflow, one_line, run,  # noqa: F401
                            start, trained)
 from text.tokenizers import make_tokenizer
@@ -287,17 +287,17 @@ def test_each_line_is_answered_while_the_pipe_stays_open(trained):  # noqa: F811
 
 def random_run(path, **changes):
     """Makes a run with random weights, words out; its outputs have `<unk>`."""
-    import tf_session as session
+    import tf_session
     from keras import backend as K
     from seq2seq_model import Seq2Seq
-    from settings import namespace
+    from settings import with_defaults
     from small_models import set_weights
-    words = data.Vocabulary(list(data.SPECIALS) + ['one', 'two', 'three'])
+    words = Vocabulary(list(SPECIALS) + ['one', 'two', 'three'])
     config = dict(defaults(), **dict(changes, units=4, embedding=4, threads=1, target_tokenizer='word'))
     vocabularies = {'vocab.%s.txt' % side: words.to_bytes() for side in ('source', 'target')}
-    one = session.new_session(threads=1)
-    with RunDirectory.create(str(path), config, vocabularies, {}) as directory, session.opened(one):
-        model = Seq2Seq(namespace(config), len(words), len(words))
+    one = tf_session.new_session(threads=1)
+    with RunDirectory.create(str(path), config, vocabularies, {}) as directory, tf_session.opened(one):
+        model = Seq2Seq(with_defaults(config), len(words), len(words))
         set_weights(model, seed=3, scale=3.)
         directory.write_weights([(layer.name, [(weight.name, value) for weight, value in
                                                zip(layer.weights, K.batch_get_value(layer.weights))])

@@ -8,7 +8,7 @@ import textwrap
 import evaluate
 from text import questions
 import train
-from settings import UserError
+from command_line import UserError
 from test_commands import ROOT, one_line, run
 from text.tokenizers import make_tokenizer
 

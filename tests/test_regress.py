@@ -12,7 +12,7 @@ import pytest
 import regress
 from reference import cases, compare, verify
 from reference.numpy_model import END, NumpyModel
-from settings import UserError
+from command_line import UserError
 from test_commands import ROOT, make_corpus
 from storage.weights_file import array_hash
 

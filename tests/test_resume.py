@@ -37,8 +37,8 @@ def send():
 
 if count == '0':  # from the first moment of the process
     threading.Thread(target=send, daemon=True).start()
-import tf_session as session
-from training import trainer as training
+import tf_session
+from training import trainer
 original = getattr(training.Trainer, place)
 
 def cut(self, *arguments):

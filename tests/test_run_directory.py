@@ -18,7 +18,8 @@ import pytest
 from storage import run_directory
 from storage.config_file import check_config
 from storage.run_directory import RunDirectory, hash_arrays, pack_weights
-from settings import CONFIG_VERSION, SETTINGS, UserError
+from command_line import UserError
+from settings import CONFIG_VERSION, SETTINGS
 
 CONFIG = collections.OrderedDict((name, row.default) for name, row in SETTINGS.items())
 VOCABULARIES = {'vocab.source.txt': '<pad>\n<unk>\n<s>\n</s>\nthe\n'.encode('utf-8'),

@@ -6,11 +6,11 @@ from hypothesis import given, strategies
 
 from training import schedule
 from training.schedule import State, first_state, judged
-from settings import namespace
+from settings import with_defaults
 
 
 def rates(updates, per_epoch, **values):
-    chosen = namespace(dict(values, learning_rate=8.))
+    chosen = with_defaults(dict(values, learning_rate=8.))
     return [schedule.learning_rate(chosen, update, per_epoch) for update in updates]
 
 
@@ -22,7 +22,7 @@ def test_the_rate_falls_as_its_schedule_says():
     assert rates([0, 9, 10, 11, 12, 14], 2, decay='step', epochs=99) == [8., 8., 4., 4., 2., 1.]
     assert rates([0, 1, 2, 3, 4, 5], 1, decay='step', decay_start=1, decay_every=2, decay_factor=.25, epochs=9) == [
         8., 2., 2., .5, .5, .125]
-    assert schedule.learning_rate(namespace(dict(learning_rate=8., decay='plateau')), 7, 2, .125) == 1.
+    assert schedule.learning_rate(with_defaults(dict(learning_rate=8., decay='plateau')), 7, 2, .125) == 1.
 
 
 def test_the_warm_up_rises_over_its_updates_and_multiplies_the_decay():
@@ -34,7 +34,7 @@ def history(scores, **values):
     """The states after validations with these scores."""
     states = [first_state()]
     for score in scores:
-        states.append(judged(namespace(values), states[-1], score))
+        states.append(judged(with_defaults(values), states[-1], score))
     return states[1:]
 
 
@@ -55,7 +55,7 @@ def test_plateau_lowers_the_rate_after_so_many_validations_and_then_waits_again(
 
 def test_training_stops_at_the_last_epoch_out_of_time_or_out_of_patience():
     def stops(chosen, **values):
-        return schedule.finished(namespace(chosen), first_state()._replace(**values))
+        return schedule.finished(with_defaults(chosen), first_state()._replace(**values))
     assert [stops(dict(epochs=3), epoch=epoch, since_best=99) for epoch in (0, 2, 3, 4)] == [False, False, True, True]
     assert [stops(dict(max_minutes=2.), seconds=seconds) for seconds in (119., 120.)] == [False, True]
     assert not stops(dict(max_minutes=2.), seconds=999., position=1)  # an epoch that has begun is ended
@@ -64,7 +64,7 @@ def test_training_stops_at_the_last_epoch_out_of_time_or_out_of_patience():
 
 def test_validation_is_due_once_at_the_end_of_an_epoch_and_after_so_many_updates():
     def due(every, **values):
-        return schedule.due(namespace(dict(validate_every=every)), first_state()._replace(**values), 10)
+        return schedule.due(with_defaults(dict(validate_every=every)), first_state()._replace(**values), 10)
     assert not due(0) and not due(3)
     assert due(0, update=5, position=10) and due(3, update=5, position=10)
     assert not due(0, update=6, position=9) and due(3, update=6, position=9)
@@ -75,21 +75,21 @@ def test_the_best_and_those_to_be_averaged_stay_on_disk():
     made = [dict(step=step, score=score) for step, score in enumerate([7., 3., 5., 3., 9., 4.])]
 
     def stay(**values):
-        return [one['step'] for one in schedule.worth_keeping(namespace(values), made)]
+        return [one['step'] for one in schedule.worth_keeping(with_defaults(values), made)]
     assert stay() == []
     assert stay(keep=1) == [1] and stay(keep=3) == [1, 3, 5] and stay(keep=9) == [0, 1, 2, 3, 4, 5]
     assert stay(keep=1, metric='bleu') == [4]
     assert stay(average=3) == [1, 3, 5] and stay(average=2, keep=4) == [1, 2, 3, 5]
     assert stay(average=2, average_of='last') == [1, 4, 5]  # and the best, in case that no mean is better
-    assert [one['step'] for one in schedule.averaged(namespace(dict(average=2, average_of='last')), made)] == [4, 5]
-    assert [one['step'] for one in schedule.averaged(namespace(dict(average=3)), made)] == [1, 3, 5]
+    assert [one['step'] for one in schedule.averaged(with_defaults(dict(average=2, average_of='last')), made)] == [4, 5]
+    assert [one['step'] for one in schedule.averaged(with_defaults(dict(average=3)), made)] == [1, 3, 5]
 
 
 def test_keeping_step_by_step_keeps_what_keeping_at_the_end_would():
     scores = [7., 3., 5., 3., 9., 4., 4., 2., 8., 1., 6.]
     made = [dict(step=step, score=score) for step, score in enumerate(scores)]
     for values in (dict(keep=3), dict(average=4), dict(keep=2, average=3, average_of='last'), dict(average=1)):
-        chosen, kept = namespace(values), []
+        chosen, kept = with_defaults(values), []
         for one in made:
             kept = schedule.worth_keeping(chosen, kept + [one])
         assert kept == schedule.worth_keeping(chosen, made)
@@ -103,7 +103,7 @@ GOOD = first_state()._replace(
 
 def test_a_state_comes_back_from_json():
     for state in (GOOD, first_state()._replace(update=3, position=3)):
-        assert schedule.read_state(namespace({}), json.loads(json.dumps(state._asdict())), 10) == state
+        assert schedule.read_state(with_defaults({}), json.loads(json.dumps(state._asdict())), 10) == state
 
 
 KEYS = strategies.sampled_from(['step', 'score', 'file', 'sha256', 'seconds', 'val_perplexity', 'x'])
@@ -116,9 +116,9 @@ VALUES = strategies.recursive(SCALARS, lambda inner: strategies.lists(inner, max
 @given(strategies.sampled_from(State._fields), VALUES)
 def test_a_state_with_anything_in_one_place_is_none_or_can_be_used(field, value):
     values = dict(GOOD._asdict(), **{field: value})
-    state = schedule.read_state(namespace({}), values, 10)
+    state = schedule.read_state(with_defaults({}), values, 10)
     if state is not None:
-        chosen = namespace(dict(keep=2, average=2, validate_every=3))
+        chosen = with_defaults(dict(keep=2, average=2, validate_every=3))
         kept = schedule.worth_keeping(chosen, state.kept + [dict(file='a', sha256='b', step=1, score=2.)])
         assert all(isinstance(one['file'], str) for one in kept)
         schedule.due(chosen, state, 10), schedule.finished(chosen, state), judged(chosen, state, 3.)
@@ -131,5 +131,5 @@ def test_a_state_with_anything_in_one_place_is_none_or_can_be_used(field, value)
     dict(sums=[1., 2., 3.]), dict(sums=[1., 2., 3., None]), dict(seconds=float('nan')), dict(log=[]), dict(log=[3]),
     dict(log=[{'seconds': 1.}]), dict(kept=[{}]), dict(kept=[['20.h5']]), dict(validated=0), dict(micro_step='3')])
 def test_a_state_that_no_run_can_be_in_is_refused(changes):
-    assert schedule.read_state(namespace({}), dict(GOOD._asdict(), **changes), 10) is None
-    assert schedule.read_state(namespace({}), dict(GOOD._asdict(), more=1), 10) is None
+    assert schedule.read_state(with_defaults({}), dict(GOOD._asdict(), **changes), 10) is None
+    assert schedule.read_state(with_defaults({}), dict(GOOD._asdict(), more=1), 10) is None

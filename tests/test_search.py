@@ -1,12 +1,11 @@
 import pytest
 
-import tf_session as session  # first: it fixes the import order
+import tf_session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
-
-from text import corpus as data
-import beam_search as search
+from text.vocabulary import END, PAD, START, UNK, Vocabulary
+import beam_search
 from small_models import Batch, Small, make_batch, numpy_model
 from text.tokenizers import make_tokenizer
 from translator import Translator
@@ -25,7 +24,7 @@ class Searched(Small):
     def __init__(self, **values):
         super(Searched, self).__init__(**values)
         self.limits = tf.placeholder(tf.int32, [None])
-        self.found = search.greedy(self.model.step, self.model.start(), self.limits)
+        self.found = beam_search.greedy(self.model.step, self.model.start(), self.limits)
 
     def greedy(self, source, limits):
         """What was found without the axis of the hypotheses, of which there is one, and the rankings."""
@@ -35,8 +34,8 @@ class Searched(Small):
 
 @pytest.fixture(scope='module', params=CASES, ids=lambda case: case['score'])
 def searched(request):
-    one = session.new_session(threads=1)
-    with session.opened(one):
+    one = tf_session.new_session(threads=1)
+    with tf_session.opened(one):
         yield Searched(**request.param)
     one.close()
 
@@ -62,19 +61,19 @@ def test_outputs_end_at_their_first_end_or_at_their_limit_and_padding_follows(se
     assert found.ids.shape[1] == max(found.lengths)
     for ids, length, limit, log_probabilities, weights, margins in zip(
             found.ids, found.lengths, LIMITS, found.log_probabilities, found.weights, found.margins):
-        assert length <= limit and data.END not in ids[:length - 1]
-        assert length == limit or ids[length - 1] == data.END
-        assert np.all(ids[length:] == data.PAD)
+        assert length <= limit and END not in ids[:length - 1]
+        assert length == limit or ids[length - 1] == END
+        assert np.all(ids[length:] == PAD)
         assert not np.any(log_probabilities[length:]) and not np.any(margins[length:]) and not np.any(weights[length:])
         assert np.all(log_probabilities[:length] < 0) and np.all(margins[:length] > 0)
 
 
 def test_each_token_is_the_best_of_the_training_graph_fed_with_the_tokens_before_it_but_pad_and_start(searched):
     found = searched.greedy(SOURCE, np.full(6, 9))
-    given = np.concatenate([np.full((6, 1), data.START), found.ids[:, :-1]], axis=1)
+    given = np.concatenate([np.full((6, 1), START), found.ids[:, :-1]], axis=1)
     whole, alignment = searched.whole(Batch(SOURCE, given, None))[:2]
     logits = whole.copy()
-    logits[:, :, [data.PAD, data.START]] = -np.inf
+    logits[:, :, [PAD, START]] = -np.inf
     valid = np.arange(found.ids.shape[1]) < found.lengths[:, None]
     assert np.array_equal(np.argmax(logits, -1)[valid], found.ids[valid])
     best = np.sort(logits, axis=-1)
@@ -97,9 +96,9 @@ def test_a_sentence_alone_has_the_output_that_it_has_in_a_batch(searched):
 def test_forced_decoding_of_an_output_gives_its_log_probabilities_margins_and_alignment(searched):
     words = ['<pad>', '<unk>', '<s>', '</s>'] + list('abcdefghi')
     # As text, the special tokens would not come back as what they are.
-    sides = make_tokenizer('space'), data.Vocabulary(words)
+    sides = make_tokenizer('space'), Vocabulary(words)
     translator = Translator(searched.model, tf.get_default_session(), sides, sides)
-    texts = [' '.join(words[i] for i in ids if i > 3) for ids in SOURCE if np.all(ids != data.UNK)]
+    texts = [' '.join(words[i] for i in ids if i > 3) for ids in SOURCE if np.all(ids != UNK)]
     made = [hypotheses[0] for hypotheses in translator.translate(texts, batch_size=3, max_length=9)]
     chosen = [i for i, one in enumerate(made) if one.ended and not set(one.tokens) & set(words[:4])]
     assert chosen
@@ -112,14 +111,14 @@ def test_forced_decoding_of_an_output_gives_its_log_probabilities_margins_and_al
         assert np.allclose(given.alignment, made[i].alignment, atol=1e-5)
     # A target that the model would not choose: NumPy tells its probability, and its margin is negative.
     given, = translator.score([('a b c', 'd a')])
-    logits = searched.numpy.forward([[4, 5, 6]], [[data.START, 7, 4]])['logits'][0]
-    for t, token in enumerate((7, 4, data.END)):
+    logits = searched.numpy.forward([[4, 5, 6]], [[START, 7, 4]])['logits'][0]
+    for t, token in enumerate((7, 4, END)):
         assert abs(given.log_probabilities[t] - numpy_model.log_softmax(logits[t])[token]) < 1e-5
-        others = np.delete(logits[t], [data.PAD, data.START, token])
+        others = np.delete(logits[t], [PAD, START, token])
         assert abs(given.margins[t] - (logits[t, token] - np.max(others))) < 1e-5
     assert min(given.margins) < 0
 
 
-def test_search_runs_in_float64(float64, tf_session):
+def test_search_runs_in_float64(float64, session):
     searched = Searched(score='none', cell='gru', bidirectional=False, seed=1, scale=3.)
     assert_same(searched.greedy(SOURCE, LIMITS), searched.numpy.greedy(SOURCE, LIMITS), 1e-12)

@@ -3,10 +3,10 @@ import io
 import json
 
 import pytest
-
-from text import corpus as data
+from text.vocabulary import SPECIALS, UNK, Vocabulary
 from text import subwords
-from settings import UserError, chosen
+from command_line import UserError
+from settings import resolve_settings
 from test_commands import one_line, run, write_pairs
 from text.tokenizers import build_tokenizers
 
@@ -37,11 +37,11 @@ def test_pieces_are_those_that_sentencepiece_cuts(kind):
 @pytest.mark.parametrize('kind', subwords.KINDS)
 def test_nothing_is_unknown_and_only_blanks_change(kind):
     one = model(kind)
-    vocabulary = data.Vocabulary(data.SPECIALS + one.pieces)
+    vocabulary = Vocabulary(SPECIALS + one.pieces)
     for text in STRANGE + ['a ▁b ▁▁', '<unk> <s> <0x41> <pad>']:
         tokens = one.tokenize(text)
         assert one.detokenize(tokens) == ' '.join(text.split())
-        assert data.UNK not in vocabulary.encode(tokens)
+        assert UNK not in vocabulary.encode(tokens)
     assert one.detokenize(['<0xE4>', '▁low', '<0x0A>', 'e']) == '\ufffd low e'  # whatever comes, it is one line
 
 
@@ -52,7 +52,7 @@ def test_training_repeats(kind):
 
 def test_a_text_may_look_like_special_pieces():
     one = model('bpe', 400, ['x</s> y<unk> <pad>'] * 9)
-    data.Vocabulary(data.SPECIALS + one.pieces)
+    Vocabulary(SPECIALS + one.pieces)
     assert one.detokenize(one.tokenize('x</s> <pad>')) == 'x</s> <pad>'
 
 
@@ -75,8 +75,8 @@ def test_what_is_no_model_is_refused_by_file_and_line(content, told):
 
 
 def test_one_model_serves_both_sides_of_a_shared_vocabulary():
-    settings = chosen(dict(source_tokenizer='bpe', target_tokenizer='bpe', share_vocabulary=True,
-                           source_vocabulary=330))
+    settings = resolve_settings(dict(source_tokenizer='bpe', target_tokenizer='bpe', share_vocabulary=True,
+                                     source_vocabulary=330))
     made, models = build_tokenizers(settings, [(text, text.upper()) for text in TEXTS])
     assert models['tokenizer.source.model'] == models['tokenizer.target.model']
     assert len(made[0].tokenize('LOWEST lowest')) < 12

@@ -1,7 +1,7 @@
 import struct
 
 from reports import plots
-from reports import tensorboard_events as summaries
+from reports import tensorboard_events
 
 import numpy as np
 import tensorflow as tf
@@ -10,8 +10,8 @@ import tensorflow as tf
 def test_tensorflow_reads_back_what_was_packed(tmp_path):
     png = plots.alignment_png(['a', 'b'], ['c'], np.array([[0.25, 0.75]]))
     path = tmp_path / 'events.out.tfevents.0000000007'
-    path.write_bytes(summaries.pack_events(7, 1.5e9, {'val_perplexity': 3.25, 'rate': 1e-3},
-                                           {'samples': '| 一 | b |'}, {'alignment/1': png}))
+    path.write_bytes(tensorboard_events.pack_events(7, 1.5e9, {'val_perplexity': 3.25, 'rate': 1e-3},
+                                                    {'samples': '| 一 | b |'}, {'alignment/1': png}))
     first, second = tf.train.summary_iterator(str(path))  # checks lengths and sums
     assert first.file_version == 'brain.Event:2'
     assert (second.step, second.wall_time) == (7, 1.5e9)
@@ -28,7 +28,7 @@ def test_tensorboard_shows_the_files_of_a_folder_as_one_run(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     for step in (2, 10, 30):
         name = 'events.out.tfevents.%010d' % step
-        (tmp_path / name).write_bytes(summaries.pack_events(step, 1e9 + step, {'score': step / 2.}))
+        (tmp_path / name).write_bytes(tensorboard_events.pack_events(step, 1e9 + step, {'score': step / 2.}))
     board = EventAccumulator(str(tmp_path)).Reload()
     assert [(event.step, event.value) for event in board.Scalars('score')] == [(2, 1.), (10, 5.), (30, 15.)]
 
@@ -36,4 +36,4 @@ def test_tensorboard_shows_the_files_of_a_folder_as_one_run(tmp_path):
 def test_the_checksum_is_the_one_of_rfc_3720():
     for data, crc in ((bytes(32), 0x8A9136AA), (b'\xff' * 32, 0x62A8AB43), (bytes(range(32)), 0x46DD794E)):
         masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-        assert summaries._checksum(data) == struct.pack('<I', masked)
+        assert tensorboard_events._checksum(data) == struct.pack('<I', masked)

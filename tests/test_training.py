@@ -1,19 +1,21 @@
 """The training loop in one process, on small models: what it decides, keeps and tells, with validation scores given."""
 import os
 
-import tf_session as session  # noqa: F401  first: it fixes the import order
+import tf_session  # noqa: F401  first: it fixes the import order
 import numpy as np
 import pytest
 from keras import backend as K
-
-from text import corpus as data
+from text.corpus import Corpus
+from text.vocabulary import Vocabulary
 from storage.run_directory import RunDirectory
 from training.schedule import first_state
-from settings import UserError, defaults, namespace
+from command_line import UserError
+from settings import defaults, with_defaults
 from small_models import SMALL
-from training.trainer import Encoded, Trainer
+from text.batches import Encoded
+from training.trainer import Trainer
 
-WORDS = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + list('abcdefgh'))
+WORDS = Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + list('abcdefgh'))
 PAIRS = 12
 VOCABULARIES = {'vocab.%s.txt' % side: WORDS.to_bytes() for side in ('source', 'target')}
 
@@ -22,14 +24,14 @@ def corpus():
     random = np.random.RandomState(0)
     source, target = [[random.choice(list('abcdefgh'), random.randint(1, 5)).tolist() for _ in range(PAIRS)]
                       for _ in range(2)]
-    return data.Corpus(source, target, [10 * number for number in range(1, PAIRS + 1)], {})
+    return Corpus(source, target, [10 * number for number in range(1, PAIRS + 1)], {})
 
 
 def start(path, perplexities, **values):
     """A run and its `Trainer`, which finds these perplexities one after another. Three updates make an epoch."""
     run = RunDirectory.create(str(path), dict(defaults(), **SMALL), VOCABULARIES, {})
-    chosen = namespace(dict(SMALL, cell='gru', score='dot', units=4, bidirectional=False, batch_size=4,
-                            epochs=len(perplexities), **values))
+    chosen = with_defaults(dict(SMALL, cell='gru', score='dot', units=4, bidirectional=False, batch_size=4,
+                                epochs=len(perplexities), **values))
     encoded = Encoded(corpus(), WORDS, WORDS)
     made = Trainer(chosen, len(WORDS), len(WORDS), encoded, encoded, run)
     finds(made, perplexities)
@@ -75,7 +77,7 @@ def same(one, other):
 
 
 @pytest.mark.slow
-def test_the_best_weights_and_the_best_checkpoints_are_kept(tf_session, tmp_path, capsys):
+def test_the_best_weights_and_the_best_checkpoints_are_kept(session, tmp_path, capsys):
     run, trainer = start(tmp_path / 'run', [9., 5., 7., 6., 8.], keep=2)
     trainer.fit()
     assert files(run) == ['12.h5', '15.h5', '6.h5', 'last']  # the two best and the last
@@ -86,7 +88,7 @@ def test_the_best_weights_and_the_best_checkpoints_are_kept(tf_session, tmp_path
 
 
 @pytest.mark.slow
-def test_patience_stops_and_plateau_lowers_the_rate_and_a_resumed_trainer_knows_of_both(tf_session, tmp_path):
+def test_patience_stops_and_plateau_lowers_the_rate_and_a_resumed_trainer_knows_of_both(session, tmp_path):
     scores = [9., 5., 7., 6., 5., 8., 8., 8.]
     values = dict(patience=4, decay='plateau', decay_patience=2, decay_factor=.5)
     run, trainer = start(tmp_path / 'run', scores, **values)
@@ -104,7 +106,7 @@ def test_patience_stops_and_plateau_lowers_the_rate_and_a_resumed_trainer_knows_
 
 @pytest.mark.slow
 @pytest.mark.parametrize('averaging, kind', [(0., 'model'), (.5, 'optimizer')])
-def test_the_mean_of_checkpoints_goes_to_the_weights_where_it_is_better(tf_session, tmp_path, averaging, kind):
+def test_the_mean_of_checkpoints_goes_to_the_weights_where_it_is_better(session, tmp_path, averaging, kind):
     scores = [9., 5., 7., 6.]
     run, trainer = start(tmp_path / 'run', scores + [4.], average=3, averaging=averaging)
     trainer.settings.epochs = 4
@@ -125,7 +127,7 @@ def test_the_mean_of_checkpoints_goes_to_the_weights_where_it_is_better(tf_sessi
 
 
 @pytest.mark.slow
-def test_validation_between_epochs_counts_the_training_since_the_one_before(tf_session, tmp_path):
+def test_validation_between_epochs_counts_the_training_since_the_one_before(session, tmp_path):
     run, trainer = start(tmp_path / 'run', [9., 8., 7., 6., 5., 4.], validate_every=2)
     trainer.settings.epochs = 2
     sums, validate = [], trainer._validate
@@ -142,7 +144,7 @@ def test_validation_between_epochs_counts_the_training_since_the_one_before(tf_s
 
 
 @pytest.mark.slow
-def test_a_decoded_metric_decides_and_stands_in_the_log(tf_session, tmp_path):
+def test_a_decoded_metric_decides_and_stands_in_the_log(session, tmp_path):
     run, trainer = start(tmp_path / 'run', [9., 8., 7.], metric='bleu', keep=1)
     given = iter([10., 30., 20.])
     trainer.decoded_score = lambda: next(given)
@@ -153,7 +155,7 @@ def test_a_decoded_metric_decides_and_stands_in_the_log(tf_session, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_is_told_with_step_lines_and_last_good_checkpoint(tf_session, tmp_path):
+def test_a_loss_that_is_no_number_is_told_with_step_lines_and_last_good_checkpoint(session, tmp_path):
     run, trainer = start(tmp_path / 'run', [9., 8.])
     trainer.settings.epochs = 1
     trainer.fit()
@@ -176,7 +178,7 @@ def test_a_loss_that_is_no_number_is_told_with_step_lines_and_last_good_checkpoi
 
 
 @pytest.mark.slow
-def test_a_forged_checkpoint_of_another_state_or_shape_is_refused(tf_session, tmp_path):
+def test_a_forged_checkpoint_of_another_state_or_shape_is_refused(session, tmp_path):
     run, trainer = start(tmp_path / 'run', [9.])
     trainer.fit()
     arrays, state = run.read_checkpoint()

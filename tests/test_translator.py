@@ -4,14 +4,14 @@ import threading
 
 import pytest
 
-import tf_session as session  # first: it fixes the import order
+import tf_session  # first: it fixes the import order
 import numpy as np
 from keras import backend as K
-
-from text import corpus as data
+from text.vocabulary import END, PAD, START, Vocabulary
 from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
-from settings import UserError, defaults, namespace
+from command_line import UserError
+from settings import defaults, with_defaults
 from small_models import numpy_model, set_weights
 from translator import Translator
 
@@ -25,7 +25,7 @@ def make_folder(path, words=WORDS, **values):
     """A locked run directory before its training, and its settings."""
     config = dict(defaults(), units=6, embedding=5, threads=1, source_tokenizer='space', target_tokenizer='space')
     config.update(values)
-    vocabulary = data.Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + words).to_bytes()
+    vocabulary = Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + words).to_bytes()
     files = {'vocab.%s.txt' % side: vocabulary for side in ('source', 'target')}
     return RunDirectory.create(path, config, files, {}), config
 
@@ -33,9 +33,9 @@ def make_folder(path, words=WORDS, **values):
 def make_run(path, seed, **values):
     """A run directory with known weights, all but the training, and the NumPy model that has the same."""
     run, config = make_folder(path, **values)
-    one, size = session.new_session(threads=1), len(WORDS) + 4
-    with run, session.opened(one):
-        model = Seq2Seq(namespace(config), size, size)
+    one, size = tf_session.new_session(threads=1), len(WORDS) + 4
+    with run, tf_session.opened(one):
+        model = Seq2Seq(with_defaults(config), size, size)
         weights = set_weights(model, seed=seed, scale=3.)
         run.write_weights([(layer.name, [(weight.name, value) for weight, value in
                                          zip(layer.weights, K.batch_get_value(layer.weights))])
@@ -154,7 +154,7 @@ def test_an_ensemble_of_a_run_with_itself_is_the_run(a, runs, options):
 
 def averaged(runs, source, target):
     """Log of the mean probability `(T, V)` and mean weights `(T, S)` of models for one pair of id lists."""
-    forward = [run.numpy.forward([source], [[data.START] + target]) for run in runs]
+    forward = [run.numpy.forward([source], [[START] + target]) for run in runs]
     probabilities = np.mean([np.exp(numpy_model.log_softmax(one['logits'][0])) for one in forward], axis=0)
     return np.log(probabilities), np.mean([one['weights'][0] for one in forward if 'weights' in one], axis=0)
 
@@ -174,11 +174,11 @@ def test_an_ensemble_averages_probabilities_and_the_alignments_of_those_that_att
                 continue
             source, target = [[vocabulary.index(word) for word in words] for words in (text.split(), one.tokens)]
             log_p, weights = averaged(members, source, target)
-            ids = np.array(target + [data.END] * one.ended)
+            ids = np.array(target + [END] * one.ended)
             steps = np.arange(len(ids))
             assert np.max(np.abs(log_p[steps, ids] - one.log_probabilities)) < 2e-5
             assert one.alignment.size == 0 or np.max(np.abs(weights[:len(target)] - one.alignment)) < 1e-5
-            log_p[:, [data.PAD, data.START]] = -np.inf
+            log_p[:, [PAD, START]] = -np.inf
             if kind == 'greedy':
                 assert np.array_equal(np.argmax(log_p[:len(ids)], axis=1), ids)
             if kind != 'beam':  # whose blocked tokens are no runners-up

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from settings import UserError
+from command_line import UserError
 from storage.weights_file import WeightsReader, array_hash, hash_arrays, pack_weights, unpack_weights
 
 LAYERS = [('source', []),

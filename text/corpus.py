@@ -1,87 +1,18 @@
-"""Parallel text on its way to the model: files, vocabularies, batches. No TensorFlow.
-
-From the outside in: `load_pairs` reads text, `prepare` makes a `Corpus` of tokens, a `Vocabulary` turns
-tokens into ids, `plan_batches` says which pairs go together and `make_batch` pads them.
-"""
+"""Parallel text: files of pairs, and a `Corpus` of their tokens."""
 import codecs
-import collections
 import gzip
 import hashlib
 import itertools
 import os
 import zlib
 
-from settings import UserError, system_path  # first: sets what NumPy reads when it is imported
+from command_line import UserError, system_path  # first: sets what NumPy reads when it is imported
 
 import numpy as np
 
+from text.batches import seeded_random
 from text.tokenizers import CHARACTERS_PER_TOKEN
-
-SPECIALS = ('<pad>', '<unk>', '<s>', '</s>')
-PAD, UNK, START, END = range(4)
-# plan_batches sorts by length within pools of so many batches: little padding, and new neighbours each epoch.
-POOL = 100
-
-
-# ---- Vocabulary -----------------------------------------------------------------------------------------------
-class Vocabulary:
-    """`tokens` in the order of their ids, the four special ones first; `index` gives the id of each.
-    ValueError for tokens that cannot make a vocabulary."""
-
-    def __init__(self, tokens):
-        self.tokens = list(tokens)
-        self.index = {}
-        if tuple(self.tokens[:len(SPECIALS)]) != SPECIALS:
-            raise ValueError('the first four tokens must be {}'.format(' '.join(SPECIALS)))
-        for i, token in enumerate(self.tokens):
-            if not token or '\n' in token:
-                raise ValueError('line {}: a token is empty or holds a line feed'.format(i + 1))
-            if self.index.setdefault(token, i) != i:
-                raise ValueError('line {}: {!r} stands on line {} already'.format(i + 1, token, self.index[token] + 1))
-
-    def __len__(self):
-        return len(self.tokens)
-
-    @classmethod
-    def build(cls, sequences, size, min_count=1):
-        """The `size` most frequent tokens of the token lists, if seen `min_count` times, after the special ones. Ties
-        are broken by code points, so that the order of the text does not matter. UserError if no token is left."""
-        counts = collections.Counter(itertools.chain.from_iterable(sequences))
-        for special in SPECIALS:
-            counts.pop(special, None)
-        ranked = sorted((-count, token) for token, count in counts.items() if count >= min_count)
-        if not ranked:
-            raise UserError('no token of the text is in its vocabulary: lower --min-count ({})'.format(min_count))
-        return cls(list(SPECIALS) + [token for _, token in ranked[:size]])
-
-    def encode(self, tokens, names=()):
-        """Ids of the tokens, those of `names` counted from len(self) on; UNK for unknown ones and for a '<s>' or the
-        like of the text: it never becomes special."""
-        extra = dict(zip(names, itertools.count(len(self))))
-        ids = (self.index.get(token, UNK) for token in tokens)
-        return [i if i > END else extra.get(token, UNK) for i, token in zip(ids, tokens)]
-
-    def names(self, tokens):
-        """The different ones of a source's tokens that have no id here, and that an output may copy."""
-        return [token for token in collections.OrderedDict.fromkeys(tokens) if self.index.get(token, UNK) <= END]
-
-    def decode(self, ids, names=()):
-        """Tokens of the ids, special ones included; ids from len(self) on are `names`."""
-        return [self.tokens[i] if i < len(self) else names[i - len(self)] for i in ids]
-
-    def to_bytes(self):
-        """One token a line, UTF-8, each line ended by a line feed alone (a token may hold a carriage return)."""
-        return ''.join(token + '\n' for token in self.tokens).encode('utf-8')
-
-    @classmethod
-    def from_bytes(cls, data, name):
-        """The inverse of `to_bytes`; `name` is the file named in the UserError for anything that is no vocabulary."""
-        if not data.endswith(b'\n'):
-            raise UserError('{}: not a whole vocabulary, the last line does not end'.format(name))
-        try:
-            return cls(data[:-1].decode('utf-8').split('\n'))
-        except ValueError as error:  # UnicodeDecodeError too
-            raise UserError('{}: not a vocabulary: {}'.format(name, error)) from None
+from text.vocabulary import END
 
 
 # ---- Files ----------------------------------------------------------------------------------------------------
@@ -256,53 +187,6 @@ def hold_out(n, seed):
     validation, at least 1 and at most 1,000. UserError if n < 2."""
     if n < 2:
         raise UserError('too little text to hold out a validation part: give more, or --val')
-    order = _random(seed, 1).permutation(n)
+    order = seeded_random(seed, 1).permutation(n)
     size = min(1000, max(1, n // 20))
     return np.sort(order[size:]).tolist(), np.sort(order[:size]).tolist()
-
-
-# ---- Batches --------------------------------------------------------------------------------------------------
-def _random(seed, *purpose):
-    # The numbers seed the generator as they are: a hash could differ between processes.
-    return np.random.RandomState([seed % 2 ** 32, seed // 2 ** 32 % 2 ** 32] + list(purpose))
-
-
-def plan_batches(source_lengths, target_lengths, batch_size, seed, epoch, shuffle=True):
-    """Lists of pair indices, each a batch of similar lengths; together every pair exactly once.
-
-    A pure function of its arguments. Always ceil(n / batch_size) batches, of which one at most is not full.
-    `shuffle=False`: sorted from short to long, for evaluation (`seed` and `epoch` do not matter).
-    """
-    source_lengths, target_lengths = np.asarray(source_lengths), np.asarray(target_lengths)
-    n = len(source_lengths)
-    if len(target_lengths) != n or batch_size < 1:
-        raise ValueError('{} sources, {} targets, batch size {}'.format(n, len(target_lengths), batch_size))
-    random = _random(seed, 0, epoch)
-    order = random.permutation(n) if shuffle else np.arange(n)
-    pool = POOL * batch_size if shuffle else max(n, 1)
-    batches = []
-    for start in range(0, n, pool):
-        chosen = order[start:start + pool]
-        # lexsort is stable, its last key weighs most; pairs of equal lengths stay in random order.
-        chosen = chosen[np.lexsort((target_lengths[chosen], source_lengths[chosen]))].tolist()
-        batches += [chosen[i:i + batch_size] for i in range(0, len(chosen), batch_size)]
-    return [batches[i] for i in random.permutation(len(batches))] if shuffle else batches
-
-
-def pad(sequences):
-    """Sequences of ids -> int32 (B, S), each row filled up with PAD at its end."""
-    batch = np.full((len(sequences), max(map(len, sequences), default=0)), PAD, dtype='int32')
-    for row, sequence in zip(batch, sequences):
-        row[:len(sequence)] = sequence
-    return batch
-
-
-def make_batch(source_ids, target_ids, indices):
-    """Pairs `indices` -> source (B, S), decoder input (B, T) after START, decoder output (B, T) before END; int32.
-
-    The ids come from `Vocabulary.encode`, without START and END; T is the longest target plus one.
-    """
-    targets = [target_ids[i] for i in indices]
-    return (pad([source_ids[i] for i in indices]),
-            pad([[START] + target for target in targets]),
-            pad([target + [END] for target in targets]))

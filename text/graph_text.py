@@ -9,9 +9,8 @@ import re
 
 import tensorflow as tf
 from tensorflow.python.ops import gen_string_ops, lookup_ops
-
-from text import corpus as data
-from text.corpus import PAD, UNK
+from text.vocabulary import SPECIALS
+from text.vocabulary import PAD, UNK
 from text.tokenizers import combining
 
 _EVERY = ''.join(map(chr, range(0x110000)))
@@ -67,9 +66,9 @@ def tokenize(tokenizer, texts):
 
 def encode(vocabulary, tokens):
     """Ids `(B, S)` of tokens `(B, S)`: PAD for '', UNK for what the vocabulary does not hold."""
-    words = vocabulary.tokens[len(data.SPECIALS):]
+    words = vocabulary.tokens[len(SPECIALS):]
     table = lookup_ops.HashTable(lookup_ops.KeyValueTensorInitializer(
-        tf.constant(words), tf.range(len(data.SPECIALS), len(vocabulary), dtype=tf.int64)), UNK)
+        tf.constant(words), tf.range(len(SPECIALS), len(vocabulary), dtype=tf.int64)), UNK)
     return tf.where(tf.equal(tokens, ''), tf.fill(tf.shape(tokens), PAD), tf.to_int32(table.lookup(tokens)))
 
 

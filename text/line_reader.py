@@ -3,9 +3,8 @@ import collections
 import os
 import select
 import time
-
-from text import corpus as data
-from settings import UserError
+from text.corpus import decode_lines, read_lines
+from command_line import UserError
 
 PATIENCE = 0.1  # seconds that a line waits for others to be worked on with it
 
@@ -30,7 +29,7 @@ class LineReader(object):
     def check(self):
         """Refuses a file that cannot be read; what comes once only is not touched."""
         if not self.passes:
-            next(data.read_lines(self.path, self.on_bad_utf8), None)
+            next(read_lines(self.path, self.on_bad_utf8), None)
 
     def is_terminal(self):
         return self.path == '-' and os.isatty(self.standard)
@@ -43,9 +42,9 @@ class LineReader(object):
         """
         if self.passes:
             arriving = _Arriving(self._open(), self.name)
-            lines, ready = data.decode_lines(arriving, self.name, self.on_bad_utf8), arriving.ready
+            lines, ready = decode_lines(arriving, self.name, self.on_bad_utf8), arriving.ready
         else:
-            lines, ready = data.read_lines(self.path, self.on_bad_utf8), lambda deadline: True
+            lines, ready = read_lines(self.path, self.on_bad_utf8), lambda deadline: True
         portion = []
         try:
             for line in lines:

@@ -6,7 +6,7 @@ decoder writes the answer.
 import collections
 
 from text.corpus import load_pairs, read_lines
-from settings import UserError
+from command_line import UserError
 
 Question = collections.namedtuple('Question', 'source answer sentences supporting')
 Question.__doc__ = """`source` the text that the encoder reads; `sentences` those of the story, and `supporting` the

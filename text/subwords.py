@@ -9,7 +9,7 @@ import io
 import math
 import re
 
-from settings import UserError
+from command_line import UserError
 
 KINDS = ('bpe', 'unigram')
 BLANK = '▁'

@@ -11,7 +11,7 @@ import re
 import unicodedata
 
 from text import subwords
-from settings import UserError
+from command_line import UserError
 
 # A text of more characters than this for each token allowed is over-long without being tokenised: a line of 10 MB
 # costs nothing, and is dropped even if it is a single "word".

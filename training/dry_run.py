@@ -2,7 +2,7 @@
 import resource
 import time
 
-from settings import tell
+from command_line import tell
 from training.trainer import duration
 
 TIMED = 8  # updates and validation batches

@@ -2,8 +2,8 @@
 
 The factors are fitted to peaks measured by `benchmarks/long_inputs.py` (TensorFlow 1.12 without a GPU), rounded up.
 """
-from text import corpus as data
-from settings import UserError
+from text.batches import plan_batches
+from command_line import UserError
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def check(settings, source_size, target_size, corpus):
         UserError: the estimate is above `settings.memory_limit` GiB, or above what is available where that is 0.
     """
     lengths = np.array([[len(tokens) for tokens in side] for side in (corpus.source, corpus.target)]).T
-    plan = data.plan_batches(lengths[:, 0], lengths[:, 1], settings.batch_size, settings.seed, 0)
+    plan = plan_batches(lengths[:, 0], lengths[:, 1], settings.batch_size, settings.seed, 0)
     needed, batch = max((step_bytes(settings, source_size, target_size, len(batch), *(lengths[batch].max(0) + 1)),
                          batch) for batch in plan)
     limit = settings.memory_limit * GIB or available()

@@ -5,18 +5,18 @@ import signal
 import sys
 import time
 
-import tf_session as session  # first: it fixes the import order
+import tf_session  # first: it fixes the import order
 import numpy as np
 from keras import backend as K
 from tqdm import tqdm
-
-from text import corpus as data
+from text.vocabulary import PAD
 from training import schedule
 from training.optimizer import OPTIMIZERS
 from pointer_generator import coverage_loss
 from training.schedule import METRICS
 from seq2seq_model import Seq2Seq, TokenLoss
-from settings import Stopped, UserError, namespace
+from command_line import Stopped, UserError
+from settings import with_defaults
 
 LINES_NAMED = 50  # of a batch whose loss is no number
 
@@ -37,33 +37,6 @@ class Signals(object):
     def __exit__(self, *_):
         for number, handler in self.previous.items():
             signal.signal(number, handler)
-
-
-class Encoded(object):
-    """A corpus as ids: `source` and `target` are lists of id lists, without `<s>` and `</s>`; `lines` as there.
-
-    With `copy` targets have ids for names of their sources too, and `copied` is what copies of the source write.
-    """
-
-    def __init__(self, corpus, source_vocabulary, target_vocabulary, copy=False):
-        names = [target_vocabulary.names(tokens) if copy else () for tokens in corpus.source]
-        self.source = [source_vocabulary.encode(tokens) for tokens in corpus.source]
-        self.target = list(map(target_vocabulary.encode, corpus.target, names))
-        self.copied = list(map(target_vocabulary.encode, corpus.source, names)) if copy else None
-        self.lines = corpus.lines
-        self.lengths = np.array([[len(ids) for ids in side] for side in (self.source, self.target)])
-
-    def __len__(self):
-        return len(self.source)
-
-    def plan(self, batch_size, seed=0, epoch=0, shuffle=False):
-        return data.plan_batches(self.lengths[0], self.lengths[1], batch_size, seed, epoch, shuffle)
-
-    def batch(self, indices):
-        """The model's inputs, source `(B, S)`, decoder input `(B, T)` and, with `copy`, what copies write `(B, S)`; and
-        the decoder's output `(B, T)`."""
-        source, given, output = data.make_batch(self.source, self.target, indices)
-        return [source, given] + ([data.pad([self.copied[i] for i in indices])] if self.copied else []), output
 
 
 def token_loss(settings, model):
@@ -91,9 +64,9 @@ class Trainer(object):
                  checkpoint=None):
         self.settings, self.train, self.validation, self.run = settings, train, validation, run
         self.show, self.decoded_score = show, decoded_score
-        session.seed_weights(settings.seed)
+        tf_session.seed_weights(settings.seed)
         # Keras' orthogonal initialiser takes its memory while the graph is built; here nothing it draws would stay.
-        shape = namespace(dict(vars(settings), init_scale=1.)) if checkpoint else settings
+        shape = with_defaults(dict(vars(settings), init_scale=1.)) if checkpoint else settings
         self.model = Seq2Seq(shape, source_size, target_size)
         self.optimizer = OPTIMIZERS[settings.optimizer](
             settings.learning_rate, clip_norm=settings.clip_norm, averaging=settings.averaging,
@@ -212,7 +185,7 @@ class Trainer(object):
                 K.set_value(self.optimizer.apply, int(number == len(group) - 1))
             # Keras takes the mean over this batch's tokens; the weight makes it a share of the whole group's mean.
             share = count / float(sum(counts))
-            weights = share * (output != data.PAD)
+            weights = share * (output != PAD)
             loss, batch_nll, batch_correct = self.keras_model.train_on_batch(inputs, output[:, :, None],
                                                                              sample_weight=weights)
             if not math.isfinite(loss):
@@ -303,7 +276,7 @@ class Trainer(object):
             inputs, output = corpus.batch(indices)
             count = np.count_nonzero(output)
             _, batch_nll, batch_correct = self.keras_model.test_on_batch(
-                inputs, output[:, :, None], sample_weight=(output != data.PAD).astype('f'))
+                inputs, output[:, :, None], sample_weight=(output != PAD).astype('f'))
             nll, correct = nll + float(batch_nll) * count, correct + float(batch_correct) * count
             tokens += count
         return nll / tokens, correct / tokens
