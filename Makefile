@@ -1,19 +1,19 @@
 # Set-up, demonstration, tests. `make` alone lists the targets.
 PYTHON = .venv/bin/python
-# Two processes, the tests of a file in one of them: what a file's tests share is made once.
+# Two processes. All tests of a file run in one of them, so that their common fixtures are built once.
 TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak reference-check mutants lint image lock clean
+.PHONY: help setup demo test test-all soak reference-check mutants lint settings-page image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
-setup: ## find CPython 3.6, make .venv and install the pinned packages, once
+setup: ## find CPython 3.6, create .venv and install the pinned packages, once
 	@sh setup.sh
 
-demo: setup ## train samples/translate (minutes), score its test part, translate sentences and draw their alignments
+demo: setup ## train on samples/translate (minutes), score the test set, translate sentences, draw alignments
 	$(PYTHON) train.py --overwrite
 	$(PYTHON) evaluate.py --run runs/translate --bleu-tokenize zh --alignments samples/translate/test.align
 	$(PYTHON) predict.py --run runs/translate --show-attention --plot-dir runs/translate/alignments
@@ -21,29 +21,32 @@ demo: setup ## train samples/translate (minutes), score its test part, translate
 test: setup ## the fast tests
 	$(TEST) -m "not slow"
 
-test-all: setup ## all tests
+test-all: setup ## all tests, the slow ones too
 	$(TEST)
 
 soak: setup ## kill -9 a training at 50 random moments and resume it each time (many minutes)
 	KILLS=50 $(PYTHON) -m pytest -q tests/test_resume.py -k killed_at_random_moments
 
-reference-check: setup ## make the reference outputs again and compare, under 3 minutes
+reference-check: setup ## compute the reference outputs again and compare them (3 minutes)
 	$(PYTHON) regress.py check
 
-mutants: setup ## wrong changes to the code, and whether the reference outputs notice, as a table (minutes)
+mutants: setup ## change the code wrongly, many times, and show whether the reference outputs notice (minutes)
 	$(PYTHON) -m reference.mutants
 
-lint: setup ## check the style
+lint: setup ## check the style of the code
 	$(PYTHON) -m flake8
+
+settings-page: setup ## write docs/settings.md from the table in settings.py
+	$(PYTHON) docs/settings_page.py
 
 image: ## build the container image
 	$(DOCKER) build -t $(IMAGE) .
 
-# Not by anybody's own package index (PIP_CONFIG_FILE). pip-compile writes the two options in an order in which the
-# second undoes the first; hence sed.
+# PIP_CONFIG_FILE: ignore the user's own package index. pip-compile writes the two options in an order in which the second
+# cancels the first; hence sed.
 COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null CUSTOM_COMPILE_COMMAND='make lock' \
 	.venv/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links
-lock: setup ## make requirements*.txt and the pins of environment.yml anew from requirements*.in
+lock: setup ## write requirements*.txt and the pins of environment.yml from requirements*.in
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/pip install -qq pip==21.3.1 setuptools==59.6.0 wheel==0.37.1
 	env PIP_CONFIG_FILE=/dev/null .venv/lock/bin/pip install -qq pip-tools==6.4.0 click==8.0.4 pep517==0.13.1
@@ -54,6 +57,6 @@ lock: setup ## make requirements*.txt and the pins of environment.yml anew from 
 	sed -i '/- pip:/q' environment.yml
 	sed -n 's/^\([a-z][^ ]*==[^ ]*\) .*/      - \1/p' requirements.txt >> environment.yml
 
-clean: ## remove .venv and what tests leave behind, not runs/
+clean: ## remove .venv and the files that tests leave, not runs/
 	rm -rf .venv .setup.lock .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,8 @@
 import os
 import re
+import shutil
+import subprocess
+import sys
 
 import tf_session  # first: it fixes the import order
 import numpy as np
@@ -74,10 +77,42 @@ def test_the_layer_of_the_readme_trains_and_looks_at_valid_positions_alone(page)
     assert np.allclose(weights.sum(axis=2), 1) and (weights[0, :, 3:] == 0).all() and (weights[0, :, :3] > 0).all()
 
 
-def test_both_readmes_name_the_same_commands_and_figures():
-    def code(name):
-        with open(os.path.join(ROOT, name), encoding='utf-8') as file:
-            lines = file.read().splitlines()
-        return [re.sub(r'\s+#.*', '', line) for line in lines if line.startswith(('    .', '| 1', '| 8'))]
+def commands(page):
+    """The commands of a page's indented blocks, in order, without comments."""
+    with open(os.path.join(ROOT, page), encoding='utf-8') as file:
+        lines = file.read().splitlines()
+    return [re.sub(r'\s+#.*', '', line[4:]) for line in lines
+            if re.match('    (make|docker|mkdir|cut|echo|[.]venv) ?', line)]
 
-    assert code('README.md') == code('README.zh-CN.md') and len(code('README.md')) > 5
+
+def test_both_readmes_have_the_same_commands_and_figures():
+    def figures(page):
+        with open(os.path.join(ROOT, page), encoding='utf-8') as file:
+            return re.findall(r'[0-9]+:[0-9]+|[0-9]+[.][0-9]+(?: %)?', file.read().split('Map\n')[-1].split('目录结构')[-1])
+
+    assert commands('README.md') == commands('README.zh-CN.md') and len(commands('README.md')) > 20
+    assert figures('README.md') == figures('README.zh-CN.md') and len(figures('README.md')) > 8
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_in_order_from_a_fresh_checkout(tmp_path):
+    """All but Docker's, in a copy of the checkout. Trainings are cut to one epoch of a small model, and `make` to its
+    commands; everything else runs as it is written."""
+    checkout = tmp_path / 'checkout'
+    files = subprocess.check_output(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT)
+    for name in filter(None, files.decode().split('\0')):
+        if os.path.isfile(os.path.join(ROOT, name)):
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(os.path.join(ROOT, name), str(checkout / name))
+    (checkout / '.venv' / 'bin').mkdir(parents=True)
+    (checkout / '.venv' / 'bin' / 'python').write_text('#!/bin/sh\nexec %s "$@"\n' % sys.executable)
+    (checkout / '.venv' / 'bin' / 'python').chmod(0o755)
+    small = ' --epochs 1 --units 16 --embedding 16'
+    for command in commands('README.md'):
+        if command.startswith('docker') or command in ('make test', 'make reference-check'):
+            continue
+        for line in (subprocess.check_output(['make', '-n', 'demo'], cwd=ROOT).decode().splitlines()[1:]
+                     if command.startswith('make demo') else [command]):
+            line = re.sub('(train.py.*)', r'\1' + small, re.sub(r'--epochs \d+', '', line))
+            done = subprocess.run(line, shell=True, cwd=str(checkout), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            assert done.returncode == 0, (line, done.stderr.decode())

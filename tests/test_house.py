@@ -1,0 +1,138 @@
+"""Rules of the house that a program can check: directions of imports, names of modules, file lengths."""
+import ast
+import collections
+import os
+import subprocess
+import sys
+
+import pytest
+
+from test_commands import ROOT
+
+FLAT = ('attention', 'seq2seq_model', 'model_layers', 'pointer_generator', 'beam_search', 'translator', 'settings',
+        'command_line', 'tf_session')
+PACKAGES = ('text', 'training', 'storage', 'reports', 'reference')
+COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
+# From the top down: a module imports from lower rows, and a package from itself too.
+LAYERS = (
+    COMMANDS, ('reference',), ('translator', 'training'),
+    ('seq2seq_model',), ('pointer_generator',), ('model_layers', 'beam_search'), ('attention',),
+    ('reports',), ('text',), ('storage',), ('tf_session',), ('settings',), ('command_line',))
+LEVEL = {name: -number for number, row in enumerate(LAYERS) for name in row}
+# Names that the project of a user is likely to have. `from translator import Translator` must work beside them.
+USERS_NAMES = ('data', 'metrics', 'session', 'search', 'layers', 'memory', 'files', 'model', 'models', 'utils',
+               'config', 'optimizer', 'tokenizers', 'plots', 'vocabulary', 'schedule')
+MAXIMUM_LINES = 420
+LONGER = {
+    'reference/numpy_model.py': 500,  # porters take this file alone: the whole model, and its search
+    'storage/run_directory.py': 430}
+
+
+def python_files():
+    names = subprocess.check_output(['git', 'ls-files', '--cached', '--others', '--exclude-standard', '*.py'],
+                                    cwd=str(ROOT)).decode().split()
+    return [name for name in names if os.path.exists(str(ROOT / name))]
+
+
+@pytest.fixture(scope='module')
+def sources():
+    """{path: syntax tree} of the project's own modules, without tests and what is run on its own."""
+    if not (ROOT / '.git').exists():
+        pytest.skip('no git checkout')
+    found = collections.OrderedDict()
+    for name in python_files():
+        top = name.split('/')[0]
+        if top in PACKAGES or '/' not in name:
+            found[name] = ast.parse((ROOT / name).read_text(encoding='utf-8'))
+    return found
+
+
+def imported(tree):
+    """Top-level names of all that a module imports, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.split('.')[0], node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split('.')[0], node.lineno
+
+
+def test_imports_run_one_way(sources):
+    wrong = []
+    for path, tree in sources.items():
+        own = path.split('/')[0].replace('.py', '')
+        assert own in LEVEL, '%s: add it to LAYERS in %s' % (path, os.path.basename(__file__))
+        for name, line in imported(tree):
+            if name in LEVEL and name != own and LEVEL[name] >= LEVEL[own]:
+                wrong.append('%s:%d imports %s' % (path, line, name))
+    assert wrong == []
+
+
+def test_no_module_imports_a_command(sources):
+    wrong = [(path, name) for path, tree in sources.items() for name, _ in imported(tree) if name in COMMANDS]
+    assert wrong == []
+
+
+def test_attention_needs_keras_and_tensorflow_alone(sources):
+    assert {name for name, _ in imported(sources['attention.py'])} <= {'keras', 'tensorflow'}
+
+
+def test_text_needs_no_tensorflow_but_in_its_graph_module(sources):
+    wrong = [path for path, tree in sources.items() if path.startswith('text/') and path != 'text/graph_text.py'
+             for name, _ in imported(tree) if name in ('tensorflow', 'keras', 'tf_session')]
+    assert wrong == []
+
+
+def test_no_layer_is_a_lambda_layer(sources):
+    """Keras cannot save a `Lambda` layer safely."""
+    wrong = [path for path, tree in sources.items() if path != 'reference/mutants.py' for node in ast.walk(tree)
+             if isinstance(node, ast.ImportFrom) and node.module.startswith('keras') and any(
+                 alias.name == 'Lambda' for alias in node.names)]
+    assert wrong == []
+
+
+def test_a_file_has_one_job():
+    """About 400 lines: a longer file has two jobs. Tests and generated files apart."""
+    long = {}
+    for name in python_files():
+        lines = (ROOT / name).read_text(encoding='utf-8').count('\n')
+        if not name.startswith('tests/') and lines > LONGER.get(name, MAXIMUM_LINES):
+            long[name] = lines
+    assert long == {}
+
+
+def test_top_level_names_are_not_those_of_a_users_modules(sources):
+    own = {path.split('/')[0].replace('.py', '') for path in sources}
+    assert own == set(FLAT) | set(PACKAGES) | (set(COMMANDS) & own)
+    assert not own & set(USERS_NAMES)
+
+
+def test_the_readme_works_beside_a_users_own_modules(tmp_path):
+    for name in USERS_NAMES:
+        (tmp_path / (name + '.py')).write_text('raise RuntimeError("a module of the user\'s")\n')
+    (tmp_path / 'script.py').write_text(
+        'from translator import Translator\nfrom attention import GlobalAttention\nprint(Translator.load.__name__)\n')
+    done = subprocess.run([sys.executable, 'script.py'], cwd=str(tmp_path), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    assert (done.returncode, done.stdout) == (0, b'load\n'), done.stderr.decode()
+
+
+@pytest.mark.parametrize('page', ['README.md', 'README.zh-CN.md'])
+def test_the_readme_is_short(page):
+    assert len((ROOT / page).read_text(encoding='utf-8').split('\n')) <= 131
+
+
+def test_the_map_of_the_docs_names_every_page():
+    pages = {path.name for path in (ROOT / 'docs').glob('*.md')} - {'README.md'}
+    text = (ROOT / 'docs' / 'README.md').read_text(encoding='utf-8')
+    assert {page for page in pages if '(%s)' % page not in text} == set()
+
+
+def test_the_page_of_settings_is_that_of_the_table():
+    sys.path.insert(0, str(ROOT / 'docs'))
+    try:
+        import settings_page
+    finally:
+        del sys.path[0]
+    with open(settings_page.PATH, encoding='utf-8') as stream:
+        assert stream.read() == settings_page.page(), 'run docs/settings_page.py'
