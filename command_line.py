@@ -1,78 +1,111 @@
-"""What every command shares: errors of the user, messages, argument types, and how a command runs.
+"""What every command shares: the version, user errors, messages, the parser, argument types, and how a command runs.
 
-The environment variables that NumPy and TensorFlow read when they are imported are set here too, so that every module
-of this project imports this one first. Standard library only.
+This module also sets the environment variables that NumPy and TensorFlow read when they are imported, so every module
+of this project imports it first. Standard library only.
 """
 import argparse
 import io
 import os
+import re
 import signal
 import sys
 
+VERSION = '2.0.0'  # of this project: `--version`, the manifests of runs, the image's label
+
 # Keras' orthogonal initialiser calls NumPy's SVD, whose last bits depend on the number of OpenBLAS threads.
 os.environ['OPENBLAS_NUM_THREADS'] = '1'
-# 1 hides TensorFlow's note about processor features and leaves its warnings and errors.
+# 1 hides TensorFlow's note about processor features and shows its warnings and errors.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
 os.environ['KERAS_BACKEND'] = 'tensorflow'
 
 
 class UserError(Exception):
-    """A mistake of the user's, told in one line that names the place and the remedy.
+    """A mistake of the user: its message is one line that names the place and the remedy.
 
-    Commands catch this class alone (exit code 1): any other exception is a bug and shows its traceback.
+    Commands catch only this class (exit code 1): any other exception is a bug and shows its traceback.
     """
 
 
 class Stopped(Exception):
-    """A signal asked to stop, and all that is needed to go on is on disk; `signum` tells which signal."""
+    """The signal `signum` ended the training, and everything that resuming needs is on disk."""
 
     def __init__(self, signum):
         super(Stopped, self).__init__('stopped by %s' % signal.Signals(signum).name)
         self.signum = signum
 
 
+def require(condition, message, *values):
+    """Raises a `UserError` with `message % values` unless the condition holds."""
+    if not condition:
+        raise UserError(message % values)
+
+
+def printable(text):
+    """The text with its control characters, except tab and line feed, written as `\\x1b`.
+
+    Text, paths and names come from strangers: an escape sequence in them must not reach the terminal.
+    """
+    return re.sub('[\0-\x08\x0b-\x1f\x7f-\x9f]', lambda match: '\\x%02x' % ord(match.group()), text)
+
+
 def tell(text):
-    """A line on stderr: stdout carries results only."""
-    print(text, file=sys.stderr, flush=True)
+    """Writes lines to stderr: stdout carries results only."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of every command: `--version`, no abbreviated options, no control characters in messages."""
+
+    def __init__(self, **kwargs):
+        super(CommandParser, self).__init__(allow_abbrev=False, **kwargs)
+        self.add_argument('--version', action='version', version='%(prog)s ' + VERSION,
+                          help='show the version and exit')
+
+    def error(self, message):
+        super(CommandParser, self).error(printable(message))
 
 
 def positive_int(text):
-    """The whole number from 1 that an option's text tells, for argparse."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError('%r is not a number from 1' % text)
-    return int(text)
+    """The whole number from 1 to 10^9 in the text of an option, for argparse."""
+    return _int(text, 1)
 
 
 def non_negative_int(text):
-    """The whole number from 0 that an option's text tells, for argparse."""
-    return 0 if text == '0' else positive_int(text)
+    """The whole number from 0 to 10^9 in the text of an option, for argparse."""
+    return _int(text, 0)
+
+
+def _int(text, minimum):
+    if not re.fullmatch('[0-9]{1,10}', text) or not minimum <= int(text) <= 10 ** 9:
+        raise argparse.ArgumentTypeError('%r is not a whole number from %d to 1000000000' % (text[:40], minimum))
+    return int(text)
 
 
 def non_negative_float(text):
-    """The finite number from 0 that an option's text tells, for argparse."""
+    """The number from 0 to 10^9 in the text of an option, for argparse."""
     try:
         value = float(text)
     except ValueError:
         value = -1
-    if not 0 <= value < float('inf'):
-        raise argparse.ArgumentTypeError('%r is not a number from 0' % text)
+    if not 0 <= value <= 10 ** 9:
+        raise argparse.ArgumentTypeError('%r is not a number from 0 to 1000000000' % text[:40])
     return value
 
 
 def yes_or_no(text):
-    """The boolean that the text `yes` or `no` of an option stands for, for argparse."""
+    """The boolean in the text `yes` or `no` of an option, for argparse."""
     if text not in ('yes', 'no'):
         raise argparse.ArgumentTypeError('%r is neither yes nor no' % text)
     return text == 'yes'
 
 
 def system_path(path):
-    """A path out of a file as this locale's Python takes it: Python 3.6 thinks ASCII of the names where LANG=C."""
+    """A path from a file in the encoding of this locale: under LANG=C Python 3.6 encodes names as ASCII."""
     return os.fsdecode(path.encode('utf-8', 'surrogateescape'))
 
 
 def run_command(main, name):
-    """Runs a command's `main` by the rules all of them share: UTF-8 in any locale, one line for a user's mistake.
+    """Runs a command's `main` by the rules of all commands: UTF-8 in any locale, one line for a user's mistake.
 
     # Arguments
         main: function of the list of arguments.
@@ -82,22 +115,23 @@ def run_command(main, name):
         if getattr(sys, stream) is None:  # closed before the start, as by >&-
             setattr(sys, stream, open(os.devnull, 'r' if stream == 'stdin' else 'w'))
         raw = getattr(sys, stream).detach()
-        # stdin splits lines in the data module, on \n alone. A path may hold surrogates, which stand for odd bytes.
+        # text/ splits the lines of stdin, on \n alone. A path may hold surrogates, which stand for odd bytes.
         setattr(sys, stream, io.TextIOWrapper(raw, encoding='utf-8', errors='backslashreplace' if stream == 'stderr'
                                               else 'surrogateescape', newline='\n', line_buffering=stream != 'stdin'))
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
     except UserError as error:
-        print('%s: %s' % (name, ' '.join(str(error).split('\n'))), file=sys.stderr)
+        tell('%s: %s' % (name, ' '.join(str(error).split('\n'))))
         code = 1
     except Stopped as error:
-        print('%s: %s; go on with --resume' % (name, error), file=sys.stderr)
+        tell('%s: %s; continue it with --resume' % (name, error))
         code = 128 + error.signum
     except KeyboardInterrupt:
+        tell('%s: stopped by SIGINT' % name)
         code = 130
     except BrokenPipeError:
-        # The reader has gone, which is no error; Python would complain again when it flushes at exit.
+        # The reader has closed the pipe, which is no error; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)

@@ -18,7 +18,7 @@ from reports import metrics
 from text import questions
 import settings
 from storage.run_directory import RunDirectory, last_run
-from command_line import UserError, non_negative_int, positive_int, run_command
+from command_line import CommandParser, UserError, non_negative_int, positive_int, run_command
 from settings import with_defaults
 from text.tokenizers import make_tokenizer, read_tokenizers
 
@@ -26,7 +26,7 @@ Row = collections.namedtuple('Row', 'name value note')
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(prog='evaluate.py', description=__doc__.split('\n')[0], allow_abbrev=False)
+    parser = CommandParser(prog='evaluate.py', description=__doc__.split('\n')[0])
     parser.add_argument('--run', metavar='DIR', help='run directory (default: the one in runs/ trained last)')
     parser.add_argument('--split', choices=('val', 'test'), default='test',
                         help="which part of the run's own data (default: %(default)s)")

@@ -20,22 +20,21 @@ With `--tokens`, and where a tokeniser of the run has no graph form, `text` give
 (B, S) in, '' behind the last one of each text, and all but `text` and `source_tokens` out. A text without tokens gives
 an output without tokens. Where a search finds fewer than N outputs, the rest are empty, with rankings of -3.4e38.
 """
-import argparse
 import os
 import shutil
 import tempfile
 
 import settings
 from storage.run_directory import RunDirectory
-from command_line import UserError, positive_int, run_command, tell
+from command_line import CommandParser, UserError, positive_int, run_command, tell
 from settings import check, with_defaults
 
 LARGEST = 2 ** 31 - 1
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(prog='export.py', description=__doc__.split('\n')[0], allow_abbrev=False,
-                                     epilog='The options of the search become constants of the exported model.')
+    parser = CommandParser(prog='export.py', description=__doc__.split('\n')[0],
+                           epilog='The options of the search become constants of the exported model.')
     parser.add_argument('run', metavar='RUN', help='run directory')
     parser.add_argument('folder', metavar='DIR', help='new directory for the SavedModel; TensorFlow Serving wants its '
                         'name to be a number')

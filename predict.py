@@ -6,7 +6,6 @@
     predict.py --run runs/x --run runs/y --beam-width 5 --n-best 5 --json    # an ensemble of two runs
     predict.py --score-pairs --input pairs.tsv            # how probable the model finds given outputs
 """
-import argparse
 import collections
 import contextlib
 import os
@@ -19,17 +18,17 @@ from reports import output_formats
 import settings
 from text.line_reader import LineReader
 from storage.run_directory import RunDirectory, last_run
-from command_line import UserError, non_negative_int, positive_int, run_command, tell
+from command_line import CommandParser, UserError, non_negative_int, positive_int, run_command, tell
 
 # Options that are arguments of `Translator.translate` under the same names.
 SEARCH = settings.DECODING + ('max_length_ratio', 'n_best')
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(prog='predict.py', description=__doc__.split('\n')[0], allow_abbrev=False,
-                                     epilog='N lines in, N lines out, in order; an empty line gives an empty line. '
-                                     'Scores are natural logarithms of probabilities. A pipe is translated as its '
-                                     'lines arrive.')
+    parser = CommandParser(prog='predict.py', description=__doc__.split('\n')[0],
+                           epilog='N lines in, N lines out, in order; an empty line gives an empty line. '
+                           'Scores are natural logarithms of probabilities. A pipe is translated as its '
+                           'lines arrive.')
     parser.add_argument('--run', metavar='DIR', action='append',
                         help='run directory (default: the one in runs/ trained last); given more than once: an '
                         'ensemble of runs with the same vocabularies, their probabilities averaged')

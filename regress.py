@@ -5,22 +5,21 @@
     regress.py export runs/x bundle --input my.txt  # the same for your own run and sentences
     regress.py record DIR                           # a reference set anew; an existing one is compared, never replaced
 """
-import argparse
 import os
 import shlex
 
-from command_line import UserError, non_negative_float, positive_int, run_command, tell
+from command_line import CommandParser, UserError, non_negative_float, positive_int, run_command, tell
 
 from reference import compare  # NumPy alone; command_line has set what NumPy reads when it is imported
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(prog='regress.py', description=__doc__.split('\n')[0], allow_abbrev=False)
+    parser = CommandParser(prog='regress.py', description=__doc__.split('\n')[0])
     commands = parser.add_subparsers(dest='command', metavar='COMMAND')
     commands.required = True
 
     def add(name, text, *folders):
-        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command = commands.add_parser(name, help=text, description=text)
         for folder, told in folders:
             command.add_argument(folder.lower(), metavar=folder, help=told)
         return command

@@ -18,16 +18,16 @@ import settings
 from text import subwords
 from storage.config_file import config_bytes, read_config_file
 from storage.run_directory import RunDirectory
-from command_line import UserError, run_command, tell
+from command_line import CommandParser, UserError, run_command, tell
 from text.tokenizers import build_tokenizers, read_tokenizers
 
 SHOWN = 4  # sentences translated after each validation, always the same ones
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(prog='train.py', description=__doc__.split('\n')[0], allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     epilog=settings.presets_text())
+    parser = CommandParser(prog='train.py', description=__doc__.split('\n')[0],
+                           formatter_class=argparse.RawDescriptionHelpFormatter,
+                           epilog=settings.presets_text())
     parser.add_argument('--run', metavar='DIR', help='run directory (default: runs/ and the name of the data folder)')
     parser.add_argument('--config', metavar='FILE', help='settings as JSON, such as another config.json; options win')
     parser.add_argument('--preset', choices=[name for name in settings.PRESETS if name not in settings.TASKS],

@@ -7,7 +7,6 @@ Named ones are mistakes that people make; generated ones change an operator, an 
 reference files run. Each is applied to a copy in memory, in a process of its own that was forked before any TensorFlow
 session was made, and makes only files whose graph runs the changed line, until one differs beyond its tolerance.
 """
-import argparse
 import ast
 import collections
 import importlib
@@ -28,7 +27,7 @@ import keras.layers
 import keras.optimizers  # noqa: F401
 import numpy as np
 
-from command_line import tell
+from command_line import CommandParser, tell
 from reference import compare
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -282,7 +281,7 @@ def generated(recorded, manifest, number, files):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog='reference.mutants', description=__doc__.split('\n')[0])
+    parser = CommandParser(prog='reference.mutants', description=__doc__.split('\n')[0])
     parser.add_argument('--only', metavar='NAME', nargs='+', default=(), help='named mutants that hold one of these')
     parser.add_argument('--generated', metavar='N', type=int, default=18, help='of each module (default: %(default)s)')
     options = parser.parse_args(argv)

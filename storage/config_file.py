@@ -2,8 +2,8 @@
 import collections
 import difflib
 
+from command_line import UserError, require
 from storage.files import parse_json, show, to_json, user_error
-from command_line import UserError
 from settings import CONFIG_VERSION, SETTINGS
 
 
@@ -35,8 +35,13 @@ def check_config(values, name, complete=True):
     missing = [key for key in SETTINGS if key not in values]
     if complete and missing:
         raise UserError(f'{name}: setting {missing[0]!r} is missing: each setting of a run must be there')
-    return collections.OrderedDict(
-        (key, _check_setting(row, values[key], name)) for key, row in SETTINGS.items() if key in values)
+    checked = collections.OrderedDict()
+    for key, row in SETTINGS.items():
+        if key in values:
+            require(row.accepts(values[key]), '%s: setting %r must be %s, not %s', name, key, row.expected,
+                    show(values[key]))
+            checked[key] = float(values[key]) if row.kind is float else values[key]
+    return checked
 
 
 def config_bytes(config, name='config.json'):
@@ -53,33 +58,3 @@ def read_config_file(path):
     except OSError as error:
         raise user_error(path, 'cannot be read', error) from error
     return check_config(parse_json(content, path), path, complete=False)
-
-
-def _check_setting(row, value, name):
-    numbers = {int: (int,), float: (int, float)}
-    if value is None and row.default is None:
-        return None
-    if row.kind in numbers:
-        # No setting of the table means anything below zero.
-        valid = type(value) in numbers[row.kind] and 0 <= value < (2 ** 53 if row.kind is int else float('inf'))
-        needed = 'a whole number from 0' if row.kind is int else 'a number from 0'
-    elif row.kind is bool:
-        valid, needed = type(value) is bool, 'true or false'
-    elif row.kind == 'files':
-        valid = isinstance(value, list) and len(value) in (1, 2) and all(map(_is_text, value))
-        needed = 'a list of one or two paths'
-    else:
-        valid, needed = _is_text(value), 'a text'
-    if row.choices and value not in row.choices:
-        valid, needed = False, 'one of ' + ', '.join(row.choices)
-    if not valid:
-        raise UserError(f'{name}: setting {row.name!r} must be {needed}, not {show(value)}')
-    return float(value) if row.kind is float else value
-
-
-def _is_text(value):
-    """Text that can be a path: no NUL, and no lone surrogates but those that Python makes of a path's odd bytes."""
-    try:
-        return isinstance(value, str) and b'\0' not in value.encode('utf-8', 'surrogateescape')
-    except UnicodeEncodeError:
-        return False

@@ -1,4 +1,5 @@
 """The commands as users run them: processes of their own, in an ASCII locale, on a task small enough to be learnt."""
+import argparse
 import collections
 import csv
 import fcntl
@@ -28,6 +29,7 @@ import settings
 import train
 from storage.config_file import check_config
 from storage.run_directory import RunDirectory, last_run
+import command_line
 from command_line import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -179,6 +181,12 @@ def test_help_needs_no_tensorflow(cheap, command):
     ('train.py', ['--score', 'cosine'], "'cosine'"),
     ('train.py', ['--bidirectional', 'maybe'], "'maybe'"),
     ('train.py', ['--units', 'many'], "'many'"),
+    ('train.py', ['--batch-size', '9' * 20], "--batch-size: '%s' is not a whole number from 1 to 65536" % ('9' * 20)),
+    ('train.py', ['--dropout', 'nan'], "--dropout: 'nan' is not a number from 0 to 0.999999"),
+    ('train.py', ['--no\x1b[31m'], r'--no\x1b[31m'),
+    ('predict.py', ['--beam-width', '1000000'], "'1000000' is not a whole number from 1 to 1000"),
+    ('predict.py', ['--min-length', 'x'], "'x' is not a whole number from 0 to 100000"),
+    ('predict.py', ['--coverage-penalty', '1e308'], "'1e308' is not a number from 0 to 1000"),
     ('train.py', ['--resume', '--overwrite'], '--resume'),
     ('train.py', ['--resume', '--dry-run'], '--resume'),
     ('predict.py', ['--batch-size', '0'], "'0'"),
@@ -192,6 +200,35 @@ def test_wrong_usage_ends_with_2_and_names_what_is_wrong(cheap, command, argumen
     assert (result.code, result.stdout) == (2, b'')
     assert result.stderr.startswith('usage: ' + command)
     assert told in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize('name', [row.name for row in settings.SETTINGS.values() if row.kind in (int, float)])
+def test_each_number_has_bounds_and_what_lies_outside_is_refused_by_name(name):
+    row = settings.SETTINGS[name]
+    for value in (row.minimum, row.maximum):
+        assert row.accepts(value) and row.parse(str(value)) == value
+    beyond = [row.minimum - 1, row.maximum + 1, 2 ** 62, -1] + [float('inf'), float('nan')] * (row.kind is float)
+    for value in beyond:
+        assert not row.accepts(value)
+        with pytest.raises(UserError, match=row.option + ' must be a .*number from %s to ' % row.minimum):
+            settings.check(settings_with(**{name: value}))
+        with pytest.raises(UserError, match='c.json: setting %r must be a .*number from' % name):
+            check_config({name: value}, 'c.json', complete=False)
+        with pytest.raises(argparse.ArgumentTypeError, match='is not a .*number from'):
+            row.parse(str(value))
+    assert not row.accepts(True) and not row.accepts('1')
+
+
+@pytest.mark.parametrize('command', ['train.py', 'predict.py', 'evaluate.py', 'export.py', 'regress.py'])
+def test_every_command_shows_the_version(cheap, command):
+    result = cheap(command, '--version')
+    assert (result.code, result.stderr) == (0, '')
+    assert result.stdout.decode('ascii') == '%s %s\n' % (command, command_line.VERSION)
+
+
+def test_control_characters_do_not_reach_the_terminal(cheap):
+    one_line(cheap('train.py', '--data', 'a\x1b[2J\x07b'), 'train.py', r'a\x1b[2J\x07b')
+    assert command_line.printable('a\tb\n语\x9b\r') == 'a\tb\n语\\x9b\\x0d'
 
 
 # Settings that contradict one another
@@ -248,7 +285,7 @@ CONTRADICTIONS = [
     (dict(score='general', attention_normalize=True), '--attention-normalize', '--score concat', '--score general'),
     (dict(score='general', attention_units=8), '--attention-units', '--score concat', '--score general'),
     (dict(score='concat', attention_units=0), '--attention-units'),
-    (dict(embedding=2 ** 20 + 1), '--embedding', '1048576'),
+    (dict(embedding=2 ** 16 + 1), '--embedding', '65536'),
     (dict(residual=True), '--residual', '--encoder-layers', '--decoder-layers'),
     (dict(share_vocabulary=True, source_tokenizer='word', target_tokenizer='chinese'), '--share-vocabulary',
      '--source-tokenizer word', '--target-tokenizer chinese'),
@@ -359,7 +396,7 @@ def test_options_win_over_a_config_and_the_printed_one_makes_the_same_run(cheap,
 @pytest.mark.parametrize('content, told', [
     (b'{"batchsize": 3}', ["'batchsize'", "'batch_size'"]),
     pytest.param(b'{"units": "3"}', ["'units'", 'whole number'], marks=pytest.mark.slow),
-    pytest.param(b'{"units": 0}', ['--units must be at least 1'], marks=pytest.mark.slow),
+    pytest.param(b'{"units": 0}', ["'units' must be a whole number from 1 to 65536, not 0"], marks=pytest.mark.slow),
     pytest.param(b'{"version": 99}', ['version 99', 'newer'], marks=pytest.mark.slow),
     pytest.param(b'{"units": 3, "units": 4}', ['twice'], marks=pytest.mark.slow),
     pytest.param(b'units: 3', ['not valid JSON'], marks=pytest.mark.slow),

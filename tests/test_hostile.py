@@ -99,7 +99,11 @@ YAML = b'!!python/object/apply:os.system ["touch sentinel"]\n'
     ('config.json', changed_config(unitz=3), ["'unitz'", "'units'"]),
     ('config.json', changed_config(units='missing'), ["'units' is missing"]),
     ('config.json', changed_config(version=CONFIG_VERSION + 1), ['newer']),
-    ('config.json', changed_config(units=2 ** 52), ['--units']),
+    ('config.json', changed_config(units=2 ** 52), ["'units'", '65536']),
+    ('config.json', changed_config(threads=100000), ["'threads'", '512']),
+    ('config.json', changed_config(beam_width=2 ** 40), ["'beam_width'", '1000']),
+    ('config.json', changed_config(no_repeat_ngram=2 ** 52), ["'no_repeat_ngram'"]),
+    ('config.json', changed_config(min_length=10 ** 8), ["'min_length'"]),
     ('config.json', YAML, ['config.json', 'not valid JSON']),
     ('config.json', pickled(), ['config.json', 'not valid JSON']),
     ('config.json', pickle.dumps(Sentinel()), ['config.json', 'not valid JSON']),
@@ -107,7 +111,7 @@ YAML = b'!!python/object/apply:os.system ["touch sentinel"]\n'
     ('vocab.target.txt', WORDS.to_bytes()[1:], ['vocab.target.txt']),
     ('vocab.target.txt', WORDS.to_bytes()[:-1], ['vocab.target.txt', 'does not end']),
     ('vocab.target.txt', YAML, ['vocab.target.txt']),
-], ids=range(11))
+], ids=range(15))
 def test_settings_and_vocabularies_are_refused(path, name, content, told):
     forge(path, name, content)
     refused(path, *told)
@@ -217,8 +221,8 @@ def test_weights_are_refused_though_their_hash_is_right(made, path, make):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('changes', [dict(units=2 ** 20, init_scale=0.), dict(embedding=2 ** 20, cell='lstm'),
-                                     dict(units=2 ** 19, encoder_layers=4, init_scale=0., residual=True)])
+@pytest.mark.parametrize('changes', [dict(units=2 ** 16, init_scale=0.), dict(embedding=2 ** 16, cell='lstm'),
+                                     dict(units=2 ** 16, encoder_layers=4, init_scale=0., residual=True)])
 def test_sizes_that_only_the_settings_tell_take_no_memory(path, changes):
     forge(path, 'config.json', changed_config(**changes))
     refused(path, 'weights.h5')

@@ -222,7 +222,7 @@ BAD_SETTINGS = [
     ({'zzzz' * 999: 3}, 'see --help'), ({'version': CONFIG_VERSION + 1}, 'newer program'),
     ({'version': '1'}, '"version"'), ({'version': True}, '"version"'), ({'version': 0}, '"version"'),
     ({'units': 128.0}, "'units' must be a whole number"), ({'units': True}, 'whole number'), ({'units': '1'}, 'whole'),
-    ({'units': -1}, 'whole number from 0'), ({'units': 2 ** 60}, 'whole number'), ({'units': None}, 'whole'),
+    ({'units': -1}, 'whole number from 1 to 65536'), ({'units': 2 ** 60}, 'whole number'), ({'units': None}, 'whole'),
     ({'dropout': 'x'}, "'dropout' must be a number"), ({'dropout': False}, 'a number'), ({'dropout': -0.1}, 'a number'),
     ({'bidirectional': 1}, 'true or false'), ({'bidirectional': 'no'}, 'true or false'), ({'data': None}, 'a text'),
     ({'data': 'a\0b'}, 'a text'), ({'data': '\ud800'}, 'a text'), ({'data': ['a']}, 'a text'),
