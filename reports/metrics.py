@@ -1,8 +1,8 @@
-"""Scores of hypotheses against references, over the field's own libraries where there is one.
+"""Scores of hypotheses against references.
 
-BLEU, chrF and TER are sacreBLEU's and ROUGE is rouge-score's; both are imported when first used, since rouge-score
-brings nltk. Every function takes two lists of equal length, one line of text each. A metric's name with `_lines` gives
-the same score as `LineStatistics`, which `bootstrap` and `paired_bootstrap` resample. No TensorFlow.
+sacreBLEU computes BLEU, chrF and TER; rouge-score computes ROUGE. Both are imported when first used, as rouge-score
+imports nltk. Every function takes two lists of equal length, one line of text each. `NAME_lines` returns the metric
+`NAME` as `LineStatistics`, which `bootstrap` and `paired_bootstrap` resample. No TensorFlow.
 """
 import argparse
 import collections
@@ -24,13 +24,14 @@ Band = collections.namedtuple('Band', 'label indices')
 
 
 class LineStatistics:
-    """A metric over any choice of lines, computed from sums of what was counted once in each line.
+    """A metric of any selection of lines, computed from the sums of their counts. Each line is counted once.
 
     # Arguments
-        statistics: (N, k) numbers, one row a line; (N,) stands for one column.
-        from_sums: function from the k column sums (a list) to the score; by default the mean of a single column.
-        signature: how the score was made, if its library says so.
-    Calling it with indices of lines (repeats count again) gives the score of those lines; without, of all.
+        statistics: (N, k) numbers, one row for each line; (N,) means one column.
+        from_sums: function from the k column sums (a list) to the score; by default the mean of the only column.
+        signature: how the library computed the score, if it says so.
+
+    Call it with line indices for the score of those lines (a repeated line counts again), or without for all lines.
     """
 
     def __init__(self, statistics, from_sums=None, signature=None):
@@ -43,15 +44,15 @@ class LineStatistics:
         return len(self.statistics)
 
     def __call__(self, indices=None):
-        chosen = self.statistics if indices is None else self.statistics[indices]
-        sums = chosen.sum(axis=0).tolist()
-        return self.from_sums(sums) if self.from_sums else sums[0] / len(chosen)
+        rows = self.statistics if indices is None else self.statistics[indices]
+        sums = rows.sum(axis=0).tolist()
+        return self.from_sums(sums) if self.from_sums else sums[0] / len(rows)
 
 
 def _check(hypotheses, references):
     if len(hypotheses) != len(references):
-        raise UserError('{} hypotheses against {} references: give one hypothesis a line for every reference'.format(
-            len(hypotheses), len(references)))
+        raise UserError('%d hypotheses against %d references: give one hypothesis a line for every reference'
+                        % (len(hypotheses), len(references)))
     if not len(references):
         raise UserError('no line to score: hypotheses and references are empty')
 
@@ -60,7 +61,7 @@ def _check(hypotheses, references):
 
 def _sacrebleu(name, **options):
     from sacrebleu.metrics import METRICS
-    # The defaults of sacreBLEU's own command; `force` changes no score, it silences a hint about that command's use.
+    # The defaults of sacreBLEU's command. `force` changes no score; it silences a hint about that command.
     arguments = dict(smooth_method='exp', smooth_value=None, force=True, lc=False, tokenize='13a', short=False,
                      num_refs=1, chrf_order=6, chrf_beta=2, chrf_whitespace=False)
     arguments.update(options)
@@ -69,16 +70,16 @@ def _sacrebleu(name, **options):
 
 def _sacrebleu_lines(metric, hypotheses, references, count, from_counts):
     _check(hypotheses, references)
-    # The library refuses an empty reference where its command does not: in a file it still has its line feed.
+    # The library refuses an empty reference; its command does not, because a line of a file ends with a line feed.
     rows = [count(hypothesis, reference + '\n') for hypothesis, reference in zip(hypotheses, references)]
-    signature = '{}+{}'.format(from_counts(rows[0]).prefix, metric.signature)
+    signature = '%s+%s' % (from_counts(rows[0]).prefix, metric.signature)
     return LineStatistics(rows, lambda sums: from_counts(sums).score, signature)
 
 
 def bleu_lines(hypotheses, references, tokenize):
-    """`bleu` as `LineStatistics`: matches and totals of 1- to 4-grams, length of hypothesis and reference."""
+    """`bleu` as `LineStatistics`: matches and totals of 1- to 4-grams, lengths of hypothesis and reference."""
     if tokenize not in BLEU_TOKENIZERS:
-        raise UserError('unknown BLEU tokenisation {!r}: take one of {}'.format(tokenize, ', '.join(BLEU_TOKENIZERS)))
+        raise UserError('unknown BLEU tokenisation %r: choose one of %s' % (tokenize, ', '.join(BLEU_TOKENIZERS)))
     metric = _sacrebleu('bleu', tokenize=tokenize)
 
     def count(hypothesis, reference):
@@ -89,19 +90,20 @@ def bleu_lines(hypotheses, references, tokenize):
 
 
 def bleu(hypotheses, references, tokenize):
-    """Corpus BLEU (Papineni et al. 2002), as `sacrebleu REFERENCES -i HYPOTHESES --tokenize TOKENIZE` has it.
+    """Corpus BLEU (Papineni et al. 2002), as `sacrebleu REFERENCES -i HYPOTHESES --tokenize TOKENIZE` computes it.
 
     # Arguments
-        tokenize: `none` for text that is tokenised already, `zh` for Chinese, `13a` or `intl` for others, `char`.
+        tokenize: `none` for tokenised text, `zh` for Chinese, `13a` or `intl` for others, `char` for characters.
+
     # Returns
-        `Score`: BLEU from 0 to 100, and the signature as that command prints it.
+        `Score`: BLEU from 0 to 100, and the signature that the command prints.
     """
     lines = bleu_lines(hypotheses, references, tokenize)
     return Score(lines(), lines.signature)
 
 
 def chrf_lines(hypotheses, references):
-    """`chrf` as `LineStatistics`: for n = 1 to 6 the character n-grams of hypothesis, reference and both."""
+    """`chrf` as `LineStatistics`: numbers of character n-grams (n = 1 to 6) in hypothesis, reference and both."""
     metric = _sacrebleu('chrf')
     return _sacrebleu_lines(
         metric, hypotheses, references,
@@ -110,7 +112,11 @@ def chrf_lines(hypotheses, references):
 
 
 def chrf(hypotheses, references):
-    """Corpus chrF2 (Popović 2015), as `sacrebleu -m chrf` has it: `Score`, from 0 to 1 in this sacreBLEU."""
+    """Corpus chrF2 (Popović 2015), as `sacrebleu -m chrf` computes it.
+
+    # Returns
+        `Score`: from 0 to 1 in this version of sacreBLEU, and the signature.
+    """
     lines = chrf_lines(hypotheses, references)
     return Score(lines(), lines.signature)
 
@@ -127,13 +133,14 @@ def ter_lines(hypotheses, references, asian=False):
 
 
 def ter(hypotheses, references, asian=False):
-    """Corpus translation edit rate (Snover et al. 2006), as `sacrebleu -m ter` has it: edits a reference word.
+    """Corpus translation edit rate (Snover et al. 2006), as `sacrebleu -m ter` computes it: edits per reference word.
 
     # Arguments
-        asian: split Chinese characters (Tercom's `normalized` and `asian_support`). The library's command has no option
-            for it, and takes a Chinese line without blanks for one single word. The signature tells the two apart.
+        asian: count each Chinese character as a word (Tercom `normalized`, `asian_support`). The command lacks this
+            option and counts a Chinese line without spaces as one word. The signature shows which was used.
+
     # Returns
-        `Score`: from 0 (equal) upwards, lower is better.
+        `Score`: from 0 (equal texts); lower is better.
     """
     lines = ter_lines(hypotheses, references, asian)
     return Score(lines(), lines.signature)
@@ -141,7 +148,7 @@ def ter(hypotheses, references, asian=False):
 
 # ROUGE --------------------------------------------------------------------------------------------------------------
 
-# Han (with its iteration mark and zero) and kana are written without blanks: each character is taken for a word.
+# Han (with its iteration mark and zero) and kana are written without spaces: each character counts as a word.
 _CHARACTER_SCRIPTS = re.compile('[\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff'
                                 '\U00020000-\U0003ffff]')
 _ASCII_WORD = re.compile('[a-z0-9]+$')
@@ -164,16 +171,16 @@ def _rouge_words(text):
 
 
 def rouge_text(text):
-    """Spell `text` in ASCII words: rouge-score drops all but ASCII letters and digits, and so counts every word.
+    """Encodes every word of `text` in ASCII, because rouge-score ignores all but ASCII letters and digits.
 
-    Case and punctuation go, as in rouge-score itself. A word in ASCII stays as it is; any other word (`größe`), and
-    each single Han or kana character, becomes a word of ASCII letters made of its code points. No two words share a
-    spelling (an ASCII word that begins like such a spelling is spelt out too), and ROUGE without stemming only asks
-    whether words are equal: ASCII text scores as before, other text as it would if rouge-score knew its letters.
+    Case and punctuation are dropped, as in rouge-score. An ASCII word is kept. Any other word (`größe`), and each Han
+    or kana character, is replaced by ASCII letters that encode its code points. Different words have different
+    encodings (an ASCII word that begins like an encoding is encoded too), and ROUGE without stemming only compares
+    words for equality. So ASCII text scores as in rouge-score, and other text as if rouge-score knew its letters.
     """
     return ' '.join(
         word if _ASCII_WORD.match(word) and not word.startswith(_ESCAPE)
-        else _ESCAPE + ''.join('{:06x}'.format(ord(character)) for character in word).translate(_HEX_AS_LETTERS)
+        else _ESCAPE + ''.join('%06x' % ord(character) for character in word).translate(_HEX_AS_LETTERS)
         for word in _rouge_words(text))
 
 
@@ -190,8 +197,9 @@ def rouge_lines(hypotheses, references):
 def rouge(hypotheses, references):
     """Mean F1 of ROUGE-1, ROUGE-2 and ROUGE-L (Lin 2004) over the lines, by rouge-score, without stemming.
 
-    ASCII text scores as rouge-score scores it; words with other letters, and Chinese characters, count as words (see
-    `rouge_text`). A line without any word scores 0, even against another such line: so rouge-score has it.
+    ASCII text scores as in rouge-score; words with other letters and Chinese characters count as words (see
+    `rouge_text`). A line without words scores 0, even against another such line, as in rouge-score.
+
     # Returns
         dict `rouge1`, `rouge2`, `rougeL`: 0 to 1.
     """
@@ -211,7 +219,7 @@ def exact_match_lines(hypotheses, references):
 
 
 def exact_match(hypotheses, references):
-    """Share of lines equal to their reference, blanks at both ends aside: 0 to 1."""
+    """Share of lines equal to their reference, ignoring white space at both ends: 0 to 1."""
     return exact_match_lines(hypotheses, references)()
 
 
@@ -222,18 +230,18 @@ _ARTICLE = re.compile(r'\b(?:a|an|the)\b')
 def squad_words(text):
     """Words of an answer as SQuAD compares them (Rajpurkar et al. 2016, section 6.1).
 
-    Lower case, no ASCII punctuation, no English articles, split at white space: Chinese has to come with blanks between
-    its words or characters for `token_f1` to see more than one.
+    Lower case, no ASCII punctuation, no English articles, split at white space. Chinese text needs spaces between its
+    words or characters, or `token_f1` counts it as one word.
     """
     return _ARTICLE.sub(' ', text.lower().translate(_PUNCTUATION)).split()
 
 
 def _f1(hypothesis, reference):
-    found, wanted = squad_words(hypothesis), squad_words(reference)
-    if not found or not wanted:
-        return found == wanted
-    shared = sum((collections.Counter(found) & collections.Counter(wanted)).values())
-    return 2 * shared / (len(found) + len(wanted))
+    words, reference_words = squad_words(hypothesis), squad_words(reference)
+    if not words or not reference_words:
+        return words == reference_words
+    shared = sum((collections.Counter(words) & collections.Counter(reference_words)).values())
+    return 2 * shared / (len(words) + len(reference_words))
 
 
 def squad_exact_match_lines(hypotheses, references):
@@ -243,7 +251,7 @@ def squad_exact_match_lines(hypotheses, references):
 
 
 def squad_exact_match(hypotheses, references):
-    """Share of answers equal to their reference in SQuAD's normalisation (see `squad_words`): 0 to 1."""
+    """Share of answers equal to their reference after SQuAD's normalisation (see `squad_words`): 0 to 1."""
     return squad_exact_match_lines(hypotheses, references)()
 
 
@@ -253,9 +261,9 @@ def token_f1_lines(hypotheses, references):
 
 
 def token_f1(hypotheses, references):
-    """Mean F1 of the words (as a bag) of answer and reference in SQuAD's normalisation: 0 to 1.
+    """Mean F1 of the bags of words of answer and reference after SQuAD's normalisation: 0 to 1.
 
-    Where nothing is left of one of the two, the line counts 1 if nothing is left of both and else 0 (as in SQuAD 2.0).
+    If one of the two has no words, the line scores 1 if neither has and 0 otherwise, as in SQuAD 2.0.
     """
     return token_f1_lines(hypotheses, references)()
 
@@ -276,12 +284,15 @@ _LINK = re.compile('([0-9]+)-([0-9]+)$')
 
 
 def read_alignments(path):
-    """Read gold alignments in the Pharaoh format: one line a sentence, links `i-j` of source and target token from 0.
+    """Reads gold alignments in the Pharaoh format: one line for each sentence.
+
+    A link `i-j` joins source token i and target token j, counted from 0.
 
     # Returns
-        list with a list of (i, j) for every line; an empty line has no link.
+        A list of (i, j) for each line; an empty line has no link.
+
     # Raises
-        UserError: an item that is not a link, with file and line; what `data.read_lines` refuses.
+        UserError: an item is not a link (names file and line); the file cannot be read as `corpus.read_lines` needs it.
     """
     from text.corpus import read_lines
     alignments = []
@@ -289,8 +300,8 @@ def read_alignments(path):
         matches = [(item, _LINK.match(item)) for item in line.split()]
         for item, match in matches:
             if not match:
-                raise UserError('{}, line {}: {!r} is not a link: write source and target token, counted from 0, as 3-5'
-                                .format(path, number, item))
+                raise UserError('%s, line %d: %r is not a link: write source and target token, counted from 0, as 3-5'
+                                % (path, number, item))
         alignments.append([(int(match.group(1)), int(match.group(2))) for _, match in matches])
     return alignments
 
@@ -298,30 +309,32 @@ def read_alignments(path):
 def alignment_agreement(weights, gold, hypotheses=None, references=None, source_lengths=None):
     """Share of linked target tokens whose most attended source token is one of their gold links.
 
-    Only target tokens with a link count (content words, where the gold alignment links no others). A gold link speaks
-    of the reference's tokens, so a sentence whose hypothesis differs from its reference cannot be compared position by
-    position: it is skipped and counted as such. After forced decoding (the reference fed to the decoder) leave out
-    `hypotheses` and `references`: every sentence is compared.
+    Only target tokens with a link count. Gold links are positions in the reference, so a sentence whose hypothesis
+    differs from its reference cannot be compared: it is skipped, and the number of skipped sentences is returned. After
+    forced decoding, which feeds the reference to the decoder, omit `hypotheses` and `references` to compare every
+    sentence.
 
     # Arguments
-        weights: for each sentence (T, S); row j belongs to the step that emits target token j. An end mark or padding
+        weights: for each sentence (T, S); row j is of the step that emits target token j. An end mark or padding
             may follow on both axes.
         gold: for each sentence its links (i, j).
         hypotheses, references: for each sentence its target tokens.
-        source_lengths: for each sentence the number of source positions that may be looked at, where padding follows.
+        source_lengths: for each sentence the number of source positions before the padding.
+
     # Returns
-        `Agreement`: share (0 to 1, NaN without a token), tokens that agree, tokens and sentences compared, sentences
-        skipped.
+        `Agreement`: share (0 to 1; NaN if no token is compared), tokens that agree, tokens and sentences compared,
+        sentences skipped.
+
     # Raises
-        UserError: unequal numbers of sentences; a link outside its sentence.
+        UserError: the numbers of sentences differ, or a link lies outside its sentence.
     """
     if (hypotheses is None) != (references is None):
         raise ValueError('hypotheses and references go together')
-    for name, given in (('alignments', gold), ('hypotheses', hypotheses), ('references', references),
-                        ('source lengths', source_lengths)):
-        if given is not None and len(given) != len(weights):
-            raise UserError('{} sentences with attention, but {} {}: they must be of the same text'.format(
-                len(weights), len(given), name))
+    for name, values in (('alignments', gold), ('hypotheses', hypotheses), ('references', references),
+                         ('source lengths', source_lengths)):
+        if values is not None and len(values) != len(weights):
+            raise UserError('%d sentences with attention, but %d %s: give both for the same text'
+                            % (len(weights), len(values), name))
     agreed = tokens = skipped = 0
     for k, (matrix, links) in enumerate(zip(weights, gold)):
         if hypotheses is not None and list(hypotheses[k]) != list(references[k]):
@@ -333,8 +346,8 @@ def alignment_agreement(weights, gold, hypotheses=None, references=None, source_
         linked = collections.defaultdict(set)
         for i, j in links:
             if i >= matrix.shape[1] or j >= matrix.shape[0]:
-                raise UserError('alignment of sentence {}: link {}-{} lies outside its {} source and {} target tokens: '
-                                'tokenise as the alignment counts'.format(k + 1, i, j, *matrix.shape[::-1]))
+                raise UserError('alignment of sentence %d: link %d-%d lies outside its %d source and %d target tokens: '
+                                'tokenise as the alignment counts' % (k + 1, i, j, *matrix.shape[::-1]))
             linked[j].add(i)
         tokens += len(linked)
         agreed += sum(int(matrix[j].argmax()) in sources for j, sources in linked.items())
@@ -353,9 +366,10 @@ def bootstrap(metric, n, samples=1000, seed=1, confidence=0.95):
 
     # Arguments
         metric: function of an array of line indices, such as a `LineStatistics`.
-        n: number of lines; each of the `samples` draws as many, with replacement.
+        n: number of lines; each of the `samples` resamples draws n lines with replacement.
+
     # Returns
-        (low, high), between which the middle `confidence` share of the resampled scores lies.
+        (low, high): the interval that holds the middle `confidence` share of the resampled scores.
     """
     scores = [metric(indices) for indices in _resamples(n, samples, seed)]
     low, high = np.percentile(scores, [50 * (1 - confidence), 50 * (1 + confidence)])
@@ -365,34 +379,38 @@ def bootstrap(metric, n, samples=1000, seed=1, confidence=0.95):
 def paired_bootstrap(metric_a, metric_b, n, samples=1000, seed=1):
     """Two-sided p-value of the difference between two systems on the same lines, by the paired bootstrap.
 
-    Both systems are scored on the same resampled lines (Koehn 2004). The differences, moved so that their centre is 0,
-    show what chance does to two equal systems; p is the share of them at least as far from 0 as the difference seen on
-    all lines, the latter counted too, so that p is never 0 and is 1 for equal outputs.
+    Both systems are scored on the same resampled lines (Koehn 2004). The differences, shifted to a mean of 0, show the
+    effect of chance on two equal systems. p is the share of them at least as far from 0 as the difference on all lines,
+    which is counted too, so that p is never 0. It is 1 for equal outputs.
 
     # Arguments
         metric_a, metric_b: functions of an array of line indices, such as two `LineStatistics`.
         n: number of lines.
+
+    # Returns
+        p, above 0 and at most 1.
     """
-    everything = np.arange(n)
-    seen = metric_b(everything) - metric_a(everything)
+    all_lines = np.arange(n)
+    observed = metric_b(all_lines) - metric_a(all_lines)
     differences = np.array([metric_b(indices) - metric_a(indices) for indices in _resamples(n, samples, seed)])
-    # A difference that ties with the one seen must not be lost to rounding.
-    as_far = np.abs(differences - differences.mean()) >= abs(seen) * (1 - 1e-9)
+    # Rounding must not lose a difference that equals the observed one.
+    as_far = np.abs(differences - differences.mean()) >= abs(observed) * (1 - 1e-9)
     return (int(as_far.sum()) + 1) / (samples + 1)
 
 
 def length_bands(source_lengths, edges):
-    """Group sentences by source length: up to edges[0], then up to edges[1] and so on, then beyond the last.
+    """Groups sentences by source length: up to edges[0], then up to edges[1] and so on, then above the last.
 
     # Returns
-        list of `Band` (label, indices), an empty one included.
+        A list of `Band` (label, indices); a band may be empty.
+
     # Raises
-        UserError: edges that are not positive and ascending.
+        UserError: the edges are not positive and ascending.
     """
     edges = [int(edge) for edge in edges]
     if not edges or edges[0] < 1 or any(low >= high for low, high in zip(edges, edges[1:])):
-        raise UserError('length bands {}: give ascending lengths from 1, such as 10 20 30'.format(edges))
-    labels = (['up to {}'.format(edges[0])] + ['{}-{}'.format(low + 1, high) for low, high in zip(edges, edges[1:])] +
-              ['over {}'.format(edges[-1])])
+        raise UserError('length bands %s: give ascending lengths from 1, such as 10 20 30' % edges)
+    labels = (['up to %d' % edges[0]] + ['%d-%d' % (low + 1, high) for low, high in zip(edges, edges[1:])] +
+              ['over %d' % edges[-1]])
     band_of = np.searchsorted(edges, source_lengths, side='left')
     return [Band(label, np.flatnonzero(band_of == k)) for k, label in enumerate(labels)]

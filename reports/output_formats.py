@@ -12,6 +12,8 @@ import numpy as np
 from text.corpus import load_pairs
 from text.vocabulary import SPECIALS, UNK
 from reports import plots
+from reports.alignment_page import write_page
+from reports.alignment_text import format_alignment
 from command_line import UserError, tell
 
 LARGEST_PAGE = 1000  # sentences; a browser shows more of them at leisure only
@@ -118,7 +120,7 @@ class Page(Format):
 
     def __init__(self, path):
         self.path, self.sentences, self.left_out = path, [], 0
-        plots.write_html(path, [])  # what cannot be written is told before the work, not after it
+        write_page(path, [])  # what cannot be written is told before the work, not after it
 
     def write(self, number, source, source_tokens, hypotheses):
         if len(self.sentences) == LARGEST_PAGE:
@@ -129,7 +131,7 @@ class Page(Format):
             for one in hypotheses]})
 
     def close(self):
-        plots.write_html(self.path, self.sentences)
+        write_page(self.path, self.sentences)
         if self.left_out:
             tell('%s: has the first %d sentences, %d more are left out' % (self.path, LARGEST_PAGE, self.left_out))
 
@@ -156,7 +158,7 @@ class ShownAttention(Format):
     def write(self, number, source, source_tokens, hypotheses):
         if source_tokens:
             best = hypotheses[0]
-            tell('%s\n%s' % (source, plots.format_alignment(source_tokens, best.tokens, best.alignment)))
+            tell('%s\n%s' % (source, format_alignment(source_tokens, best.tokens, best.alignment)))
 
 
 class UnknownWords(object):

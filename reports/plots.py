@@ -1,38 +1,24 @@
-"""Pictures: alignments as PNG, as one HTML page and as text for a terminal; training curves as PNG.
+"""Pictures as PNG: alignments, training curves, scores by length.
 
 Matplotlib is imported where it is used, so that importing this module is cheap, and it is used through
 `Figure` and `FigureCanvasAgg` alone: `pyplot`, its global state and its choice of backend are not touched.
 Sizes are in inches, font sizes in points.
 """
-import base64
-import functools
 import io
-import json
 import math
-import os
-import re
-import sys
-import unicodedata
 
 from storage.files import write_bytes
 
 import numpy as np
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-BUNDLED_FONT = os.path.join(HERE, 'fonts', 'NotoSansSC-Subset.ttf')
-HTML_TEMPLATE = os.path.join(HERE, 'alignment_page.html')
+from reports.alignment_text import checked_weights, display_width, finite
+from reports.label_fonts import escape_dollars, label_font
 
 DPI = 150
 LONGEST_SIDE = 18.0  # of the heat map itself: 2,700 pixels, however long the sentence
 CELL = 0.32          # side of a cell of a short sentence
-LABEL_PITCH = 0.105  # nearest that two labels come: 16 pixels, at which a Chinese character can still be read
+LABEL_PITCH = 0.105  # minimum distance of two labels: 16 pixels, at which a Chinese character is still legible
 LABEL_COLUMNS = 24   # longer tokens are cut, as one long address would leave no room for the map
 COLOURS = 'Blues'    # white is 0, dark blue is 1
-
-SHOWN_WEIGHT = 0.05  # weights below this are left out of the text form
-SHOWN_WORDS = 3
-
-BOX = '\u25a1'  # stands for what cannot be shown; unlike U+FFFD, Chinese fonts have it
 
 
 def plot_alignment(path, source_tokens, target_tokens, weights, title=None):
@@ -41,7 +27,7 @@ def plot_alignment(path, source_tokens, target_tokens, weights, title=None):
 
 
 def alignment_png(source_tokens, target_tokens, weights, title=None):
-    """An alignment as a heat map: source tokens on top, target tokens at the left, darker is heavier.
+    """An alignment as a heat map: source tokens on top, target tokens at the left, a darker cell is a larger weight.
 
     # Arguments
         source_tokens, target_tokens: lists of S and T strings. Either may be empty.
@@ -67,21 +53,21 @@ def alignment_figure(source_tokens, target_tokens, weights, title=None):
     s_pitch, s_size, s_step = _pitch(len(source_tokens))
     t_pitch, t_size, t_step = _pitch(len(target_tokens))
     width, height = s_pitch * max(1, len(source_tokens)), t_pitch * max(1, len(target_tokens))
-    # Single characters, as of Chinese, are read upright.
+    # Single characters, such as Chinese ones, stay upright.
     upright = all(display_width(token) <= 2 for token in source_tokens)
-    turned = dict(rotation=0, ha='center') if upright else dict(rotation=60, ha='left', rotation_mode='anchor')
+    label_angle = dict(rotation=0, ha='center') if upright else dict(rotation=60, ha='left', rotation_mode='anchor')
 
     axes.set_xlim(-0.5, max(1, len(source_tokens)) - 0.5)
     axes.set_ylim(max(1, len(target_tokens)) - 0.5, -0.5)
     axes.tick_params(length=0, labelbottom=False, labelleft=False)
     source_labels = [axes.annotate(text, (s, 1), (0, 4), fontproperties=font, va='bottom',
-                                   xycoords=axes.get_xaxis_transform(), textcoords='offset points', **turned)
+                                   xycoords=axes.get_xaxis_transform(), textcoords='offset points', **label_angle)
                      for s, text, font in _labels(source_tokens, s_size, s_step)]
     target_labels = [axes.annotate(text, (0, t), (-5, 0), fontproperties=font, va='center', ha='right',
                                    xycoords=axes.get_yaxis_transform(), textcoords='offset points')
                      for t, text, font in _labels(target_tokens or ['(empty)'], t_size, t_step)]
 
-    # Margins as the labels need them: measured, since the labels' fonts differ.
+    # Margins fit the labels, which are measured because their fonts differ.
     renderer = figure.canvas.get_renderer()
     boxes = [(label.xy[0], label.get_window_extent(renderer)) for label in source_labels]
     top = 0.15 + max([box.height / DPI for _, box in boxes], default=0)
@@ -121,12 +107,12 @@ def plot_training(path, log_rows):
 
     # Arguments
         path: file to write; `UserError` names it if that fails.
-        log_rows: dicts as in `log.csv`, values numbers or their text. What is absent, None, empty, NaN or infinite
-            leaves a gap. The horizontal axis is `step`, else `epoch`, else the row's number.
+        log_rows: dicts as in `log.csv`, values numbers or their text. A value that is absent, None, empty, NaN or
+            infinite leaves a gap. The horizontal axis is `step`, else `epoch`, else the row's number.
     """
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
     rows = list(log_rows)
-    position = next((key for key in ('step', 'epoch') if any(_finite(row.get(key)) is not None for row in rows)), None)
+    position = next((key for key in ('step', 'epoch') if any(finite(row.get(key)) is not None for row in rows)), None)
     panels = [('perplexity', ['train_perplexity', 'val_perplexity']), ('accuracy', ['train_accuracy', 'val_accuracy'])]
     named = {key for _, keys in panels for key in keys}
     others = sorted({key for row in rows for key in row if str(key).startswith('val_')} - named)
@@ -136,7 +122,7 @@ def plot_training(path, log_rows):
     for name, keys in panels:
         curves = []
         for key in keys:
-            points = [(_finite(row.get(position)) if position else number, _finite(row.get(key)))
+            points = [(finite(row.get(position)) if position else number, finite(row.get(key)))
                       for number, row in enumerate(rows, 1)]
             if name == 'perplexity':  # drawn on a logarithmic axis
                 points = [(x, y if y is not None and y > 0 else None) for x, y in points]
@@ -151,14 +137,15 @@ def plot_training(path, log_rows):
         axes = figure.add_subplot(len(drawn), 1, number, sharex=figure.axes[0] if figure.axes else None)
         for key, points in curves:
             colour = '#c44e00' if key.startswith('val_') else '#1f5fa8'
-            axes.plot(*zip(*points), marker='.', color=colour, linewidth=1.5, label=_dollars(key.replace('_', ' ')))
+            axes.plot(*zip(*points), marker='.', color=colour, linewidth=1.5,
+                      label=escape_dollars(key.replace('_', ' ')))
         if name == 'perplexity':
             axes.set_yscale('log')
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(FormatStrFormatter('%g'))
             axes.yaxis.set_minor_locator(NullLocator())
             _mark_best(axes, dict(curves).get('val_perplexity', []))
-        axes.set_ylabel(_dollars(name))
+        axes.set_ylabel(escape_dollars(name))
         axes.grid(color='0.9')
         if len(curves) > 1:
             axes.legend(frameon=False, fontsize=9)
@@ -187,165 +174,6 @@ def plot_bands(path, bands, name):
     axes.grid(axis='y', color='0.9')
     axes.set_axisbelow(True)
     _write_png(path, figure)
-
-
-def write_html(path, sentences):
-    """Writes one page, needing no network, on which to look through alignments with mouse or keyboard.
-
-    # Arguments
-        path: file to write; `UserError` names it if that fails.
-        sentences: dicts of `source` (text), `source_tokens` (S strings) and `hypotheses`, best first: dicts of
-            `text`, `tokens` (T strings), `score` (a number or None) and `weights` (T, S) in [0, 1], or None from
-            a model without attention.
-    """
-    data = []
-    for sentence in sentences:
-        source_tokens = list(sentence['source_tokens'])
-        hypotheses = []
-        for hypothesis in sentence['hypotheses']:
-            weights = hypothesis['weights']
-            if weights is not None:  # thousandths, for a smaller page
-                weights = checked_weights(source_tokens, hypothesis['tokens'], weights)
-                weights = np.rint(weights * 1000).astype(int).tolist()
-            hypotheses.append({'text': hypothesis['text'], 'tokens': list(hypothesis['tokens']),
-                               'score': _finite(hypothesis.get('score')), 'weights': weights})
-        data.append({'source': sentence['source'], 'source_tokens': source_tokens, 'hypotheses': hypotheses})
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(',', ':'))
-    with open(HTML_TEMPLATE, encoding='utf-8', newline='\n') as lines:
-        template = lines.read()
-    font = ''
-    if re.search('[\u2e80-\u9fff\uff00-\uffef]', text):  # a machine without a Chinese font shows Chinese, too
-        with open(BUNDLED_FONT, 'rb') as lines:
-            font = ('@font-face { font-family: "Bundled"; src: url(data:font/ttf;base64,%s) }'
-                    % base64.b64encode(lines.read()).decode('ascii'))
-    parts = re.split('/\\*FONT\\*/|"DATA"', template)
-    page = parts[0] + font + parts[1] + html_safe(text) + parts[2]
-    # A lone surrogate has no UTF-8; its backslash escape means the same to JSON.
-    write_bytes(path, page.encode('utf-8', 'backslashreplace'))
-
-
-def html_safe(json_text):
-    """The same JSON without a character that HTML would read as markup, so that no text can end the script element."""
-    return re.sub('[<>&\u2028\u2029]', lambda found: '\\u%04x' % ord(found.group()), json_text)
-
-
-def format_alignment(source_tokens, target_tokens, weights):
-    """The alignment as text: a line for each target token with the source tokens it attends to most.
-
-    Up to three are shown, heaviest first (equal ones in source order), from a weight of 0.05 on, and the heaviest in
-    any case if it is not 0. Columns are aligned, East Asian characters counting as two cells.
-
-    # Arguments
-        source_tokens, target_tokens: lists of S and T strings.
-        weights: (T, S), each in [0, 1].
-
-    # Raises
-        ValueError: `weights` is not (T, S), or not in [0, 1].
-    """
-    weights = checked_weights(source_tokens, target_tokens, weights)
-    rows = []
-    for token, row in zip(target_tokens, weights):
-        best = [s for s in np.argsort(-row, kind='stable')[:SHOWN_WORDS] if row[s] > 0]
-        shown = [s for s in best[1:] if row[s] >= SHOWN_WEIGHT]
-        rows.append([printable(token)] + ['%s %.2f' % (printable(source_tokens[s]), row[s]) for s in best[:1] + shown])
-    widths = [max(display_width(row[n]) for row in rows if len(row) > n) for n in range(max(map(len, rows), default=0))]
-    return '\n'.join('  '.join(cell + ' ' * (width - display_width(cell)) for cell, width in zip(row, widths)).rstrip()
-                     for row in rows)
-
-
-def checked_weights(source_tokens, target_tokens, weights):
-    """`weights` as a float64 array (T, S); `ValueError` if it is not that, or not in [0, 1]."""
-    weights = np.asarray(weights, dtype=np.float64)
-    wanted = (len(target_tokens), len(source_tokens))
-    if weights.shape == (0,) and not wanted[0]:
-        weights = weights.reshape(wanted)
-    if weights.shape != wanted:
-        raise ValueError('alignment weights have shape %s, but %d target and %d source tokens need %s'
-                         % (weights.shape, wanted[0], wanted[1], wanted))
-    # Sums in float32 exceed 1 by a few units of the last place.
-    if weights.size and not (weights.min() >= -1e-4 and weights.max() <= 1 + 1e-4):
-        raise ValueError('alignment weights must lie in [0, 1], not reach from %g to %g'
-                         % (weights.min(), weights.max()))
-    return weights.clip(0, 1)
-
-
-def display_width(text):
-    """Cells that `text` takes in a terminal: two for wide East Asian characters, none for combining ones."""
-    return sum(0 if unicodedata.category(character) in ('Mn', 'Me', 'Cf')
-               else 2 if unicodedata.east_asian_width(character) in 'WF' else 1 for character in text)
-
-
-def printable(text):
-    """`text` with control characters, lone surrogates and the like replaced: they would act on a terminal."""
-    return ''.join(character if character.isprintable() else BOX for character in text)
-
-
-# Fonts. Matplotlib 3.3 draws a label in one font without fallback, so each label is given one that covers it.
-
-def label_font(text, size):
-    """`text` made safe to draw, and the `FontProperties` to draw it in.
-
-    DejaVu Sans (part of Matplotlib) where it covers the text, else the bundled part of Noto Sans SC, else a Chinese
-    font of the system. Characters that none has are replaced, and told once on stderr.
-    """
-    from matplotlib.font_manager import FontProperties
-    text = printable(text)
-    path = next((path for path in _fonts() if _missing(path, text) == 0), None)
-    if path is None:
-        path = min(_fonts(), key=lambda path: _missing(path, text))
-        _tell_missing(text, path)
-        known = _characters(path)
-        box = BOX if ord(BOX) in known else '?'
-        text = ''.join(character if ord(character) in known else box for character in text)
-    return _dollars(text), FontProperties(fname=path, size=size)
-
-
-def _dollars(text):
-    # Two dollars make a formula; each escaped one is drawn as it stands. Nothing else is special outside a formula.
-    return text.replace('$', '\\$')
-
-
-def _missing(path, text):
-    return sum(ord(character) not in _characters(path) for character in text)
-
-
-def _fonts():
-    """Paths of the fonts to try, best first. The search for the system's fonts is put off until it is needed."""
-    import matplotlib
-    yield os.path.join(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
-    yield BUNDLED_FONT
-    for path in _system_fonts():
-        yield path
-
-
-@functools.lru_cache(maxsize=None)
-def _system_fonts():
-    from matplotlib.font_manager import fontManager
-    chinese = re.compile('CJK|Noto Sans SC|Source Han|WenQuanYi|PingFang|Hiragino Sans GB|Heiti|Songti|STHeiti|YaHei|'
-                         'SimHei|SimSun|Droid Sans Fallback|Arial Unicode|AR PL')
-    paths = {entry.fname for entry in fontManager.ttflist if chinese.search(entry.name)}
-    return sorted(paths, key=lambda path: (bool(re.search('Bold|Black|Light|Thin', os.path.basename(path))), path))
-
-
-@functools.lru_cache(maxsize=None)
-def _characters(path):
-    """Code points that a font has glyphs for; none if the file is missing or not a font."""
-    from matplotlib.ft2font import FT2Font
-    try:
-        return frozenset(FT2Font(path).get_charmap())
-    except (OSError, RuntimeError):
-        return frozenset()
-
-
-_told = []
-
-
-def _tell_missing(text, path):
-    if not _told:
-        missing = next(character for character in text if ord(character) not in _characters(path))
-        print('plots: no font found for U+%04X and perhaps others; they are drawn as a box. '
-              'Install a font such as fonts-noto-cjk.' % ord(missing), file=sys.stderr)
-        _told.append(missing)
 
 
 # Helpers of the pictures.
@@ -382,14 +210,6 @@ def _cut(text, columns):
     while display_width(text) >= columns:
         text = text[:-max(1, len(text) - columns)]
     return text + '\u2026'
-
-
-def _finite(value):
-    """A finite float, or None."""
-    if value is None or value == '':
-        return None
-    value = float(value)
-    return value if math.isfinite(value) else None
 
 
 def _mark_best(axes, points):

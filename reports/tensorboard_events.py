@@ -1,6 +1,6 @@
-"""Files for TensorBoard, made in memory: a run's files are written whole, which TensorFlow's own writer does not do.
+"""Event files for TensorBoard, made in memory: TensorFlow's own writer appends, but a run's files are written whole.
 
-A file is a TFRecord file (https://www.tensorflow.org/guide/data#tfrecord) of `Event` messages.
+An event file is a TFRecord file (https://www.tensorflow.org/guide/data#tfrecord) of `Event` messages.
 """
 import struct
 
@@ -9,11 +9,16 @@ import tensorflow as tf
 
 
 def pack_events(step, wall_time, scalars=None, texts=None, images=None):
-    """The bytes of an event file with what was found at `step`.
+    """Makes an event file for one step.
 
     # Arguments
         wall_time: seconds since 1970.
-        scalars: dict of name -> number. texts: dict of name -> Markdown. images: dict of name -> bytes of a PNG file.
+        scalars: dict of name to number.
+        texts: dict of name to Markdown.
+        images: dict of name to the bytes of a PNG file.
+
+    # Returns
+        The bytes of the file.
     """
     values = [tf.Summary.Value(tag=name, simple_value=number) for name, number in (scalars or {}).items()]
     text_plugin = tf.SummaryMetadata(plugin_data=tf.SummaryMetadata.PluginData(plugin_name='text'))
@@ -44,7 +49,7 @@ _CRC32C = list(_table())
 
 
 def _checksum(data):
-    """CRC-32C (Castagnoli), turned and shifted as TFRecord files have it."""
+    """The masked CRC-32C (Castagnoli) of the TFRecord format: rotated by 15 bits, plus a constant."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _CRC32C[(crc ^ byte) & 0xFF]

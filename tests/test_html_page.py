@@ -12,7 +12,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from reports import plots
+from reports.alignment_page import write_page
 from test_plots import NASTY, pixels
 
 pytestmark = pytest.mark.slow
@@ -131,7 +131,7 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def page(browser, tmp_path):
     path = str(tmp_path / 'page.html')
-    plots.write_html(path, SENTENCES)
+    write_page(path, SENTENCES)
     browser.open(path)
     yield browser
     assert browser.complaints() == []
@@ -274,7 +274,7 @@ def test_a_page_of_a_thousand_sentences_holds_one_heat_map_and_scrolls_to_the_ch
         {'text': '词' * 25, 'tokens': ['词'] * 25, 'score': -1.0, 'weights': rng.dirichlet(np.ones(25), 25)}
         for _ in range(5)]} for _ in range(1000)]
     path = str(tmp_path / 'page.html')
-    plots.write_html(path, sentences)
+    write_page(path, sentences)
     assert os.path.getsize(path) < 16e6
     browser.open(path)
     assert browser.run('return document.querySelectorAll("table").length') == 1, 'one heat map, not a thousand'

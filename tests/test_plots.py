@@ -11,7 +11,9 @@ import warnings
 import numpy as np
 import pytest
 
-from reports import plots
+from reports import label_fonts, plots
+from reports.alignment_page import write_page
+from reports.alignment_text import checked_weights, format_alignment
 from command_line import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(plots.__file__)))
@@ -69,14 +71,14 @@ HOSTILE = ['$x^2$', '$', '$$', '\\$', '\\$\\$', 'a_b^c', '\\frac{1}{2}', '$\\fra
 def test_no_label_is_read_as_a_formula():
     from matplotlib.cbook import is_math_text
     for token in HOSTILE:
-        text, _ = plots.label_font(token, 10)
+        text, _ = label_fonts.label_font(token, 10)
         assert not is_math_text(text)
         assert text.replace('\\$', '$') == token, 'matplotlib draws this for a text that is no formula'
     plots.alignment_png(HOSTILE, HOSTILE, np.eye(len(HOSTILE)), title='$ \\frac{ $')
 
 
 def test_control_characters_and_lone_surrogates_are_drawn_as_replacements(capsys):
-    assert plots.label_font('a\n\x1b[31m\ud800\u2028\x00', 10)[0] == 'a□□[31m□□□'
+    assert label_fonts.label_font('a\n\x1b[31m\ud800\u2028\x00', 10)[0] == 'a□□[31m□□□'
     plots.alignment_png(['\n\n', '\x00书'], ['\ud800'], [[0.5, 0.5]])
     assert capsys.readouterr().err == ''
 
@@ -119,7 +121,7 @@ def test_size_grows_with_the_number_of_tokens():
     (['a', 'b'], [], []), (['a', 'b'], [], np.zeros((0, 2))), ([], ['c'], np.zeros((1, 0))), ([], [], [])])
 def test_empty_sides_make_a_picture(source, target, weights):
     assert pixels(plots.alignment_png(source, target, weights)).shape[1] > 50
-    assert plots.format_alignment(source, target, weights) == '\n'.join(target)
+    assert format_alignment(source, target, weights) == '\n'.join(target)
 
 
 @pytest.mark.parametrize('weights, told', [
@@ -130,13 +132,13 @@ def test_empty_sides_make_a_picture(source, target, weights):
     ([[0.5, 0.5, 0], [0, -0.5, 0]], '-0.5'),
     ([[0.5, 0.5, 0], [0, np.nan, 0]], 'nan')])
 def test_wrong_weights_are_refused(weights, told):
-    for make in (plots.alignment_png, plots.format_alignment):
+    for make in (plots.alignment_png, format_alignment):
         with pytest.raises(ValueError, match=told):
             make(['a', 'b', 'c'], ['d', 'e'], weights)
 
 
 def test_float32_sums_a_little_over_one_are_taken():
-    assert plots.checked_weights(['a'], ['b'], np.float32([[1.000001]])) == 1
+    assert checked_weights(['a'], ['b'], np.float32([[1.000001]])) == 1
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path):
@@ -146,7 +148,7 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(UserError, match='absent'):
         plots.plot_training(path, [])
     with pytest.raises(UserError, match='absent'):
-        plots.write_html(path, [])
+        write_page(path, [])
 
 
 # Fonts
@@ -162,13 +164,13 @@ def sample_characters():
 
 
 def test_bundled_font_covers_the_samples():
-    known = plots._characters(plots.BUNDLED_FONT)
+    known = label_fonts._characters(label_fonts.BUNDLED_FONT)
     wanted = sample_characters() + '我你他是的，。？！'
     assert [character for character in wanted if ord(character) not in known] == []
 
 
 def test_bundled_font_and_its_licence_are_there_and_small():
-    assert os.path.getsize(plots.BUNDLED_FONT) < 400 * 1000
+    assert os.path.getsize(label_fonts.BUNDLED_FONT) < 400 * 1000
     with open(os.path.join(ROOT, 'reports', 'fonts', 'OFL.txt'), encoding='utf-8') as lines:
         assert 'SIL OPEN FONT LICENSE Version 1.1' in lines.read()
 
@@ -190,28 +192,28 @@ def test_chinese_is_drawn_with_glyphs_that_differ():
 def test_font_is_chosen_label_by_label(monkeypatch, tmp_path):
     system = str(tmp_path / 'system.ttf')
     covered = {'DejaVuSans.ttf': 'abc□ ', 'NotoSansSC-Subset.ttf': 'ab书', 'system.ttf': 'a书龘'}
-    monkeypatch.setattr(plots, '_characters', lambda path: frozenset(map(ord, covered[os.path.basename(path)])))
-    monkeypatch.setattr(plots, '_system_fonts', lambda: [system])
-    chosen = {text: os.path.basename(plots.label_font(text, 9)[1].get_file()) for text in ('abc', 'b书', '书龘')}
+    monkeypatch.setattr(label_fonts, '_characters', lambda path: frozenset(map(ord, covered[os.path.basename(path)])))
+    monkeypatch.setattr(label_fonts, '_system_fonts', lambda: [system])
+    chosen = {text: os.path.basename(label_fonts.label_font(text, 9)[1].get_file()) for text in ('abc', 'b书', '书龘')}
     assert chosen == {'abc': 'DejaVuSans.ttf', 'b书': 'NotoSansSC-Subset.ttf', '书龘': 'system.ttf'}
 
 
 def test_characters_without_any_font_are_told_once_and_drawn_as_boxes(monkeypatch, capsys):
-    monkeypatch.setattr(plots, '_told', [])
-    monkeypatch.setattr(plots, '_system_fonts', lambda: [])
+    monkeypatch.setattr(label_fonts, '_reported', [])
+    monkeypatch.setattr(label_fonts, '_system_fonts', lambda: [])
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         plots.alignment_png(['\u9f98', 'a\u9fa0'], ['b', '\u9f98'], np.zeros((2, 2)))
         plots.alignment_png(['\u9fa1'], ['b'], np.zeros((1, 1)))
     told = capsys.readouterr().err
     assert told.count('\n') == 1 and 'U+9F98' in told
-    assert plots.label_font('a\u9fa0', 10)[0] == 'a□'
+    assert label_fonts.label_font('a\u9fa0', 10)[0] == 'a□'
 
 
 def test_missing_bundled_font_is_no_crash(monkeypatch, capsys):
-    monkeypatch.setattr(plots, '_told', [])
-    monkeypatch.setattr(plots, '_system_fonts', lambda: [])
-    monkeypatch.setattr(plots, 'BUNDLED_FONT', '/nowhere/font.ttf')
+    monkeypatch.setattr(label_fonts, '_reported', [])
+    monkeypatch.setattr(label_fonts, '_system_fonts', lambda: [])
+    monkeypatch.setattr(label_fonts, 'BUNDLED_FONT', '/nowhere/font.ttf')
     plots.alignment_png(['书'], ['人'], [[1.0]])
     assert capsys.readouterr().err.count('\n') == 1
 
@@ -279,32 +281,32 @@ def test_perplexity_axis_has_readable_ticks_at_every_scale(tmp_path, monkeypatch
 # Text
 
 def test_text_lists_the_heaviest_source_tokens_in_aligned_columns():
-    text = plots.format_alignment(['a', 'red', 'book'], ['书', 'rouge', '红色'],
-                                  [[0.05, 0.02, 0.93], [0.3, 0.4, 0.3], [0.0, 1.0, 0.0]])
+    text = format_alignment(['a', 'red', 'book'], ['书', 'rouge', '红色'],
+                            [[0.05, 0.02, 0.93], [0.3, 0.4, 0.3], [0.0, 1.0, 0.0]])
     assert text == ('书     book 0.93  a 0.05\n'
                     'rouge  red 0.40   a 0.30  book 0.30\n'
                     '红色   red 1.00')
 
 
 def test_text_counts_cells_not_characters():
-    text = plots.format_alignment(['书', 'e\u0301', '本'], ['ab', '中', '，'],
-                                  [[0.5, 0.5, 0], [0.1, 0.9, 0], [0, 0.3, 0.7]])
+    text = format_alignment(['书', 'e\u0301', '本'], ['ab', '中', '，'],
+                            [[0.5, 0.5, 0], [0.1, 0.9, 0], [0, 0.3, 0.7]])
     assert text == ('ab  书 0.50  e\u0301 0.50\n'
                     '中  e\u0301 0.90   书 0.10\n'
                     '，  本 0.70  e\u0301 0.30')
 
 
 def test_text_shows_at_most_three_and_drops_light_ones_but_the_heaviest():
-    assert plots.format_alignment(list('abcde'), ['x'], [[0.2] * 5]) == 'x  a 0.20  b 0.20  c 0.20'
-    assert plots.format_alignment(['s%d' % n for n in range(50)], ['x'], [[0.02] * 50]) == 'x  s0 0.02'
+    assert format_alignment(list('abcde'), ['x'], [[0.2] * 5]) == 'x  a 0.20  b 0.20  c 0.20'
+    assert format_alignment(['s%d' % n for n in range(50)], ['x'], [[0.02] * 50]) == 'x  s0 0.02'
     tied = [[0.2 if n % 8 == 3 else 0.0 for n in range(40)]]
-    assert plots.format_alignment(list(map(str, range(40))), ['x'], tied) == 'x  3 0.20  11 0.20  19 0.20'
-    assert plots.format_alignment(['a', 'b'], ['x'], [[0.96, 0.04]]) == 'x  a 0.96'
-    assert plots.format_alignment(['a'], ['x', 'yy'], [[0.0], [1.0]]) == 'x\nyy  a 1.00'
+    assert format_alignment(list(map(str, range(40))), ['x'], tied) == 'x  3 0.20  11 0.20  19 0.20'
+    assert format_alignment(['a', 'b'], ['x'], [[0.96, 0.04]]) == 'x  a 0.96'
+    assert format_alignment(['a'], ['x', 'yy'], [[0.0], [1.0]]) == 'x\nyy  a 1.00'
 
 
 def test_text_sends_no_control_sequence_to_the_terminal():
-    assert plots.format_alignment(['\x1b[2J'], ['a\nb'], [[1]]) == 'a□b  □[2J 1.00'
+    assert format_alignment(['\x1b[2J'], ['a\nb'], [[1]]) == 'a□b  □[2J 1.00'
 
 
 # The page (its behaviour in a browser: test_html_page.py)
@@ -332,7 +334,7 @@ class Page(html.parser.HTMLParser):
 
 def page_of(tmp_path, sentences):
     path = str(tmp_path / 'page.html')
-    plots.write_html(path, sentences)
+    write_page(path, sentences)
     with open(path, encoding='utf-8', newline='') as file:
         return file.read()
 

@@ -1,0 +1,72 @@
+"""An alignment as text for a terminal, and what every view of an alignment shares: the check of its weights, safe text.
+"""
+import math
+import unicodedata
+
+import numpy as np
+
+SHOWN_WEIGHT = 0.05  # the text form leaves smaller weights out
+SHOWN_WORDS = 3
+BOX = '\u25a1'  # replaces what cannot be shown; unlike U+FFFD, Chinese fonts have it
+
+
+def format_alignment(source_tokens, target_tokens, weights):
+    """The alignment as text: a line for each target token with the source tokens it attends to most.
+
+    Up to three are shown, heaviest first (equal ones in source order), from a weight of 0.05 on; the heaviest
+    is always shown unless it is 0. Columns are aligned; a wide East Asian character counts as two cells.
+
+    # Arguments
+        source_tokens, target_tokens: lists of S and T strings.
+        weights: (T, S), each in [0, 1].
+
+    # Returns
+        Text of T lines, without a final line feed.
+
+    # Raises
+        ValueError: `weights` is not (T, S), or not in [0, 1].
+    """
+    weights = checked_weights(source_tokens, target_tokens, weights)
+    rows = []
+    for token, row in zip(target_tokens, weights):
+        best = [s for s in np.argsort(-row, kind='stable')[:SHOWN_WORDS] if row[s] > 0]
+        shown = [s for s in best[1:] if row[s] >= SHOWN_WEIGHT]
+        rows.append([printable(token)] + ['%s %.2f' % (printable(source_tokens[s]), row[s]) for s in best[:1] + shown])
+    widths = [max(display_width(row[n]) for row in rows if len(row) > n) for n in range(max(map(len, rows), default=0))]
+    return '\n'.join('  '.join(cell + ' ' * (width - display_width(cell)) for cell, width in zip(row, widths)).rstrip()
+                     for row in rows)
+
+
+def checked_weights(source_tokens, target_tokens, weights):
+    """`weights` as a float64 array (T, S); `ValueError` if it is not that, or not in [0, 1]."""
+    weights = np.asarray(weights, dtype=np.float64)
+    expected = (len(target_tokens), len(source_tokens))
+    if weights.shape == (0,) and not expected[0]:
+        weights = weights.reshape(expected)
+    if weights.shape != expected:
+        raise ValueError('alignment weights have shape %s, but %d target and %d source tokens need %s'
+                         % (weights.shape, *expected, expected))
+    # Float32 sums exceed 1 by a few units of the last place.
+    if weights.size and not (weights.min() >= -1e-4 and weights.max() <= 1 + 1e-4):
+        raise ValueError('alignment weights must lie in [0, 1], not reach from %g to %g'
+                         % (weights.min(), weights.max()))
+    return weights.clip(0, 1)
+
+
+def display_width(text):
+    """Cells that `text` takes in a terminal: two for wide East Asian characters, none for combining ones."""
+    return sum(0 if unicodedata.category(character) in ('Mn', 'Me', 'Cf')
+               else 2 if unicodedata.east_asian_width(character) in 'WF' else 1 for character in text)
+
+
+def printable(text):
+    """`text` with control characters, lone surrogates and the like replaced, because a terminal would obey them."""
+    return ''.join(character if character.isprintable() else BOX for character in text)
+
+
+def finite(value):
+    """The value as a finite float, or `None`: JSON and curves have no other number."""
+    if value is None or value == '':
+        return None
+    value = float(value)
+    return value if math.isfinite(value) else None

@@ -1,0 +1,82 @@
+"""Fonts of the pictures: each label in a font that covers its characters.
+
+Matplotlib 3.3 draws a label in one font, without fallback. Matplotlib is imported where it is used.
+"""
+import functools
+import os
+import re
+import sys
+
+from reports.alignment_text import BOX, printable
+
+BUNDLED_FONT = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'fonts', 'NotoSansSC-Subset.ttf')
+
+
+def label_font(text, size):
+    """Makes `text` safe to draw and chooses a font for it.
+
+    DejaVu Sans (part of Matplotlib) where it covers the text, else the bundled part of Noto Sans SC, else a Chinese
+    font of the system. A box replaces a character that no font has,
+    and one message on stderr names the first such character.
+
+    # Returns
+        The text, and the `FontProperties` to draw it in.
+    """
+    from matplotlib.font_manager import FontProperties
+    text = printable(text)
+    path = next((path for path in _fonts() if _missing(path, text) == 0), None)
+    if path is None:
+        path = min(_fonts(), key=lambda path: _missing(path, text))
+        _report_missing(text, path)
+        known = _characters(path)
+        box = BOX if ord(BOX) in known else '?'
+        text = ''.join(character if ord(character) in known else box for character in text)
+    return escape_dollars(text), FontProperties(fname=path, size=size)
+
+
+def escape_dollars(text):
+    # Matplotlib reads text between two dollars as a formula; escaped dollars are drawn. Nothing else is special.
+    return text.replace('$', '\\$')
+
+
+def _missing(path, text):
+    return sum(ord(character) not in _characters(path) for character in text)
+
+
+def _fonts():
+    """Paths of the fonts to try, best first. The system's fonts are searched for only when needed."""
+    import matplotlib
+    yield os.path.join(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
+    yield BUNDLED_FONT
+    for path in _system_fonts():
+        yield path
+
+
+@functools.lru_cache(maxsize=None)
+def _system_fonts():
+    from matplotlib.font_manager import fontManager
+    chinese = re.compile('CJK|Noto Sans SC|Source Han|WenQuanYi|PingFang|Hiragino Sans GB|Heiti|Songti|STHeiti|YaHei|'
+                         'SimHei|SimSun|Droid Sans Fallback|Arial Unicode|AR PL')
+    paths = {entry.fname for entry in fontManager.ttflist if chinese.search(entry.name)}
+    return sorted(paths, key=lambda path: (bool(re.search('Bold|Black|Light|Thin', os.path.basename(path))), path))
+
+
+@functools.lru_cache(maxsize=None)
+def _characters(path):
+    """Code points that a font has glyphs for; none if the file is missing or not a font."""
+    from matplotlib.ft2font import FT2Font
+    try:
+        return frozenset(FT2Font(path).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+_reported = []
+
+
+def _report_missing(text, path):
+    if not _reported:
+        missing = next(character for character in text if ord(character) not in _characters(path))
+        print('plots: no font found for U+%04X and perhaps others; they are drawn as a box. '
+              'Install a font such as fonts-noto-cjk.' % ord(missing), file=sys.stderr)
+        _reported.append(missing)
