@@ -13,7 +13,9 @@ import json
 import math
 import os
 import time
-from text.corpus import corpus_paths, load_pairs, read_lines
+from text import corpus
+from text.corpus import corpus_paths
+from text.text_files import read_lines
 from reports import metrics
 from text import questions
 import settings
@@ -75,14 +77,14 @@ def edges(text):
 def read_pairs(options, chosen):
     """Source and target texts; the sources are empty where --hypotheses are scored without."""
     if options.source:
-        return load_pairs([options.source, options.target])
+        return corpus.load([options.source, options.target])
     if options.target:
-        return load_pairs([options.hypotheses, options.target])
+        return corpus.load([options.hypotheses, options.target])
     paths = corpus_paths(chosen)
     if options.split not in paths:
         raise UserError('the run has no %s text: name one with --source and --target, or choose another --split'
                         % options.split)
-    return questions.load(paths[options.split], chosen.format, chosen.on_bad_utf8)
+    return corpus.load(paths[options.split], chosen.format, chosen.on_bad_utf8)
 
 
 def read_outputs(path, pairs):
@@ -226,7 +228,7 @@ def main(argv):
         seconds = time.time() - started
         asked = None
         if chosen.format == 'babi' and chosen.score != 'none' and not options.source:
-            asked = questions.load_questions(corpus_paths(chosen)[options.split], 'babi', chosen.on_bad_utf8)
+            asked = list(questions.read_questions(corpus_paths(chosen)[options.split], 'babi', chosen.on_bad_utf8))
         after, known = model_rows(translator, pairs, gold, asked, options)
         after.append(Row('decoding', len(pairs) / max(seconds, 1e-9), 'lines/s, batches of %d' % options.batch_size))
     if options.compare and other is None:

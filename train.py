@@ -10,10 +10,11 @@ import os
 import platform
 import shlex
 import time
-from text.corpus import corpus_paths, file_sha256, hold_out, prepare, read_vectors
+from text import corpus
+from text.corpus import corpus_paths, hold_out, prepare, read_vectors
+from text.text_files import file_sha256
 from text.vocabulary import SPECIALS, Vocabulary
 from training import memory_estimate
-from text import questions
 import settings
 from text import subwords
 from storage.config_file import config_bytes, read_config_file
@@ -58,9 +59,9 @@ def read_corpora(chosen, paths, run):
     """Tokenised training and validation corpora, the pairs of text of the latter, the tokenisers, and the bytes of
     their models by file name; `run` has these where it goes on, else it is `None`."""
     limits = (chosen.max_source_length, chosen.max_target_length)
-    pairs = questions.load(paths['train'], chosen.format, chosen.on_bad_utf8)
+    pairs = corpus.load(paths['train'], chosen.format, chosen.on_bad_utf8)
     if 'val' in paths:
-        held_out = questions.load(paths['val'], chosen.format, chosen.on_bad_utf8)
+        held_out = corpus.load(paths['val'], chosen.format, chosen.on_bad_utf8)
         parts = [('training', pairs, range(len(pairs)), paths['train']),
                  ('validation', held_out, range(len(held_out)), paths['val'])]
     else:
@@ -80,17 +81,17 @@ def read_corpora(chosen, paths, run):
     return (*corpora, [texts[line - 1] for line in corpora[-1].lines], tokenizers, models)
 
 
-def build_vocabularies(chosen, corpus, tokenizers):
+def build_vocabularies(chosen, train_corpus, tokenizers):
     def build(tokenizer, sequences, size):
         if tokenizer.name in subwords.KINDS:
             return Vocabulary(SPECIALS + tokenizer.pieces)
         return Vocabulary.build(sequences, size, chosen.min_count)
 
     if chosen.share_vocabulary:
-        both = build(tokenizers[0], corpus.source + corpus.target, chosen.source_vocabulary)
+        both = build(tokenizers[0], train_corpus.source + train_corpus.target, chosen.source_vocabulary)
         return both, both
-    return (build(tokenizers[0], corpus.source, chosen.source_vocabulary),
-            build(tokenizers[1], corpus.target, chosen.target_vocabulary))
+    return (build(tokenizers[0], train_corpus.source, chosen.source_vocabulary),
+            build(tokenizers[1], train_corpus.target, chosen.target_vocabulary))
 
 
 def about(argv, hashes):

@@ -36,7 +36,7 @@ from keras.engine import Input, Layer, Model  # noqa: E402
 from keras.layers import Activation, Concatenate  # noqa: E402
 from tensorflow.contrib import seq2seq  # noqa: E402
 from text.batches import pad  # noqa: E402
-from text.corpus import read_lines  # noqa: E402
+from text.text_files import read_lines  # noqa: E402
 from text.vocabulary import END, PAD, START  # noqa: E402
 import beam_search  # noqa: E402
 import settings  # noqa: E402

@@ -8,7 +8,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
-from text.corpus import read_lines  # noqa: E402  the checkout is on the path now
+from text.text_files import read_lines  # noqa: E402  the checkout is on the path now
 from command_line import non_negative_int, positive_int, run_command  # noqa: E402
 
 

@@ -17,7 +17,7 @@ import tf_session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 import pkg_resources
-from text.corpus import read_lines
+from text.text_files import read_lines
 import translator
 from storage.files import to_json, write_bytes
 from reference import cases, compare, outputs, verify

@@ -292,9 +292,9 @@ def read_alignments(path):
         A list of (i, j) for each line; an empty line has no link.
 
     # Raises
-        UserError: an item is not a link (names file and line); the file cannot be read as `corpus.read_lines` needs it.
+        UserError: an item is not a link (names file and line); and as `text_files.read_lines`.
     """
-    from text.corpus import read_lines
+    from text.text_files import read_lines
     alignments = []
     for number, line in enumerate(read_lines(path), 1):
         matches = [(item, _LINK.match(item)) for item in line.split()]

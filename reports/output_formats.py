@@ -9,7 +9,7 @@ import math
 import os
 
 import numpy as np
-from text.corpus import load_pairs
+from text import corpus
 from text.vocabulary import SPECIALS, UNK
 from reports import plots
 from reports.alignment_page import write_page
@@ -174,7 +174,7 @@ class UnknownWords(object):
 
     def __init__(self, path):
         self.words = {}
-        for source, target in load_pairs([path]) if path else ():
+        for source, target in corpus.load([path]) if path else ():
             self.words.setdefault(source, target)
 
     def replace(self, source_tokens, hypothesis, source_tokenizer, target_tokenizer):

@@ -21,7 +21,7 @@ import time
 import h5py
 import numpy as np
 import pytest
-from text.corpus import load_pairs
+from text import corpus
 from text.vocabulary import Vocabulary
 from reports import metrics
 import predict
@@ -813,7 +813,7 @@ def gold(tmp_path_factory, trained):
     """Gold links of val.tsv: target digit j comes from source word n - 1 - j."""
     path = tmp_path_factory.mktemp('gold') / 'val.align'
     rows = []
-    for source, target in load_pairs([str(trained.data / 'val.tsv')]):
+    for source, target in corpus.load([str(trained.data / 'val.tsv')]):
         rows.append(' '.join('%d-%d' % (len(target) - 1 - j, j) for j in range(len(target))))
     path.write_text('\n'.join(rows) + '\n')
     return path
@@ -825,7 +825,7 @@ def test_evaluate_agrees_with_predict_and_with_the_log(trained, predicted, gold)
     assert (result.code, result.stderr) == (0, '')
     values = json.loads(result.stdout.decode('utf-8'))
     outputs = predicted.split('\n')[:20]
-    references = [target for _, target in load_pairs([str(trained.data / 'val.tsv')])]
+    references = [target for _, target in corpus.load([str(trained.data / 'val.tsv')])]
     assert values['lines'] == 20
     assert values['exact match'] == metrics.exact_match(outputs, references)
     bleu = metrics.bleu(outputs, references, 'char')

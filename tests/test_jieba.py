@@ -15,7 +15,7 @@ from hypothesis import given, strategies as st
 
 from test_commands import ROOT, environment, run, write_pairs
 from text.tokenizers import make_tokenizer
-from test_data import MIXED
+from test_tokenizers import MIXED
 
 JIEBA = make_tokenizer('jieba')
 # Words that share characters, among all that tokenisers treat differently.

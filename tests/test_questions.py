@@ -6,7 +6,7 @@ import shlex
 import textwrap
 
 import evaluate
-from text import questions
+from text import corpus, questions
 import train
 from command_line import UserError
 from test_commands import ROOT, one_line, run
@@ -31,22 +31,22 @@ def write(path, text):
 
 
 def test_babi_stories_grow_from_question_to_question_and_begin_again(tmp_path):
-    found = questions.load_questions(write(tmp_path / 'a', BABI), 'babi')
+    found = list(questions.read_questions(write(tmp_path / 'a', BABI), 'babi'))
     assert [one.source for one in found] == [
         'Where is Mary? | Mary moved to the hall. John took the red milk.',
         'What does John carry? | Mary moved to the hall. John took the red milk. John went to the garden.',
         'Who sat? | Sandra sat.']
     assert [one.answer for one in found] == ['hall', 'milk, apple', 'Sandra']
     assert [one.supporting for one in found] == [[0], [1, 2], []]  # statement 4 of the file is the third of the story
-    assert questions.load([str(tmp_path / 'a')], 'babi') == [(one.source, one.answer) for one in found]
+    assert corpus.load([str(tmp_path / 'a')], 'babi') == [(one.source, one.answer) for one in found]
     words = make_tokenizer('word')
     assert words.detokenize(words.tokenize('milk, apple')) == 'milk, apple'
 
 
 def test_a_table_of_context_question_answer_becomes_question_and_context(tmp_path):
     paths = write(tmp_path / 'a', 'Rain fell. All day.\tWhat fell?\tcold rain\n')
-    assert questions.load(paths, 'qa') == [('What fell? | Rain fell. All day.', 'cold rain')]
-    assert questions.load(write(tmp_path / 'b', 'x\ty\n')) == [('x', 'y')]
+    assert corpus.load(paths, 'qa') == [('What fell? | Rain fell. All day.', 'cold rain')]
+    assert corpus.load(write(tmp_path / 'b', 'x\ty\n')) == [('x', 'y')]
 
 
 @pytest.mark.parametrize('form, text, told', [
@@ -68,18 +68,18 @@ def test_a_table_of_context_question_answer_becomes_question_and_context(tmp_pat
 ])
 def test_malformed_lines_are_refused_with_file_and_line(tmp_path, form, text, told):
     with pytest.raises(UserError, match='^%s: %s' % (tmp_path / 'a', told)):
-        questions.load(write(tmp_path / 'a', text), form)
+        corpus.load(write(tmp_path / 'a', text), form)
 
 
 def test_two_files_are_refused():
     with pytest.raises(UserError, match='--format qa takes one file'):
-        questions.load(['a', 'b'], 'qa')
+        corpus.load(['a', 'b'], 'qa')
 
 
 @pytest.mark.parametrize('name', ['word', 'char'])
 def test_attention_on_the_supporting_statements_is_counted_by_their_tokens(tmp_path, name):
     tokenize = make_tokenizer(name).tokenize
-    found = questions.load_questions(write(tmp_path / 'a', BABI), 'babi')
+    found = list(questions.read_questions(write(tmp_path / 'a', BABI), 'babi'))
     alignments, shares, even = [], [], []
     for one in found[:2]:
         tokens = tokenize(one.source)
@@ -124,6 +124,6 @@ def test_the_page_of_applications_shows_options_and_formats_that_are_taken(tmp_p
     blocks = [textwrap.dedent(block) for block in blocks]
     forms = ['pairs', 'pairs', 'pairs', 'babi', 'qa']
     assert (len(commands), [block.count('\n') for block in blocks]) == (20, [3] * 5)
-    found = [questions.load(write(tmp_path / 'a', block), form) for form, block in zip(forms, blocks)]
+    found = [corpus.load(write(tmp_path / 'a', block), form) for form, block in zip(forms, blocks)]
     assert found[3] == [('Where is Ann? | Ann walked to the kitchen. Ben took the lamp.', 'kitchen')]
     assert found[4][0] == ('When did the museum open? | The museum opened on Monday. It is free.', 'on Monday')

@@ -57,7 +57,7 @@ def test_a_text_may_look_like_special_pieces():
 
 
 def test_a_size_too_small_is_refused_and_one_too_large_is_not_reached():
-    with pytest.raises(UserError, match='bpe vocabulary of 260 pieces does not hold the .* characters .*--source-voc'):
+    with pytest.raises(UserError, match='bpe vocabulary of 260 pieces is too small for the .* characters .*--source'):
         model('bpe', 260)
     for kind in subwords.KINDS:
         assert 256 < len(model(kind, 9000).pieces) < 400

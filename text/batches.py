@@ -4,39 +4,46 @@ import numpy as np
 
 from text.vocabulary import END, PAD, START
 
-# plan_batches sorts by length within pools of so many batches: little padding, and new neighbours each epoch.
+# plan_batches sorts by length within pools of this many batches: little padding, and new neighbours each epoch.
 POOL = 100
 
 
 def seeded_random(seed, *purpose):
-    # The numbers seed the generator as they are: a hash could differ between processes.
+    """A generator of random numbers that depends on the seed and the numbers of `purpose` only."""
+    # The numbers are the state's key themselves: a hash could differ between processes.
     return np.random.RandomState([seed % 2 ** 32, seed // 2 ** 32 % 2 ** 32] + list(purpose))
 
 
 def plan_batches(source_lengths, target_lengths, batch_size, seed, epoch, shuffle=True):
-    """Lists of pair indices, each a batch of similar lengths; together every pair exactly once.
+    """Divides pairs into batches of similar lengths. A pure function of its arguments.
 
-    A pure function of its arguments. Always ceil(n / batch_size) batches, of which one at most is not full.
-    `shuffle=False`: sorted from short to long, for evaluation (`seed` and `epoch` do not matter).
+    # Arguments
+        source_lengths, target_lengths: lengths in tokens of n pairs.
+        batch_size: maximum number of pairs in a batch.
+        seed, epoch: decide the random order.
+        shuffle: `False` sorts the pairs from short to long, for evaluation.
+
+    # Returns
+        List of ceil(n / batch_size) lists of indices; each pair is in exactly one, and at most one is not full.
     """
     source_lengths, target_lengths = np.asarray(source_lengths), np.asarray(target_lengths)
     n = len(source_lengths)
     if len(target_lengths) != n or batch_size < 1:
-        raise ValueError('{} sources, {} targets, batch size {}'.format(n, len(target_lengths), batch_size))
+        raise ValueError('%d sources, %d targets, batch size %d' % (n, len(target_lengths), batch_size))
     random = seeded_random(seed, 0, epoch)
     order = random.permutation(n) if shuffle else np.arange(n)
     pool = POOL * batch_size if shuffle else max(n, 1)
     batches = []
     for start in range(0, n, pool):
-        chosen = order[start:start + pool]
-        # lexsort is stable, its last key weighs most; pairs of equal lengths stay in random order.
-        chosen = chosen[np.lexsort((target_lengths[chosen], source_lengths[chosen]))].tolist()
-        batches += [chosen[i:i + batch_size] for i in range(0, len(chosen), batch_size)]
+        indices = order[start:start + pool]
+        # lexsort is stable, and its last key is the primary one; pairs of equal lengths stay in random order.
+        indices = indices[np.lexsort((target_lengths[indices], source_lengths[indices]))].tolist()
+        batches += [indices[i:i + batch_size] for i in range(0, len(indices), batch_size)]
     return [batches[i] for i in random.permutation(len(batches))] if shuffle else batches
 
 
 def pad(sequences):
-    """Sequences of ids -> int32 (B, S), each row filled up with PAD at its end."""
+    """An int32 array (B, S) of B sequences of ids, with PAD after the end of each."""
     batch = np.full((len(sequences), max(map(len, sequences), default=0)), PAD, dtype='int32')
     for row, sequence in zip(batch, sequences):
         row[:len(sequence)] = sequence
@@ -44,9 +51,15 @@ def pad(sequences):
 
 
 def make_batch(source_ids, target_ids, indices):
-    """Pairs `indices` -> source (B, S), decoder input (B, T) after START, decoder output (B, T) before END; int32.
+    """The padded arrays of a batch.
 
-    The ids come from `Vocabulary.encode`, without START and END; T is the longest target plus one.
+    # Arguments
+        source_ids, target_ids: lists of id lists, without START and END.
+        indices: the pairs of the batch.
+
+    # Returns
+        Source (B, S), decoder input (B, T) that begins with START, decoder output (B, T) that ends with END; int32. T
+        is the length of the longest target plus one.
     """
     targets = [target_ids[i] for i in indices]
     return (pad([source_ids[i] for i in indices]),
@@ -54,10 +67,14 @@ def make_batch(source_ids, target_ids, indices):
             pad([target + [END] for target in targets]))
 
 
-class Encoded(object):
-    """A corpus as ids: `source` and `target` are lists of id lists, without `<s>` and `</s>`; `lines` as there.
+class Encoded:
+    """A corpus of ids.
 
-    With `copy` targets have ids for names of their sources too, and `copied` is what copies of the source write.
+    # Arguments
+        corpus: `corpus.Corpus`.
+        source_vocabulary, target_vocabulary: `Vocabulary`.
+        copy: give ids to tokens of a source that the target vocabulary lacks. Then `copied` has the ids that an output
+            writes when it copies the source's tokens.
     """
 
     def __init__(self, corpus, source_vocabulary, target_vocabulary, copy=False):
@@ -75,7 +92,12 @@ class Encoded(object):
         return plan_batches(self.lengths[0], self.lengths[1], batch_size, seed, epoch, shuffle)
 
     def batch(self, indices):
-        """The model's inputs, source `(B, S)`, decoder input `(B, T)` and, with `copy`, what copies write `(B, S)`; and
-        the decoder's output `(B, T)`."""
-        source, given, output = make_batch(self.source, self.target, indices)
-        return [source, given] + ([pad([self.copied[i] for i in indices])] if self.copied else []), output
+        """The arrays of a batch.
+
+        # Returns
+            The model's inputs: source `(B, S)`, decoder input `(B, T)` and, with `copy`, the ids that copying writes
+            `(B, S)`; and the decoder output `(B, T)`.
+        """
+        source, decoder_input, decoder_output = make_batch(self.source, self.target, indices)
+        copied = [pad([self.copied[i] for i in indices])] if self.copied else []
+        return [source, decoder_input] + copied, decoder_output

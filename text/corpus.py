@@ -1,142 +1,167 @@
-"""Parallel text: files of pairs, and a `Corpus` of their tokens."""
-import codecs
-import gzip
-import hashlib
+"""Parallel text: pairs of source and target text from files of all formats, and which files a run names."""
 import itertools
 import os
-import zlib
 
 from command_line import UserError, system_path  # first: sets what NumPy reads when it is imported
 
 import numpy as np
 
+from text import questions
 from text.batches import seeded_random
+from text.text_files import read_lines, require_regular_file
 from text.tokenizers import CHARACTERS_PER_TOKEN
-from text.vocabulary import END
+from text.vocabulary import END, PAD
 
 
-# ---- Files ----------------------------------------------------------------------------------------------------
-def decode_lines(stream, name, on_bad_utf8='error'):
-    """Lines of a binary stream as str, split on line feeds alone, without a trailing '\\r' or a leading BOM. On bad
-    UTF-8, 'error' raises a UserError that tells `name`, line and byte; 'replace' puts U+FFFD in place."""
-    errors = {'error': 'strict', 'replace': 'replace'}[on_bad_utf8]
-    for number, raw in enumerate(stream, 1):
-        if number == 1 and raw.startswith(codecs.BOM_UTF8):
-            raw = raw[len(codecs.BOM_UTF8):]
-            if not raw:  # nothing but a BOM is an empty file
-                return
-        for ending in (b'\n', b'\r'):
-            raw = raw[:-1] if raw.endswith(ending) else raw
-        try:
-            yield raw.decode('utf-8', errors)
-        except UnicodeDecodeError as error:
-            raise UserError('{}: line {}, byte {}: 0x{:02X} is not valid UTF-8 here; convert the file to UTF-8 or use '
-                            '--on-bad-utf8 replace'.format(name, number, error.start + 1, raw[error.start])) from None
-
-
-def read_lines(path, on_bad_utf8='error'):
-    """Lines of the text file `path`, as `decode_lines` gives them; unpacked if the name ends in '.gz'. UserError, at
-    the line where it is met, for a file that cannot be read, damaged gzip data and a bad byte."""
-    number = 0
-    try:
-        with (gzip.open if path.endswith('.gz') else open)(path, 'rb') as stream:
-            for number, line in enumerate(decode_lines(stream, path, on_bad_utf8), 1):
-                yield line
-    except EOFError:
-        raise UserError('{}: gzip data cut short after line {}; fetch the file again'.format(path, number)) from None
-    except (OSError, zlib.error) as error:
-        raise _cannot_read(path, error) from None
-
-
-def _cannot_read(path, error):
-    system = getattr(error, 'strerror', None)  # 'Is a directory' and so on; None if gzip or zlib complains
-    return UserError('{}: {}'.format(path, system or 'damaged gzip data, or none at all: {}'.format(error)))
-
-
-def file_sha256(path):
-    """sha256 of the bytes of a file, in hexadecimal. UserError if it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, 'rb') as stream:
-            for block in iter(lambda: stream.read(1 << 20), b''):
-                digest.update(block)
-    except OSError as error:
-        raise _cannot_read(path, error) from None
-    return digest.hexdigest()
-
-
-def load_pairs(paths, on_bad_utf8='error'):
-    """[(source text, target text)], one for each line, from one tab-separated file (columns after the second are
-    ignored) or two files. UserError for unequal line counts, a missing column, an empty file, and as `read_lines`."""
-    if len(paths) == 1:
-        pairs = [tuple(line.split('\t', 2)[:2]) for line in read_lines(paths[0], on_bad_utf8)]
-        for number, pair in enumerate(pairs, 1):
-            if len(pair) < 2:
-                raise UserError('{}: line {}: no tab between source and target'.format(paths[0], number))
-        counts = [len(pairs)]
-    elif len(paths) == 2:
-        pairs = list(itertools.zip_longest(*(read_lines(path, on_bad_utf8) for path in paths)))
-        counts = [sum(pair[side] is not None for pair in pairs) for side in (0, 1)]
-    else:
-        raise UserError('give one tab-separated file or two files of equal length, not {} files'.format(len(paths)))
-    for path, count in zip(paths, counts):
-        if not count:
-            raise UserError('{}: the file is empty'.format(path))
-    if counts[0] != counts[-1]:
-        raise UserError('{} has {} lines but {} has {}: line n of one must belong to line n of the other'
-                        .format(paths[0], counts[0], paths[1], counts[1]))
-    return pairs
-
-
+# ---- Which files ------------------------------------------------------------------------------------------------
 def find_corpus(folder):
-    """{'train': [path], 'val': [path], 'test': [path]} of folder/train.tsv or .tsv.gz and so on; test may be absent."""
-    found = {}
+    """Finds the parts of a corpus in a folder.
+
+    # Returns
+        {'train': [path], 'val': [path], 'test': [path]} of `train.tsv` or `train.tsv.gz` and so on; 'test' is optional.
+
+    # Raises
+        UserError: a part is missing, or exists twice.
+    """
+    parts = {}
     for part in ('train', 'val', 'test'):
         plain = os.path.join(folder, part + '.tsv')
-        found[part] = [path for path in (plain, plain + '.gz') if os.path.exists(path)]
-        if len(found[part]) == 2:
-            raise UserError('{0}: there is {0}.gz too; remove one of them'.format(plain))
-        if not found[part] and part != 'test':
-            raise UserError('{}: no such file, nor .gz; for files of other names use --train'.format(plain))
-    return {part: paths for part, paths in found.items() if paths}
+        parts[part] = [path for path in (plain, plain + '.gz') if os.path.exists(path)]
+        if len(parts[part]) == 2:
+            raise UserError('%s: there is %s.gz too; remove one of them' % (plain, plain))
+        if not parts[part] and part != 'test':
+            raise UserError('%s: no such file, nor .gz; for files of other names use --train' % plain)
+    return {part: paths for part, paths in parts.items() if paths}
 
 
 def corpus_paths(settings):
-    """{'train': [paths], 'val': ..., 'test': ...} by a run's settings: the files they name, or those of the folder."""
+    """The text files of a run.
+
+    # Arguments
+        settings: object with the attributes `data`, `train`, `val` and `test`.
+
+    # Returns
+        {'train': [paths], 'val': [paths], 'test': [paths]}, without the parts that the settings do not name.
+
+    # Raises
+        UserError: a file is missing, or is not a regular file.
+    """
     if settings.train is None:
-        return find_corpus(system_path(settings.data))
-    files = (('train', settings.train), ('val', settings.val), ('test', settings.test))
-    return {part: [system_path(path) for path in paths] for part, paths in files if paths}
+        parts = find_corpus(system_path(settings.data))
+    else:
+        files = (('train', settings.train), ('val', settings.val), ('test', settings.test))
+        parts = {part: [system_path(path) for path in paths] for part, paths in files if paths}
+    for path in itertools.chain(*parts.values()):
+        require_regular_file(path)
+    return parts
 
 
+# ---- Pairs ------------------------------------------------------------------------------------------------------
+def read_pairs(paths, form='pairs', on_bad_utf8='error'):
+    """Reads pairs of text, one at a time.
+
+    # Arguments
+        paths: list of paths. 'pairs': one tab-separated file (columns after the second are ignored), or two files of
+            equal length. 'babi' and 'qa': as `questions.read_questions`.
+        form: format of the files: 'pairs', 'babi' or 'qa'.
+        on_bad_utf8: as in `text_files.decode_lines`.
+
+    # Returns
+        Generator of (source text, target text).
+
+    # Raises
+        UserError: unequal line counts, a line without a tab, an empty file; and as `text_files.read_lines`.
+    """
+    if form != 'pairs':
+        return ((question.source, question.answer)
+                for question in questions.read_questions(paths, form, on_bad_utf8))
+    if len(paths) not in (1, 2):
+        raise UserError('give one tab-separated file or two files of equal length, not %d files' % len(paths))
+    return (_table_pairs if len(paths) == 1 else _parallel_pairs)(*paths, on_bad_utf8=on_bad_utf8)
+
+
+def load(paths, form='pairs', on_bad_utf8='error'):
+    """All pairs of `read_pairs`, as a list."""
+    return list(read_pairs(paths, form, on_bad_utf8))
+
+
+def _table_pairs(path, on_bad_utf8):
+    number, line = 0, ''
+    for number, line in enumerate(read_lines(path, on_bad_utf8), 1):
+        columns = line.split('\t', 2)
+        if len(columns) < 2:
+            raise UserError('%s: line %d: no tab between source and target' % (path, number))
+        yield columns[0], columns[1]
+    _check_count(path, number, line if all('\t' in part for part in line.rstrip('\r').split('\r')) else '')
+
+
+def _parallel_pairs(source_path, target_path, on_bad_utf8):
+    counts, pair = [0, 0], ('', '')
+    for pair in itertools.zip_longest(read_lines(source_path, on_bad_utf8), read_lines(target_path, on_bad_utf8)):
+        counts = [count + (text is not None) for count, text in zip(counts, pair)]
+        if counts[0] == counts[1]:  # else one file has ended: count the lines of the other to its end
+            yield pair
+    for path, count, line in zip((source_path, target_path), counts, pair):
+        _check_count(path, count, line or '')
+    if counts[0] != counts[1]:
+        raise UserError('%s has %d lines but %s has %d: line n of one must belong to line n of the other'
+                        % (source_path, counts[0], target_path, counts[1]))
+
+
+def _check_count(path, count, last_line):
+    """Refuses a file without lines, and one whose only line is many lines that end in carriage returns."""
+    if not count:
+        raise UserError('%s: the file is empty' % path)
+    if count == 1 and '\r' in last_line:
+        raise UserError('%s: its line ends are carriage returns only: convert them to line feeds, for example with '
+                        "tr '\\r' '\\n'" % path)
+
+
+# ---- Pretrained vectors -----------------------------------------------------------------------------------------
 def read_vectors(path, vocabulary, size):
-    """Pretrained vectors in the text format of word2vec (first a line of their count and size) or GloVe (without), each
-    a token and its numbers. Returns ([ids], float32 (n, size)) of tokens in `vocabulary`, its specials apart."""
+    """Reads pretrained vectors in the text format of word2vec (line 1 has their count and size) or GloVe (without it).
+
+    # Arguments
+        path: the file; each line is a token and its numbers.
+        vocabulary: `Vocabulary`; tokens that it does not have, and special tokens, are skipped.
+        size: numbers in a vector.
+
+    # Returns
+        List of n ids, and their vectors, float32 (n, size).
+
+    # Raises
+        UserError: a line that is not a token and `size` finite numbers; and as `text_files.read_lines`.
+    """
     ids, rows = [], []
     for number, line in enumerate(read_lines(path), 1):
-        token, *numbers = line.rstrip(' ').rsplit(' ', size)  # from the right: tokens may have blanks inside
+        token, *numbers = line.rstrip(' ').rsplit(' ', size)  # from the right: a token may contain spaces
         if number == 1 and line.split()[1:] == numbers[-1:] and line.replace(' ', '').isdigit():
             if int(numbers[0]) != size:
-                raise UserError('{}: has vectors of {} numbers, not {}; give --embedding {}'
-                                .format(path, numbers[0], size, numbers[0]))
+                raise UserError('%s: has vectors of %s numbers, not %d; give --embedding %s'
+                                % (path, numbers[0], size, numbers[0]))
             continue
         try:
             row = np.array(numbers, dtype='f')
         except ValueError:
             row = ()
         if len(row) != size or not np.isfinite(row).all():
-            raise UserError('{}: line {}: not a token and {} numbers; see --embedding for their count'
-                            .format(path, number, size))
-        if vocabulary.index.get(token, 0) > END:
+            raise UserError('%s: line %d: not a token and %d numbers; see --embedding for their count'
+                            % (path, number, size))
+        if vocabulary.index.get(token, PAD) > END:
             ids.append(vocabulary.index[token])
             rows.append(row)
     return ids, np.array(rows, dtype='f').reshape(-1, size)
 
 
-# ---- Corpus ---------------------------------------------------------------------------------------------------
+# ---- Corpus -----------------------------------------------------------------------------------------------------
 class Corpus:
-    """Tokenised pairs: `source` and `target` are lists of token lists, `lines` the line of each in its file, from 1;
-    `counts` says how many pairs were read, kept, and dropped as empty or over_long."""
+    """Tokenised pairs.
+
+    # Arguments
+        source, target: lists of token lists.
+        lines: for each pair the number of its line in the file, from 1.
+        counts: dict of the numbers of pairs `read`, `kept`, and dropped as `empty` or `over_long`.
+    """
 
     def __init__(self, source, target, lines, counts):
         self.source, self.target, self.lines, self.counts = source, target, lines, counts
@@ -144,20 +169,25 @@ class Corpus:
     def __len__(self):
         return len(self.lines)
 
-    def take(self, indices):
-        """The corpus of these pairs alone; `counts['kept']` is their number, the other counts stay."""
-        return Corpus([self.source[i] for i in indices], [self.target[i] for i in indices],
-                      [self.lines[i] for i in indices], dict(self.counts, kept=len(indices)))
-
 
 def prepare(pairs, source_tokenizer, target_tokenizer, max_source_length, max_target_length, name):
-    """Tokenise `pairs` into a Corpus, without those that have an empty (or blank) or an over-long side.
+    """Tokenises pairs, and drops those with an empty or over-long side.
 
-    Lengths are in tokens, START and END not counted. UserError, naming `name`, if no pair is left.
+    # Arguments
+        pairs: list of (source text, target text).
+        source_tokenizer, target_tokenizer: see `text.tokenizers`.
+        max_source_length, max_target_length: limits in tokens, without START and END.
+        name: the name of the text in messages.
+
+    # Returns
+        A `Corpus`.
+
+    # Raises
+        UserError: no pair is left.
     """
     sides = ((source_tokenizer, max_source_length), (target_tokenizer, max_target_length))
     corpus = Corpus([], [], [], dict(read=len(pairs), kept=0, empty=0, over_long=0))
-    known = {}  # one str object for each different token: a million pairs would not fit otherwise
+    shared = {}  # one str object for each different token: a million pairs would not fit otherwise
     for line, pair in enumerate(pairs, 1):
         if not all(text.strip() for text in pair):
             corpus.counts['empty'] += 1
@@ -167,7 +197,7 @@ def prepare(pairs, source_tokenizer, target_tokenizer, max_source_length, max_ta
             if len(text) <= limit * CHARACTERS_PER_TOKEN:
                 tokens = tokenizer.tokenize(text)
                 if len(tokens) <= limit:
-                    kept.append([known.setdefault(token, token) for token in tokens])
+                    kept.append([shared.setdefault(token, token) for token in tokens])
         if len(kept) < 2:
             corpus.counts['over_long'] += 1
             continue
@@ -176,17 +206,29 @@ def prepare(pairs, source_tokenizer, target_tokenizer, max_source_length, max_ta
         corpus.lines.append(line)
     corpus.counts['kept'] = len(corpus)
     if not len(corpus):
-        raise UserError('{}: none of {read} pairs can be used: {empty} have an empty side, {over_long} are longer than '
-                        '--max-source-length {} or --max-target-length {}'
-                        .format(name, max_source_length, max_target_length, **corpus.counts))
+        raise UserError('%s: none of %d pairs can be used: %d have an empty side, %d are longer than '
+                        '--max-source-length %d or --max-target-length %d'
+                        % (name, *(corpus.counts[key] for key in ('read', 'empty', 'over_long')), max_source_length,
+                           max_target_length))
     return corpus
 
 
-def hold_out(n, seed):
-    """([training indices], [validation indices]) of n pairs, both ascending, the same for equal arguments: 5 % for
-    validation, at least 1 and at most 1,000. UserError if n < 2."""
-    if n < 2:
+def hold_out(count, seed):
+    """Divides a text into a training and a validation part.
+
+    # Arguments
+        count: pairs of the text.
+        seed: decides which pairs are held out.
+
+    # Returns
+        Training indices and validation indices, two ascending lists. The validation part is 5 %, at least 1 and at
+        most 1,000 pairs.
+
+    # Raises
+        UserError: fewer than 2 pairs.
+    """
+    if count < 2:
         raise UserError('too little text to hold out a validation part: give more, or --val')
-    order = seeded_random(seed, 1).permutation(n)
-    size = min(1000, max(1, n // 20))
+    order = seeded_random(seed, 1).permutation(count)
+    size = min(1000, max(1, count // 20))
     return np.sort(order[size:]).tolist(), np.sort(order[:size]).tolist()

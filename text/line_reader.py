@@ -3,7 +3,7 @@ import collections
 import os
 import select
 import time
-from text.corpus import decode_lines, read_lines
+from text.text_files import decode_lines, read_lines
 from command_line import UserError
 
 PATIENCE = 0.1  # seconds that a line waits for others to be worked on with it
@@ -15,7 +15,7 @@ class LineReader(object):
     # Arguments
         path: `-` is standard input. A name ending in `.gz` is unpacked, unless it is that of a pipe.
         standard: file descriptor of standard input.
-        on_bad_utf8: as in `data.decode_lines`.
+        on_bad_utf8: as in `text_files.decode_lines`.
 
     `name` stands for the path in messages.
     """
@@ -38,7 +38,7 @@ class LineReader(object):
         """Lists of 1 to `size` lines: of a pipe, what has come within `PATIENCE` of the first one.
 
         # Raises
-            UserError: as `data.read_lines`, after a last list of what precedes.
+            UserError: as `text_files.read_lines`, after a last list of what precedes.
         """
         if self.passes:
             arriving = _Arriving(self._open(), self.name)

@@ -1,43 +1,45 @@
-"""Questions about stories: the bAbI format and a table of context, question and answer, as pairs of text.
+"""Questions about stories: the bAbI format, and a table of context, question and answer, as pairs of text.
 
-The encoder reads `question | story`, the question first, so that it knows what is asked when it comes to the story; the
-decoder writes the answer.
+The encoder reads `question | story`. The question comes first, so that the encoder knows it when it reads the story.
+The decoder writes the answer.
 """
 import collections
 
-from text.corpus import load_pairs, read_lines
 from command_line import UserError
+from text.text_files import read_lines
 
 Question = collections.namedtuple('Question', 'source answer sentences supporting')
-Question.__doc__ = """`source` the text that the encoder reads; `sentences` those of the story, and `supporting` the
-places from 0 of those that decide the answer, empty where the file does not tell."""
+Question.__doc__ = """One question about a story.
+
+`source` is the text that the encoder reads, `sentences` are the statements of the story, and `supporting` the indices
+of those that decide the answer, empty if the file does not have them.
+"""
 
 
-def load(paths, form='pairs', on_bad_utf8='error'):
-    """[(source text, target text)] of files in one of the formats of `--format`; `pairs` as in `data.load_pairs`."""
-    if form == 'pairs':
-        return load_pairs(paths, on_bad_utf8)
-    return [(one.source, one.answer) for one in load_questions(paths, form, on_bad_utf8)]
-
-
-def load_questions(paths, form, on_bad_utf8='error'):
-    """List of `Question` of one file.
+def read_questions(paths, form, on_bad_utf8='error'):
+    """Reads the questions of files, one at a time.
 
     # Arguments
-        form: 'babi': lines "number statement" and "number question<TAB>answer<TAB>numbers of supporting statements"
-            (the last may be left out), number 1 beginning a story, items of an answer parted by commas; or 'qa':
-            lines "context<TAB>question<TAB>answer".
+        paths: list of one path.
+        form: 'babi': lines "number statement" and "number question<TAB>answer<TAB>numbers of supporting statements";
+            the last column is optional, number 1 begins a story, commas separate the items of an answer.
+            'qa': lines "context<TAB>question<TAB>answer".
+        on_bad_utf8: as in `text_files.decode_lines`.
+
+    # Returns
+        Generator of `Question`.
 
     # Raises
-        UserError: a line that is neither, with file and line; and as `data.read_lines`.
+        UserError: a malformed line, with file and line; no question; and as `text_files.read_lines`.
     """
     if len(paths) != 1:
         raise UserError('--format %s takes one file, not %s' % (form, ' and '.join(paths)))
     read = {'babi': _babi, 'qa': _table}[form]
-    questions = list(read(paths[0], enumerate(read_lines(paths[0], on_bad_utf8), 1)))
-    if not questions:
+    question = None
+    for question in read(paths[0], enumerate(read_lines(paths[0], on_bad_utf8), 1)):
+        yield question
+    if question is None:
         raise UserError('%s: has no question' % paths[0])
-    return questions
 
 
 def _question(question, sentences, answer, supporting):
@@ -55,56 +57,65 @@ def _table(path, lines):
 def _babi(path, lines):
     story, last = collections.OrderedDict(), 0  # statements by their numbers
 
-    def refuse(unless, what):
-        if not unless:
-            raise UserError('%s: line %d: %s' % (path, number, what))
+    def require(condition, problem):
+        if not condition:
+            raise UserError('%s: line %d: %s' % (path, number, problem))
 
     for number, line in lines:
         if not line.strip():
             continue
         count, _, rest = line.partition(' ')
         fields = [field.strip() for field in rest.split('\t')]
-        refuse(count.isdigit() and len(count) < 10, 'does not begin with a number and a blank')
-        refuse(int(count) in (1, last + 1), 'has number %s after %d: a story counts on by one, or begins again with 1'
-               % (count, last))
+        require(count.isdigit() and len(count) < 10, 'does not begin with a number and a space')
+        require(int(count) in (1, last + 1), 'has number %s after %d: the lines of a story are numbered from 1 without '
+                'gaps' % (count, last))
         story, last = (story, int(count)) if count != '1' else (collections.OrderedDict(), 1)
-        refuse(fields[0], 'has no text')
+        require(fields[0], 'has no text')
         if len(fields) == 1:
             story[last] = fields[0]
             continue
-        refuse(len(fields) <= 3 and fields[1], 'not question, answer and perhaps supporting facts, with tabs between')
+        require(len(fields) <= 3 and fields[1],
+                'not question, answer and optional supporting facts, with tabs between them')
         facts = fields[2].split() if len(fields) == 3 else []
-        refuse(story, 'a question before any statement')
-        places = {str(key): place for place, key in enumerate(story)}
+        require(story, 'a question before any statement')
+        indices = {str(key): index for index, key in enumerate(story)}
         for fact in facts:
-            refuse(fact in places, 'supporting fact %s is no statement of this story before the question' % fact[:20])
-        # A blank behind each comma: so the tokenisers write a list, and an answer can be equal.
+            require(fact in indices, 'supporting fact %s is not a statement of this story before the question'
+                    % fact[:20])
+        # A space after each comma: the tokenisers write a list so, and exact match compares strings.
         answer = ', '.join(item.strip() for item in fields[1].split(','))
-        yield _question(fields[0], list(story.values()), answer, sorted({places[fact] for fact in facts}))
+        yield _question(fields[0], list(story.values()), answer, sorted({indices[fact] for fact in facts}))
 
 
 Support = collections.namedtuple('Support', 'share even questions')
-Support.__doc__ = """Shares of attention on the supporting statements, of 1: as it was, and as it would be if it were
-even over the source; over how many questions."""
+Support.__doc__ = """Mean attention on the supporting statements.
+
+`share` is the part of the attention, from 0 to 1, that falls on them; `even` is the part if attention were uniform over
+the source; `questions` is the number of questions that count.
+"""
 
 
 def attention_on_support(questions, alignments, tokenize):
-    """How much attention falls on the statements that decide the answer, in the mean over tokens and then questions.
+    """Measures how much attention falls on the statements that decide the answer.
 
     # Arguments
-        questions: list of `Question`; only those with supporting statements and an answer count.
+        questions: list of `Question`; those without supporting statements or answer tokens do not count.
         alignments: for each a `(T, S)` array of attention weights.
-        tokenize: function that gives a source's tokens.
+        tokenize: function that returns the tokens of a source.
+
+    # Returns
+        A `Support`: the mean over target tokens, then over questions; NaN if no question counts.
     """
     shares, even = [], []
-    for one, alignment in zip(questions, alignments):
-        if not one.supporting or not len(alignment):
+    for question, alignment in zip(questions, alignments):
+        if not question.supporting or not len(alignment):
             continue
-        # Where each sentence ends: no tokeniser joins across the blank before the next one.
-        head = one.source[:len(one.source) - len(' '.join(one.sentences))]
-        ends = [len(tokenize((head + ' '.join(one.sentences[:i])).rstrip())) for i in range(len(one.sentences) + 1)]
-        inside = [position for place in one.supporting for position in range(ends[place], ends[place + 1])]
-        shares.append(float(alignment[:, inside].sum(axis=1).mean()))
-        even.append(len(inside) / float(alignment.shape[1]))
+        # The position after each sentence's last token. No tokeniser joins tokens across the space between sentences.
+        head = question.source[:len(question.source) - len(' '.join(question.sentences))]
+        ends = [len(tokenize((head + ' '.join(question.sentences[:i])).rstrip()))
+                for i in range(len(question.sentences) + 1)]
+        positions = [position for index in question.supporting for position in range(ends[index], ends[index + 1])]
+        shares.append(float(alignment[:, positions].sum(axis=1).mean()))
+        even.append(len(positions) / float(alignment.shape[1]))
     count = len(shares)
     return Support(sum(shares) / count, sum(even) / count, count) if count else Support(float('nan'), float('nan'), 0)

@@ -1,8 +1,8 @@
 """Subword tokenisers: pieces that sentencepiece finds in the training text, applied by the same rules in plain Python.
 
-A model is a text file, its first line the kind, then a line "piece<TAB>score" for each piece. Nothing native reads it,
-so that the worst a damaged file can do is to be refused. A character that no piece has is spelt in its UTF-8 bytes,
-pieces such as <0xE4>: nothing is unknown. Blanks are told by '▁' at the beginning of a word's first piece.
+A model is a text file: the first line is the kind, then comes a line "piece<TAB>score" for each piece. No native code
+reads it, so a damaged file is refused and does no other harm. A character without a piece is spelt as its UTF-8 bytes,
+pieces such as <0xE4>: nothing is unknown. A '▁' at the beginning of a word's first piece marks the space before it.
 """
 import functools
 import io
@@ -12,29 +12,32 @@ import re
 from command_line import UserError
 
 KINDS = ('bpe', 'unigram')
-BLANK = '▁'
+SPACE = '▁'
 BYTES = tuple('<0x%02X>' % value for value in range(256))
 _VALUE = {piece: value for value, piece in enumerate(BYTES)}
-# Below the worst piece, as in sentencepiece: a character is spelt in bytes where there is no other way alone.
+# Subtracted from the lowest score, as in sentencepiece: bytes are used only where no piece fits.
 _UNKNOWN_PENALTY = 10.
 
 
 def train(texts, kind, size):
-    """The bytes of a model.
+    """Trains a model.
 
     # Arguments
-        texts: list of str; equal ones give an equal model.
+        texts: list of str; equal texts give an equal model.
         kind: 'bpe' (Sennrich et al. 2016) or 'unigram' (Kudo 2018).
-        size: most pieces, the 256 bytes counted; there are fewer where the text does not have so many.
+        size: maximum number of pieces, the 256 bytes included; a small text may have fewer.
+
+    # Returns
+        The bytes of the model.
 
     # Raises
-        UserError: a size that does not hold the text's characters.
+        UserError: `size` is less than the number of the text's characters and bytes.
     """
     import sentencepiece
-    lines = [' '.join(text.replace(BLANK, ' ').split()) for text in texts]
+    lines = [' '.join(text.replace(SPACE, ' ').split()) for text in texts]
     characters = len(set(''.join(lines))) + 1 + len(BYTES)
     if size < characters:
-        raise UserError('a %s vocabulary of %d pieces does not hold the %d characters and bytes of the text: raise '
+        raise UserError('a %s vocabulary of %d pieces is too small for the %d characters and bytes of the text: raise '
                         '--source-vocabulary or --target-vocabulary' % (kind, size, characters))
     while True:
         model = io.BytesIO()
@@ -46,24 +49,29 @@ def train(texts, kind, size):
                 minloglevel=2)
             break
         except RuntimeError as error:
-            fewer = re.search('value <= ([0-9]+)', str(error))
-            if not fewer or int(fewer.group(1)) > size:
+            maximum = re.search('value <= ([0-9]+)', str(error))
+            if not maximum or int(maximum.group(1)) > size:
                 raise UserError('sentencepiece finds no %s pieces in the text: %s'
                                 % (kind, ' '.join(str(error).split())))
-            size = int(fewer.group(1)) - 1
-    found = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    rows = [(found.id_to_piece(i), found.get_score(i)) for i in range(len(found))
-            if not (found.is_unknown(i) or found.is_byte(i) or found.is_unused(i))]
+            size = int(maximum.group(1)) - 1
+    trained = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    rows = [(trained.id_to_piece(i), trained.get_score(i)) for i in range(len(trained))
+            if not (trained.is_unknown(i) or trained.is_byte(i) or trained.is_unused(i))]
     return ''.join([kind + '\n'] + ['%s\t%r\n' % row for row in rows if not _special(row[0])]).encode('utf-8')
 
 
 def _special(piece):
-    """Whether text has a piece that means something else in a vocabulary."""
+    """Whether a piece of the text has another meaning in a vocabulary."""
     return piece in _VALUE or piece in ('<pad>', '<unk>', '<s>', '</s>')
 
 
 class SubwordTokenizer:
-    """`kind` is 'bpe' or 'unigram', `scores` an ordered dict from pieces to their scores."""
+    """Applies a subword model.
+
+    # Arguments
+        kind: 'bpe' or 'unigram'.
+        scores: ordered dict from pieces to their scores.
+    """
 
     def __init__(self, kind, scores):
         self.name, self.scores = kind, scores
@@ -73,7 +81,15 @@ class SubwordTokenizer:
 
     @classmethod
     def from_bytes(cls, data, name):
-        """The inverse of `train`; `name` is the file named in the UserError for anything that is no model."""
+        """Reads the bytes that `train` returns.
+
+        # Arguments
+            data: bytes.
+            name: the file's name in messages.
+
+        # Raises
+            UserError: the bytes are not a model.
+        """
         try:
             kind, *lines, end = data.decode('utf-8').split('\n')
         except ValueError:
@@ -94,7 +110,7 @@ class SubwordTokenizer:
 
     @property
     def pieces(self):
-        """All tokens that `tokenize` can give, the order of the vocabulary."""
+        """All tokens that `tokenize` can return, in the order of the vocabulary."""
         return BYTES + tuple(self.scores)
 
     def tokenize(self, text):
@@ -106,20 +122,20 @@ class SubwordTokenizer:
             if token in _VALUE:
                 pending.append(_VALUE[token])
                 continue
-            parts += [bytes(pending).decode('utf-8', 'replace'), token.replace(BLANK, ' ')]
+            parts += [bytes(pending).decode('utf-8', 'replace'), token.replace(SPACE, ' ')]
             pending = []
-        return ' '.join(''.join(parts).split())  # bytes may tell a line feed, which an output has not
+        return ' '.join(''.join(parts).split())  # bytes may spell a line feed: an output is one line
 
     def _symbols(self, word):
-        """The characters of a word after its blank; one that is no piece comes as a tuple of bytes."""
+        """The space mark and the characters of a word; a character without a piece is a tuple of byte pieces."""
         def spelt(character):
             return tuple(BYTES[value] for value in character.encode('utf-8', 'replace'))
-        # A '▁' of the text itself is no blank.
-        return [BLANK if BLANK in self.scores else spelt(BLANK)] + [
-            one if one in self.scores and one != BLANK else spelt(one) for one in word]
+        # A '▁' of the text itself is not a space.
+        return [SPACE if SPACE in self.scores else spelt(SPACE)] + [
+            character if character in self.scores and character != SPACE else spelt(character) for character in word]
 
     def _merged(self, word):
-        """Joins the neighbours whose piece has the highest score, the left ones first, until no two have a piece."""
+        """Joins the neighbours whose piece has the maximum score, the first of equals, until no two have a piece."""
         symbols = self._symbols(word)
         while True:
             pairs = [(-self.scores[left + right], i) for i, (left, right) in enumerate(zip(symbols, symbols[1:]))
@@ -130,7 +146,7 @@ class SubwordTokenizer:
             symbols[i:i + 2] = [symbols[i] + symbols[i + 1]]
 
     def _most_probable(self, word):
-        """The pieces with the greatest sum of scores."""
+        """The pieces with the maximum sum of scores."""
         symbols = self._symbols(word)
         best = [(0., 0)] + [None] * len(symbols)  # of each prefix: the score, and where its last piece begins
         for end in range(1, len(symbols) + 1):
@@ -152,4 +168,4 @@ class SubwordTokenizer:
 
 
 def _flat(symbols):
-    return [piece for one in symbols for piece in ((one,) if isinstance(one, str) else one)]
+    return [piece for symbol in symbols for piece in ((symbol,) if isinstance(symbol, str) else symbol)]

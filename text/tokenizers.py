@@ -1,8 +1,8 @@
-"""Text to tokens and back: blanks, words, characters, Chinese, subwords. No TensorFlow.
+"""Text to tokens and back: spaces, words, characters, Chinese, subwords. No TensorFlow.
 
-All have `name`, `tokenize(text) -> [str]` and `detokenize([str]) -> str`, and none makes an empty token. For every text
-x, tokenize(detokenize(tokenize(x))) == tokenize(x): nothing but blanks is ever changed. `jieba` writes Chinese words
-without the blanks that may have parted them, and so promises it where there were none.
+Each tokeniser has `name`, `tokenize(text) -> [str]` and `detokenize([str]) -> str`; no token is empty. For every text
+x, tokenize(detokenize(tokenize(x))) == tokenize(x): a round trip changes white space only. `jieba` joins Chinese words
+without spaces, and guarantees this only for texts without spaces between them.
 """
 import collections
 import functools
@@ -13,14 +13,14 @@ import unicodedata
 from text import subwords
 from command_line import UserError
 
-# A text of more characters than this for each token allowed is over-long without being tokenised: a line of 10 MB
-# costs nothing, and is dropped even if it is a single "word".
+# A text with more characters than this for each allowed token is over-long, and is not tokenised: a line of 10 MB costs
+# no time, and is dropped even if it is a single "word".
 CHARACTERS_PER_TOKEN = 100
 MODEL_FILE = 'tokenizer.%s.model'  # of source or target, in a run directory
 
 
 class SpaceTokenizer:
-    """Splits on white space and joins with one blank: for text that is tokenised already."""
+    """Splits at white space and joins with one space: for text that is tokenised already."""
     name = 'space'
 
     def tokenize(self, text):
@@ -31,8 +31,8 @@ class SpaceTokenizer:
 
 
 class CharTokenizer:
-    """Each character (code point) a token, a blank '▁'; detokenize(tokenize(x)) == x for every text.
-    A '▁' of the text itself is doubled, to tell it from a blank."""
+    """Each character (code point) is a token; detokenize(tokenize(x)) == x for every text.
+    A space is the token '▁'; a '▁' of the text itself becomes '▁▁'."""
     name = 'char'
     _escapes = {' ': '▁', '▁': '▁▁'}
     _characters = {token: character for character, token in _escapes.items()}
@@ -45,27 +45,28 @@ class CharTokenizer:
 
 
 def combining():
-    """The inside of a regular-expression set: combining marks, which \\w lacks, and the zero-width joiners.
+    """The content of a regular-expression set: combining marks, which \\w lacks, and the zero-width joiners.
 
-    Without them, decomposed accents and the vowel signs of Hindi or Thai would break words into pieces.
+    Without them, decomposed accents and the vowel signs of Hindi or Thai would divide words.
     """
     points = [point for point in range(0x300, 0x1F000) if unicodedata.category(chr(point))[0] == 'M']
     runs = [list(run) for _, run in itertools.groupby(enumerate(points), lambda item: item[1] - item[0])]
     return ''.join(chr(run[0][1]) + '-' + chr(run[-1][1]) for run in runs) + '\u200c\u200d\U000e0100-\U000e01ef'
 
 
-# Inside of a set: Han (radicals, unified with extension A, compatibility, planes 2 and 3 with extensions B to G),
+# Content of a set: Han (radicals, unified with extension A, compatibility, planes 2 and 3 with extensions B to G),
 # CJK punctuation, vertical and full-width forms. The ideographic space U+3000 is white space, hence not here.
 _WIDE = ('\u2e80-\u2fff\u3001-\u303f\u31c0-\u31ef\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff'
          '\ufe10-\ufe1f\ufe30-\ufe4f\uff01-\uff60\uffe0-\uffe6\U00020000-\U0003ffff')
 
 
 def _token_pattern(not_in_words=''):
-    """A word, with inner apostrophes and hyphens and inner . , : between digits; else one character. Marks stay on.
+    """A word with its inner apostrophes, hyphens and (between digits) `.`, `,`, `:`; else one character. Combining
+    marks stay with their character.
 
-    A match never looks before its start, so that a token alone is the same token again. No joiner leans on both of its
-    neighbours, on which `detokenize` counts: looking at two tokens at a time is enough. Each repeat costs memory, so
-    their number is limited.
+    A match does not depend on the text before it: a token alone is the same token again. No joiner attaches to both of
+    its neighbours, so `detokenize` compares two tokens at a time. Each repeat of a pattern costs memory, so the number
+    of repeats is limited.
     """
     letters, marks = '[^\\W{}]'.format(not_in_words), '[{}]'.format(combining())
     run = '{0}+(?:{1}{0}*){{0,999}}'.format(letters, marks)
@@ -74,13 +75,13 @@ def _token_pattern(not_in_words=''):
 
 
 class WordTokenizer:
-    """Words, and each punctuation mark or symbol by itself; the case is kept. Detokenising glues punctuation to the
-    word it belongs to; where the glued text would be tokenised differently, the blank stays."""
+    """Words, and each punctuation mark or symbol as a token of its own; case is kept. Detokenising attaches punctuation
+    to the word it belongs to, except where the joined text would be tokenised differently."""
     name = 'word'
     _not_in_words = ''
     _lean_left = frozenset('.,!?;:)]}%…”’/"\'')
     _lean_right = frozenset('([{“‘„‚¿¡$£#/')
-    # A straight quote opens if it is closed later. German closes „ with “ and ‚ with ‘.
+    # A straight quote opens a quotation if another one follows. German closes „ with “ and ‚ with ‘.
     _closed_by = {'"': '"', "'": "'", '„': '“', '‚': '‘'}
 
     def __init__(self):
@@ -96,9 +97,9 @@ class WordTokenizer:
         return ''.join(parts)
 
     def _sides(self, tokens):
-        """For each token: (leans on its left neighbour, leans on its right neighbour)."""
+        """For each token: (attaches to the token before it, attaches to the token after it)."""
         sides, later = [], collections.Counter(tokens)
-        awaited = set()  # the marks that close the quotes now open
+        awaited = set()  # marks that close an open quotation
         for token in tokens:
             later[token] -= 1
             if token in awaited:
@@ -112,12 +113,12 @@ class WordTokenizer:
         return sides
 
     def _joined(self, left, right):
-        return left == right and not left[:1].isalnum()  # -- and the like
+        return left == right and not left[:1].isalnum()  # such as --
 
 
 class ChineseTokenizer(WordTokenizer):
-    """Each Han character, CJK punctuation mark and full-width form by itself; everything else as in `word`.
-    Detokenising joins these to all their neighbours without a blank: 我爱Python。"""
+    """Each Han character, CJK punctuation mark and full-width form is a token; everything else as in `word`.
+    Detokenising joins them to all their neighbours without a space: 我爱Python。"""
     name = 'chinese'
     _not_in_words = _WIDE
     _wide = re.compile('[{}]'.format(_WIDE))
@@ -130,26 +131,26 @@ class ChineseTokenizer(WordTokenizer):
 
 @functools.lru_cache(None)
 def _jieba_words():
-    """The function that cuts a run of Han characters into words: one for all, its dictionary takes seconds and 90 MB.
+    """The function that divides a run of Han characters into words. Shared: its dictionary takes seconds and 90 MB.
 
-    jieba would keep that dictionary marshalled in the shared temporary directory, and load what anybody put there; read
-    like this it writes no file, reads none but its own, and tells nothing on stderr.
+    By default jieba marshals that dictionary into the shared temporary directory, and loads what anybody put there.
+    Read like this, it writes no file, reads only its own, and prints nothing on stderr.
     """
     import jieba
     cutter = jieba.Tokenizer()
     cutter.FREQ, cutter.total = cutter.gen_pfdict(cutter.get_dict_file())
     cutter.initialized = True
-    # By the dictionary alone. The hidden Markov model (HMM) makes words of what the dictionary lacks, often across a
-    # word's border (年用 of 2018年用) and mostly too rare for a vocabulary, in the square of a run's length. Without it
-    # these are single characters, which a vocabulary has, and every word by itself is that word again.
+    # The dictionary only. The hidden Markov model (HMM) makes words that the dictionary lacks, often across a word
+    # boundary (年用 of 2018年用) and mostly too rare for a vocabulary, in time quadratic in the length of a run. Without
+    # it they are single characters, which a vocabulary has, and each word alone is the same word again.
     return functools.partial(cutter.lcut, HMM=False)
 
 
 class JiebaTokenizer:
-    """Chinese words, those of jieba's dictionary with the greatest product of frequencies; everything else as in
-    `chinese`. Detokenising joins words without a blank, also where jieba would cut the joined text elsewhere."""
+    """Chinese words of jieba's dictionary with the maximum product of frequencies; everything else as in `chinese`.
+    Detokenising joins words without a space, also where jieba would divide the joined text elsewhere."""
     name = 'jieba'
-    _han = re.compile('[\u4e00-\u9fd5]+')  # what jieba has words of
+    _han = re.compile('[\u4e00-\u9fd5]+')  # the characters of jieba's words
 
     def __init__(self):
         self._characters, self._words = ChineseTokenizer(), _jieba_words()
@@ -174,43 +175,65 @@ _TOKENIZERS = {kind.name: kind for kind in (SpaceTokenizer, WordTokenizer, CharT
 
 
 def make_tokenizer(name):
-    """The tokeniser called `name`: 'space', 'word', 'char', 'chinese' or 'jieba'. UserError if there is none.
+    """Makes a tokeniser that needs no model; for subwords see `build_tokenizers` and `read_tokenizers`.
 
-    A subword tokeniser is made of a model: see `build_tokenizers` and `read_tokenizers`.
+    # Arguments
+        name: 'space', 'word', 'char', 'chinese' or 'jieba'.
+
+    # Raises
+        UserError: another name.
     """
     if name not in _TOKENIZERS:
-        raise UserError('unknown tokenizer {!r}: known are {}'.format(name, ', '.join(_TOKENIZERS)))
+        raise UserError('unknown tokenizer %r: known are %s' % (name, ', '.join(_TOKENIZERS)))
     return _TOKENIZERS[name]()
 
 
 def build_tokenizers(settings, pairs):
-    """The tokenisers of source and target by a run's settings, and {file name: bytes} of the models that those for
-    subwords learn from the pairs of text."""
+    """Makes the tokenisers of a new run.
+
+    # Arguments
+        settings: a run's settings.
+        pairs: list of (source text, target text) that the subword models learn from.
+
+    # Returns
+        [source tokeniser, target tokeniser], and {file name: bytes} of their subword models.
+    """
     texts = [[text for text in side if len(text) <= limit * CHARACTERS_PER_TOKEN] for side, limit in zip(
         zip(*pairs), (settings.max_source_length, settings.max_target_length))]
     if settings.share_vocabulary:
         texts = [texts[0] + texts[1]] * 2
-    made, models = [], collections.OrderedDict()
+    tokenizers, models = [], collections.OrderedDict()
     for side, lines in zip(('source', 'target'), texts):
         name = getattr(settings, side + '_tokenizer')
         if name in subwords.KINDS:
             size = settings.source_vocabulary if settings.share_vocabulary else getattr(settings, side + '_vocabulary')
             model = models[MODEL_FILE % side] = subwords.train(lines, name, size)
-            made.append(subwords.SubwordTokenizer.from_bytes(model, MODEL_FILE % side))
+            tokenizers.append(subwords.SubwordTokenizer.from_bytes(model, MODEL_FILE % side))
         else:
-            made.append(make_tokenizer(name))
-    return made, models
+            tokenizers.append(make_tokenizer(name))
+    return tokenizers, models
 
 
 def read_tokenizers(run, settings):
-    """The tokenisers of source and target of a run directory."""
-    made = []
+    """Reads the tokenisers of a run.
+
+    # Arguments
+        run: `RunDirectory`.
+        settings: its settings.
+
+    # Returns
+        [source tokeniser, target tokeniser].
+
+    # Raises
+        UserError: a subword model is missing, damaged or of another kind.
+    """
+    tokenizers = []
     for side in ('source', 'target'):
         name, file = getattr(settings, side + '_tokenizer'), MODEL_FILE % side
         if name in subwords.KINDS:
-            made.append(subwords.SubwordTokenizer.from_bytes(run.read_file(file), run.file(file)))
-            if made[-1].name != name:
-                raise UserError('%s: is a model of kind %s, not %s' % (run.file(file), made[-1].name, name))
+            tokenizers.append(subwords.SubwordTokenizer.from_bytes(run.read_file(file), run.file(file)))
+            if tokenizers[-1].name != name:
+                raise UserError('%s: is a model of kind %s, not %s' % (run.file(file), tokenizers[-1].name, name))
         else:
-            made.append(make_tokenizer(name))
-    return made
+            tokenizers.append(make_tokenizer(name))
+    return tokenizers

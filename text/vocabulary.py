@@ -9,60 +9,94 @@ PAD, UNK, START, END = range(4)
 
 
 class Vocabulary:
-    """`tokens` in the order of their ids, the four special ones first; `index` gives the id of each.
-    ValueError for tokens that cannot make a vocabulary."""
+    """Tokens and their ids.
+
+    # Arguments
+        tokens: list of str in the order of their ids; the four `SPECIALS` come first.
+
+    # Raises
+        ValueError: a token is empty, contains a line feed or occurs twice, or the special tokens are missing.
+
+    `tokens` is the list, `index` a dict from tokens to ids.
+    """
 
     def __init__(self, tokens):
         self.tokens = list(tokens)
         self.index = {}
         if tuple(self.tokens[:len(SPECIALS)]) != SPECIALS:
-            raise ValueError('the first four tokens must be {}'.format(' '.join(SPECIALS)))
+            raise ValueError('the first four tokens must be %s' % ' '.join(SPECIALS))
         for i, token in enumerate(self.tokens):
             if not token or '\n' in token:
-                raise ValueError('line {}: a token is empty or holds a line feed'.format(i + 1))
+                raise ValueError('line %d: a token is empty or contains a line feed' % (i + 1))
             if self.index.setdefault(token, i) != i:
-                raise ValueError('line {}: {!r} stands on line {} already'.format(i + 1, token, self.index[token] + 1))
+                raise ValueError('line %d: %r is on line %d already' % (i + 1, token, self.index[token] + 1))
 
     def __len__(self):
         return len(self.tokens)
 
     @classmethod
     def build(cls, sequences, size, min_count=1):
-        """The `size` most frequent tokens of the token lists, if seen `min_count` times, after the special ones. Ties
-        are broken by code points, so that the order of the text does not matter. UserError if no token is left."""
+        """Makes the vocabulary of a text.
+
+        # Arguments
+            sequences: iterable of token lists.
+            size: maximum number of tokens, without the special ones; the most frequent ones are kept.
+            min_count: minimum number of occurrences of a token.
+
+        # Returns
+            A `Vocabulary`, ordered by frequency, then by code points: the order of the text does not matter.
+
+        # Raises
+            UserError: no token is left.
+        """
         counts = collections.Counter(itertools.chain.from_iterable(sequences))
         for special in SPECIALS:
             counts.pop(special, None)
         ranked = sorted((-count, token) for token, count in counts.items() if count >= min_count)
         if not ranked:
-            raise UserError('no token of the text is in its vocabulary: lower --min-count ({})'.format(min_count))
+            raise UserError('no token of the text is in its vocabulary: lower --min-count (%d)' % min_count)
         return cls(list(SPECIALS) + [token for _, token in ranked[:size]])
 
     def encode(self, tokens, names=()):
-        """Ids of the tokens, those of `names` counted from len(self) on; UNK for unknown ones and for a '<s>' or the
-        like of the text: it never becomes special."""
+        """Ids of tokens.
+
+        # Arguments
+            tokens: list of str.
+            names: tokens without an id here that get the ids from `len(self)` on.
+
+        # Returns
+            List of ids; UNK for unknown tokens, and for a '<s>' and the like in the text: it never becomes special.
+        """
         extra = dict(zip(names, itertools.count(len(self))))
         ids = (self.index.get(token, UNK) for token in tokens)
         return [i if i > END else extra.get(token, UNK) for i, token in zip(ids, tokens)]
 
     def names(self, tokens):
-        """The different ones of a source's tokens that have no id here, and that an output may copy."""
+        """The distinct tokens of a source that have no id here, in order: an output may copy them."""
         return [token for token in collections.OrderedDict.fromkeys(tokens) if self.index.get(token, UNK) <= END]
 
     def decode(self, ids, names=()):
-        """Tokens of the ids, special ones included; ids from len(self) on are `names`."""
+        """Tokens of ids, special tokens included; ids from `len(self)` on are those of `names`."""
         return [self.tokens[i] if i < len(self) else names[i - len(self)] for i in ids]
 
     def to_bytes(self):
-        """One token a line, UTF-8, each line ended by a line feed alone (a token may hold a carriage return)."""
+        """One token a line, UTF-8; a line feed only ends each line (a token may contain a carriage return)."""
         return ''.join(token + '\n' for token in self.tokens).encode('utf-8')
 
     @classmethod
     def from_bytes(cls, data, name):
-        """The inverse of `to_bytes`; `name` is the file named in the UserError for anything that is no vocabulary."""
+        """The inverse of `to_bytes`.
+
+        # Arguments
+            data: bytes.
+            name: the file's name in messages.
+
+        # Raises
+            UserError: the bytes are not a vocabulary.
+        """
         if not data.endswith(b'\n'):
-            raise UserError('{}: not a whole vocabulary, the last line does not end'.format(name))
+            raise UserError('%s: not a whole vocabulary, the last line does not end' % name)
         try:
             return cls(data[:-1].decode('utf-8').split('\n'))
         except ValueError as error:  # UnicodeDecodeError too
-            raise UserError('{}: not a vocabulary: {}'.format(name, error)) from None
+            raise UserError('%s: not a vocabulary: %s' % (name, error)) from None

@@ -1,0 +1,123 @@
+"""Lines and hashes of text files: strict UTF-8, plain or gzip, with limits on what a file may do to the process."""
+import codecs
+import gzip
+import hashlib
+import io
+import os
+import stat
+import zlib
+
+from command_line import UserError
+
+# A longer line is refused: without a limit, an endless "line" would fill the memory. In bytes, 16 MiB.
+LONGEST_LINE = 2 ** 24
+_UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def decode_lines(stream, name, on_bad_utf8='error'):
+    """Decodes the lines of a binary stream.
+
+    # Arguments
+        stream: iterable of bytes, one item for each line with its line feed.
+        name: the name of the stream in messages.
+        on_bad_utf8: 'error' refuses bytes that are not UTF-8; 'replace' puts U+FFFD in their place.
+
+    # Returns
+        Generator of str: lines split at line feeds only, without a trailing carriage return and without a leading BOM.
+
+    # Raises
+        UserError: bytes that are not UTF-8, with line and byte; a line of more than `LONGEST_LINE` bytes.
+    """
+    errors = {'error': 'strict', 'replace': 'replace'}[on_bad_utf8]
+    for number, raw in enumerate(stream, 1):
+        if len(raw) > LONGEST_LINE:
+            raise UserError('%s: line %d has more than %d bytes: is this a text file with a line feed after each line?'
+                            % (name, number, LONGEST_LINE))
+        whole = raw
+        if number == 1 and raw.startswith(codecs.BOM_UTF8):
+            raw = raw[len(codecs.BOM_UTF8):]
+            if not raw:  # a file of a BOM only is an empty file
+                return
+        for ending in (b'\n', b'\r'):
+            raw = raw[:-1] if raw.endswith(ending) else raw
+        try:
+            yield raw.decode('utf-8', errors)
+        except UnicodeDecodeError as error:
+            if _is_utf16(whole, number):
+                remedy = 'the file is UTF-16: convert it, for example with iconv -f UTF-16 -t UTF-8'
+            else:
+                remedy = 'convert the file to UTF-8 or use --on-bad-utf8 replace'
+            raise UserError('%s: line %d, byte %d: 0x%02X is not valid UTF-8; %s'
+                            % (name, number, error.start + 1, raw[error.start], remedy)) from None
+
+
+def _is_utf16(raw, number):
+    """Whether a line that is not UTF-8 is UTF-16: a BOM in line 1, or at least every fourth byte is zero."""
+    return number == 1 and raw.startswith(_UTF16_BOMS) or 4 * raw.count(b'\0') >= len(raw)
+
+
+def read_lines(path, on_bad_utf8='error'):
+    """Reads the lines of a text file; a name that ends in `.gz` is unpacked.
+
+    # Arguments
+        path, on_bad_utf8: the file, and what `decode_lines` does with bytes that are not UTF-8.
+
+    # Returns
+        Generator of str, as `decode_lines`.
+
+    # Raises
+        UserError: the file cannot be read, or its gzip data is damaged; and as `decode_lines`.
+    """
+    number = 0
+    try:
+        # The buffer makes `readline` a call in C for gzip too. The limit keeps an endless line out of the memory.
+        with io.BufferedReader(gzip.open(path)) if path.endswith('.gz') else open(path, 'rb') as stream:
+            raw_lines = iter(lambda: stream.readline(LONGEST_LINE + 1), b'')
+            for number, line in enumerate(decode_lines(raw_lines, path, on_bad_utf8), 1):
+                yield line
+    except EOFError:
+        raise UserError('%s: gzip data cut short after line %d; fetch the file again' % (path, number)) from None
+    except (OSError, zlib.error) as error:
+        raise _cannot_read(path, error) from None
+
+
+def _cannot_read(path, error):
+    system = getattr(error, 'strerror', None)  # such as 'Is a directory'; None if gzip or zlib raises it
+    return UserError('%s: %s' % (path, system or 'damaged or missing gzip data: %s' % error))
+
+
+def require_regular_file(path):
+    """Refuses pipes and devices.
+
+    # Raises
+        UserError: `path` does not exist or is not a regular file.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise _cannot_read(path, error) from None
+    if stat.S_ISDIR(mode):
+        raise UserError('%s: Is a directory' % path)
+    if not stat.S_ISREG(mode):
+        raise UserError('%s: is not a regular file: the text is read more than once, so write it to a file first'
+                        % path)
+
+
+def file_sha256(path):
+    """Hashes a regular file.
+
+    # Returns
+        The sha256 of its bytes, in hexadecimal.
+
+    # Raises
+        UserError: the file cannot be read, or is not a regular file.
+    """
+    require_regular_file(path)
+    digest = hashlib.sha256()
+    try:
+        with open(path, 'rb') as stream:
+            for block in iter(lambda: stream.read(1 << 20), b''):
+                digest.update(block)
+    except OSError as error:
+        raise _cannot_read(path, error) from None
+    return digest.hexdigest()
