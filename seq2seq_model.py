@@ -106,10 +106,11 @@ class DecoderCell(Layer):
         if self.attention is not None:
             sentences = tf.shape(memory.states)[0]
             query = tf.reshape(inputs, tf.stack([sentences, -1, units]))                                # (B, K, D)
-            context, weights = self.attention.attend(query, memory.states, memory.keys, memory.mask,
-                                                     tf.reshape(position, tf.stack([sentences, -1])))
-            context = tf.reshape(context, [-1, self.attention.size])                                    # (N, Dm)
-            weights = tf.reshape(weights, tf.stack([tf.shape(inputs)[0], tf.shape(weights)[2]]))        # (N, S)
+            attended = self.attention.attend(query, memory.states, memory.keys, memory.mask,
+                                             tf.reshape(position, tf.stack([sentences, -1])))
+            context = tf.reshape(attended.context, [-1, self.attention.memory_size])                    # (N, Dm)
+            source_length = tf.shape(memory.states)[1]
+            weights = tf.reshape(attended.weights, tf.stack([tf.shape(inputs)[0], source_length]))      # (N, S)
             attentional = self.combine.call(K.concatenate([context, inputs]))                           # (N, D)
         output = K.concatenate([attentional, inputs])                                                   # (N, 2D)
         if self.dropout and training is not False:
@@ -246,11 +247,10 @@ class Seq2Seq(object):
         if settings.score == 'none':
             return None, None
         options = {'score': settings.score, 'scale': settings.attention_scale,
-                   'normalize': settings.attention_normalize, 'name': 'attention'}
+                   'normalize': settings.attention_normalize, 'name': 'attention',
+                   'kernel_initializer': self._initializer('glorot_uniform')}
         if settings.attention_units:
             options['units'] = settings.attention_units
-        for kernel in ('kernel', 'memory_kernel', 'query_kernel', 'score_kernel'):
-            options[kernel + '_initializer'] = self._initializer('glorot_uniform')
         if settings.score == 'location':
             options['max_source_length'] = settings.max_source_length
         if settings.attention == 'global':

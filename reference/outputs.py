@@ -57,35 +57,26 @@ def watched():
     """
     seen, layer, model = {}, attention.GlobalAttention, seq2seq_model.Seq2Seq
     pointer = pointer_generator.PointerGenerator
-    originals = (layer.scores, layer.attend, tf.nn.softmax, model._logits, pointer.switch, pointer.attention_to_words)
+    originals = (layer.attend, model._logits, pointer.switch, pointer.attention_to_words)
 
-    def scores(self, query, keys):
-        seen['decoder_states'], seen['scores'] = query, originals[0](self, query, keys)
-        return seen['scores']
-
-    def attend(self, *arguments):
-        result = originals[1](self, *arguments)
-        seen['context'], seen['weights'] = result
-        return result
-
-    def softmax(logits, *arguments, **options):
-        seen['masked_scores'] = logits
-        return originals[2](logits, *arguments, **options)
+    def attend(self, query, *arguments):
+        output = originals[0](self, query, *arguments)
+        seen.update(output._asdict(), decoder_states=query)
+        return output
 
     def logits(self, x):
-        seen['attentional_states'], seen['logits'] = x, originals[3](self, x)
+        seen['attentional_states'], seen['logits'] = x, originals[1](self, x)
         return seen['logits']
 
     def switch(self, *arguments):
-        seen['switch'] = originals[4](self, *arguments)
+        seen['switch'] = originals[2](self, *arguments)
         return seen['switch']
 
     def attention_to_words(self, *arguments):
-        seen['attention_to_words'] = originals[5](self, *arguments)
+        seen['attention_to_words'] = originals[3](self, *arguments)
         return seen['attention_to_words']
 
-    with mock.patch.object(layer, 'scores', scores), mock.patch.object(layer, 'attend', attend), \
-            mock.patch.object(tf.nn, 'softmax', softmax), mock.patch.object(model, '_logits', logits), \
+    with mock.patch.object(layer, 'attend', attend), mock.patch.object(model, '_logits', logits), \
             mock.patch.object(pointer, 'switch', switch), \
             mock.patch.object(pointer, 'attention_to_words', attention_to_words):
         yield seen

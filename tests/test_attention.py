@@ -209,6 +209,23 @@ def test_padding_and_company_in_the_batch_change_nothing(built):
                      [context[b:b + 1], weights[b:b + 1, :, :length]], built.tolerance)
 
 
+@every_layer64
+def test_attend_returns_the_scores_before_and_after_the_mask(built):
+    memory, query = built.data()
+    mask = right_padded([6, 3, 1, 0, 5], 6)
+    with tf_session.opened(built.session):
+        output = built.layer.attend(built.query, built.memory, built.layer.keys(built.memory), built.mask)
+        output = type(output)(*built.session.run(list(output), {built.memory: memory, built.query: query,
+                                                                built.mask: mask}))
+    expected = built.expected(memory, query, mask)
+    assert_equal([output.context, output.weights], expected, built.tolerance)
+    scores = np.array([[[oracle.score(built.options['score'], h_t, h_s, s, built.weights)
+                         for s, h_s in enumerate(memory[b])] for h_t in query[b]] for b in range(len(memory))])
+    hidden = np.finfo(built.floatx).min
+    assert_equal([output.scores, output.masked_scores],
+                 [scores, np.where(expected[1] > 0, scores, hidden)], built.tolerance)
+
+
 # Not the location score: it knows an index, not a word.
 @for_first(len(LOCAL + GLOBAL))
 def test_left_padding_equals_right_padding(built):

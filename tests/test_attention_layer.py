@@ -1,5 +1,10 @@
-"""The attention layers' duties as layers of Keras: masks, shapes, saving, regularisers, refusals."""
+"""The attention layers as layers of Keras: masks, shapes, saving, regularizers, errors."""
+import importlib.util
 import json
+import os
+import shutil
+import sys
+import warnings
 
 import tf_session
 import numpy as np
@@ -14,8 +19,9 @@ from keras.optimizers import SGD
 from attention import GlobalAttention, LocalAttention, custom_objects
 from test_attention import GLOBAL, LOCAL, LOCATION, make, name_of, named_weights
 
-TRIPLES = ('kernel', 'memory_kernel', 'query_kernel', 'score_kernel')
-LOCAL_TRIPLES = ('position_kernel', 'position_score_kernel')
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CONCAT_KERNELS = ('memory_kernel', 'query_kernel', 'score_kernel')
+POSITION_KERNELS = ('position_kernel', 'position_score_kernel')
 
 
 def test_fresh_weights_leave_the_score_unscaled(session):
@@ -41,11 +47,10 @@ def every_option(local):
         options.update(alignment='monotonic', window=4)
     else:
         options['max_source_length'] = None
-    for index, kernel in enumerate(TRIPLES + (LOCAL_TRIPLES if local else ())):
-        options[kernel + '_initializer'] = {'class_name': 'RandomUniform',
-                                            'config': {'minval': -1. - index, 'maxval': 1., 'seed': index}}
-        options[kernel + '_regularizer'] = {'class_name': 'L1L2', 'config': {'l1': 0., 'l2': .5 + index}}
-        options[kernel + '_constraint'] = {'class_name': 'MaxNorm', 'config': {'max_value': 3 + index, 'axis': 0}}
+    options['kernel_initializer'] = {'class_name': 'RandomUniform',
+                                     'config': {'minval': -2., 'maxval': 1., 'seed': 3}}
+    options['kernel_regularizer'] = {'class_name': 'L1L2', 'config': {'l1': 0., 'l2': .5}}
+    options['kernel_constraint'] = {'class_name': 'MaxNorm', 'config': {'max_value': 3, 'axis': 0}}
     return options
 
 
@@ -56,6 +61,73 @@ def test_every_option_survives_get_config_and_json(local):
     assert config == options
     assert make(config).get_config() == options
     assert GlobalAttention('location', max_source_length=8).get_config()['max_source_length'] == 8
+
+
+def earlier_config(layer, kernels, **options):
+    """The configuration that earlier versions saved, an initializer, regularizer and constraint for each kernel."""
+    config = layer.get_config()
+    defaults = {name: config.pop(name) for name in ('kernel_initializer', 'kernel_regularizer', 'kernel_constraint')}
+    for kernel in ('kernel',) + CONCAT_KERNELS + (POSITION_KERNELS if 'alignment' in config else ()):
+        for name, default in defaults.items():
+            value = options.get(name, default) if kernel in kernels else default
+            config[kernel + name[len('kernel'):]] = value
+    return config
+
+
+@pytest.mark.parametrize('options, kernels', [
+    (dict(score='general'), ('kernel',)), (dict(score='location', max_source_length=5), ('kernel',)),
+    (dict(score='concat', units=2), CONCAT_KERNELS), (dict(score='dot'), ()),
+    (dict(score='concat', alignment='monotonic'), CONCAT_KERNELS),
+    (dict(score='general', alignment='predictive'), ('kernel',) + POSITION_KERNELS),
+    (dict(score='dot', alignment='predictive'), POSITION_KERNELS)])
+def test_a_configuration_of_an_earlier_version_loads_with_its_options(options, kernels, session):
+    triple = {'kernel_initializer': {'class_name': 'Ones', 'config': {}},
+              'kernel_regularizer': {'class_name': 'L1L2', 'config': {'l1': 0., 'l2': .25}},
+              'kernel_constraint': {'class_name': 'MaxNorm', 'config': {'max_value': 3, 'axis': 0}}}
+    inputs = [Input((5, 3)), Input((4, 3))]
+    model = Model(inputs, make(dict(options, name='attention'))(inputs))
+    saved = json.loads(model.to_json())
+    layer, = [layer for layer in saved['config']['layers'] if layer['name'] == 'attention']
+    layer['config'] = earlier_config(model.get_layer('attention'), kernels, **triple)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', 'The saved kernels')
+        again = model_from_json(json.dumps(saved), custom_objects=custom_objects)
+    expected = dict(model.get_layer('attention').get_config(), **(triple if kernels else {}))
+    assert again.get_layer('attention').get_config() == expected
+    assert [w.name for w in again.weights] == [w.name.replace('attention/', 'attention_1/') for w in model.weights]
+    assert all((value == 1).all() for value in again.get_weights())
+    draw = np.random.RandomState(6)
+    data = [draw.normal(size=(2, 5, 3)), draw.normal(size=(2, 4, 3))]
+    again.set_weights(model.get_weights())
+    for one, other in zip(model.predict(data), again.predict(data)):
+        assert (one == other).all()
+
+
+def test_an_earlier_configuration_whose_kernels_differ_takes_the_first_with_a_warning():
+    config = earlier_config(GlobalAttention('concat'), CONCAT_KERNELS[:1],
+                            kernel_regularizer={'class_name': 'L1L2', 'config': {'l1': 0., 'l2': .25}})
+    with pytest.warns(UserWarning, match='The saved kernels differ in their regularizer') as caught:
+        layer = GlobalAttention.from_config(config)
+    assert len(caught) == 1
+    assert layer.get_config()['kernel_regularizer'] == config['memory_kernel_regularizer']
+
+
+def test_the_file_works_alone_in_another_folder(session, tmp_path, monkeypatch):
+    shutil.copy(os.path.join(ROOT, 'attention.py'), str(tmp_path / 'copied_attention.py'))
+    monkeypatch.setattr(sys, 'path', [path for path in sys.path
+                                      if os.path.abspath(path) not in (ROOT, os.path.dirname(__file__))])
+    for name, module in list(sys.modules.items()):     # nothing of this project can be imported
+        if os.path.dirname(getattr(module, '__file__', None) or '').startswith(ROOT) and '.venv' not in str(module):
+            monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ImportError):
+        importlib.import_module('seq2seq_model')
+    spec = importlib.util.spec_from_file_location('copied_attention', str(tmp_path / 'copied_attention.py'))
+    copied = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copied)
+    inputs = [Input((None, 3)), Input((None, 3))]
+    context, weights = copied.LocalAttention('concat')(inputs)
+    values = Model(inputs, [context, weights]).predict([np.ones((2, 5, 3)), np.ones((2, 4, 3))])
+    assert [value.shape for value in values] == [(2, 4, 3), (2, 4, 5)]
 
 
 @pytest.mark.parametrize('options', [GLOBAL[0], GLOBAL[10], LOCATION[0], LOCAL[4], LOCAL[8]], ids=name_of)
@@ -135,33 +207,31 @@ def test_compute_mask_hands_on_the_target_mask_alone(session):
 
 
 @pytest.mark.parametrize('score, local', [('general', False), ('location', False), ('concat', False), ('concat', True)])
-def test_regularisers_and_constraints_of_each_kernel_take_effect(score, local, session):
-    own = (('kernel',) if score != 'concat' else TRIPLES[1:]) + (LOCAL_TRIPLES if local else ())
-    factors = {kernel: .01 * 2 ** index for index, kernel in enumerate(own)}
-    bounds = {kernel: .1 * (1 + index) for index, kernel in enumerate(own)}
-    options = {'score': score, 'alignment': 'predictive', 'window': 2} if local else {'score': score}
-    for kernel in own:
-        options[kernel + '_regularizer'] = regularizers.l2(factors[kernel])
-        options[kernel + '_constraint'] = constraints.max_norm(bounds[kernel])
+def test_regularizer_and_constraint_take_effect_on_every_kernel(score, local, session):
+    own = (('kernel',) if score != 'concat' else CONCAT_KERNELS) + (POSITION_KERNELS if local else ())
+    bound, options = .2, {'score': score, 'alignment': 'predictive', 'window': 2} if local else {'score': score}
     inputs = [Input((5, 3)), Input((4, 3))]
-    layer = make(options)
+    layer = make(dict(options, kernel_initializer='ones', kernel_regularizer=regularizers.l2(.01),
+                      kernel_constraint=constraints.max_norm(bound)))
     model = Model(inputs, layer(inputs)[0])
+    assert sorted(named_weights(layer)) == sorted(own)
+    assert all((value == 1).all() for value in layer.get_weights())
     model.compile(SGD(1e-3), 'mse')
     draw = np.random.RandomState(8)
     layer.set_weights([draw.normal(size=value.shape) for value in layer.get_weights()])
     data, wanted = [draw.normal(size=(2, 5, 3)), draw.normal(size=(2, 4, 3))], draw.normal(size=(2, 4, 3))
     before = named_weights(layer)
-    penalty = sum(factors[kernel] * np.square(before[kernel]).sum() for kernel in own)
+    penalty = .01 * sum(np.square(value).sum() for value in before.values())
     error = np.square(model.predict(data) - wanted).mean()
     # Not the loss that the update returns: the penalty may be read from weights that have moved.
     np.testing.assert_allclose(model.test_on_batch(data, wanted), error + penalty, rtol=1e-5)
     model.train_on_batch(data, wanted)
     for kernel, value in named_weights(layer).items():
         norms = np.sqrt(np.square(before[kernel]).sum(axis=0))
-        assert (norms > bounds[kernel] * 1.1).any()    # or the constraint would have nothing to do
-        np.testing.assert_allclose(np.sqrt(np.square(value).sum(axis=0)), np.minimum(norms, bounds[kernel]),
+        assert (norms > bound * 1.1).any()    # or the constraint would have nothing to do
+        np.testing.assert_allclose(np.sqrt(np.square(value).sum(axis=0)), np.minimum(norms, bound),
                                    rtol=.02, err_msg=kernel)
-        assert (np.sqrt(np.square(value).sum(axis=0)) < bounds[kernel] * (1 + 1e-5)).all()
+        assert (np.sqrt(np.square(value).sum(axis=0)) < bound * (1 + 1e-5)).all()
 
 
 def test_one_layer_takes_sequences_then_steps_with_positions(session):
@@ -177,7 +247,7 @@ def test_one_layer_takes_sequences_then_steps_with_positions(session):
             np.testing.assert_allclose(one, other[:, t], atol=1e-6)
 
 
-# Refusals
+# Errors
 
 @pytest.mark.parametrize('options, message', [
     (dict(score='cosine'), r"'cosine'.*dot, general, concat, location, scaled_dot, additive"),
@@ -185,6 +255,7 @@ def test_one_layer_takes_sequences_then_steps_with_positions(session):
     (dict(score='general', units=3), 'units=3.*concat'), (dict(score='concat', units=0), 'units=0'),
     (dict(score='dot', normalize=True), "normalize.*concat.*'dot'"),
     (dict(score='concat', max_source_length=4), "max_source_length.*location.*'concat'"),
+    (dict(score='location', max_source_length=0), 'max_source_length=0: at least 1'),
     (dict(score='location', alignment='monotonic'), 'location.*global'),
     (dict(alignment='sideways'), "'sideways'.*predictive, monotonic"),
     (dict(alignment='monotonic', window=0), 'window=0')])
@@ -197,11 +268,11 @@ def test_options_a_layer_does_not_have_are_refused(options, message):
     (dict(score='dot'), [(None, 5, 3), (None, 4, 2)], 'dot .*3 and 2.*general'),
     (dict(score='scaled_dot'), [(None, 5, 3), (None, 4)], 'scaled_dot .*3 and 4'),
     (dict(score='location'), [(None, None, 3), (None, 4, 2)], 'give max_source_length'),
-    (dict(score='location', max_source_length=4), [(None, 5, 3), (None, 4, 2)], 'length 5 exceeds max_source_length=4'),
+    (dict(score='location', max_source_length=4), [(None, 5, 3), (None, 4, 2)], 'exceeds 4.*give max_source_length=5'),
     (dict(score='dot'), [(None, 3), (None, 4, 3)], r'\(B, S, Dm\)'),
     (dict(score='dot'), [(None, 5, 3), (None, 2, 4, 3)], r'\(B, T, Dq\)'),
     (dict(score='dot'), [(None, 5, None), (None, 4, 3)], 'must be known'),
-    (dict(score='dot'), [(None, 5, 3)], 'list of encoder states and decoder states'),
+    (dict(score='dot'), [(None, 5, 3)], 'list of encoder states and decoder states, not a Tensor: call the layer'),
     (dict(score='dot'), [(None, 5, 3)] * 4, 'list of encoder states and decoder states'),
     (dict(score='dot', alignment='monotonic'), [(None, 5, 3), (None, 4, 3), (None, 4, 1)], r'positions \(B, T\)')])
 def test_inputs_that_do_not_fit_are_refused(options, shapes, message, session):
@@ -218,10 +289,32 @@ def test_a_built_layer_refuses_other_sizes(session):
             layer([K.placeholder(shape) for shape in shapes])
 
 
+def test_a_tuple_is_refused_with_the_list_to_give(session):
+    with pytest.raises(ValueError, match=r'not a tuple: call the layer with \[encoder_states, decoder_states\]'):
+        GlobalAttention()((Input((5, 3)), Input((4, 3))))
+
+
+def test_tensors_of_tf_keras_are_refused_by_name(session):
+    encoder_states, decoder_states = tf.keras.layers.Input((5, 3), name='states'), Input((4, 3))
+    for inputs in ([encoder_states, decoder_states], [decoder_states, encoder_states]):
+        with pytest.raises(ValueError, match='^states:0 comes from tf.keras: use keras, not tf.keras, for all layers'):
+            GlobalAttention()(inputs)
+
+
+def test_a_shared_location_layer_refuses_a_longer_source(session):
+    fixed, given = GlobalAttention('location'), GlobalAttention('location', max_source_length=6)
+    for layer, limit in ((fixed, 5), (given, 6)):
+        layer([Input((5, 3)), Input((4, 3))])
+        layer([Input((2, 3)), Input((4, 3))])
+        layer([Input((None, 3)), Input((4, 3))])
+        with pytest.raises(ValueError, match='length 7 exceeds %d, .*give max_source_length=7 or more' % limit):
+            layer([Input((7, 3)), Input((4, 3))])
+
+
 def test_location_refuses_a_longer_source_when_run(session):
     memory, query = K.placeholder((None, None, 2)), K.placeholder((None, 2))
     context, weights = GlobalAttention('location', max_source_length=4)([memory, query])
     K.get_session().run(tf.global_variables_initializer())
     assert session.run(weights, {memory: np.ones((1, 4, 2)), query: np.ones((1, 2))}).shape == (1, 4)
-    with pytest.raises(tf.errors.InvalidArgumentError, match='largest for the location score'):
+    with pytest.raises(tf.errors.InvalidArgumentError, match='longer than max_source_length of the location score'):
         session.run(weights, {memory: np.ones((1, 5, 2)), query: np.ones((1, 2))})

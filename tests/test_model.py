@@ -10,8 +10,8 @@ from keras.engine import Input, Model
 from keras.layers import Activation
 from text.vocabulary import PAD, UNK
 from model_layers import Noise, WordDropout
-from seq2seq_model import TokenLoss
-from small_models import Batch, Small, make_batch, numpy_model, padded, settings
+from seq2seq_model import Seq2Seq, TokenLoss
+from small_models import VOCABULARY, Batch, Small, make_batch, numpy_model, padded, settings
 
 # Each value of a setting stands beside each value of every other at least once, as a test below checks.
 CASES = [
@@ -140,6 +140,15 @@ def test_three_hypotheses_of_a_sentence_step_side_by_side_without_touching_one_a
         assert_close(logits[:, number], expected.logits)
         if expected.weights is not None:
             assert_close(weights[:, number], expected.weights)
+
+
+def test_init_scale_bounds_every_kernel(session):
+    for options in (dict(score='concat', attention='local-p'), dict(score='general', copy=True),
+                    dict(score='location')):
+        made = Seq2Seq(settings(init_scale=0.05, **options), VOCABULARY, VOCABULARY)
+        for weight, value in zip(made.training_model.weights, K.batch_get_value(made.training_model.weights)):
+            if value.ndim == 2:
+                assert 0.02 < np.abs(value).max() <= 0.05, weight.name
 
 
 # Padding
