@@ -1,7 +1,7 @@
 """Greedy and beam search as one graph loop over a decoder step.
 
-Letters in shapes: B sentences, K beam width, N hypotheses returned of each, V vocabulary, S and T source and output
-length.
+Letters in shapes: B sentences, A of them still active, K beam width, N hypotheses returned for each sentence, M
+candidates for each hypothesis, V vocabulary, S and T source and output length.
 """
 import collections
 import numbers
@@ -11,65 +11,69 @@ import tensorflow as tf
 from tensorflow.python.util import nest
 
 from text.vocabulary import END, PAD, START
-from command_line import UserError
+from command_line import require
 
 Options = collections.namedtuple('Options', 'beam_width n_best length_penalty coverage_penalty min_length max_length '
                                  'max_length_ratio no_repeat_ngram')
 Options.__new__.__defaults__ = (1, 1, 0., 0., 0, None, None, 0)
-Options.__doc__ = """What the search is asked for.
+Options.__doc__ = """Options of a search.
 
-beam_width: hypotheses K kept of each sentence; 1 is greedy search. n_best: most hypotheses returned, up to K.
-length_penalty, coverage_penalty: a hypothesis Y of L tokens, `</s>` counted, is ranked by
+beam_width: hypotheses K kept for each sentence; 1 is greedy search. n_best: hypotheses returned, up to K.
+length_penalty, coverage_penalty: a hypothesis Y of L tokens, `</s>` included, is ranked by
 log p(Y) / ((5 + L) / 6)^length_penalty + coverage_penalty * sum_s log(min(sum_t a_ts, 1)), eq. 14 of Wu et al. (2016),
-https://arxiv.org/abs/1609.08144, s over the tokens of the source; length_penalty `'average'` ranks by log p(Y) / L.
-min_length: tokens before which no `</s>` is chosen. max_length, max_length_ratio: most tokens of an output, `</s>`
-counted, and the same as a multiple of the source's tokens; the smaller holds, and 2 S + 10 where both are `None`.
-no_repeat_ngram: no n-gram of this length comes twice in an output; 0: any may.
+https://arxiv.org/abs/1609.08144, s over the source tokens; length_penalty `'average'` ranks by log p(Y) / L.
+min_length: number of tokens before `</s>` is allowed. max_length, max_length_ratio: maximum number of output tokens,
+`</s>` included, and the same as a multiple of the source length; the smaller limit holds, 2 S + 10 if both are `None`.
+no_repeat_ngram: no n-gram of this length occurs twice in an output; 0 allows all.
 """
 
-Found = collections.namedtuple('Found', 'ids lengths log_probabilities weights margins rankings')
-Found.__doc__ = """What a search returns, as tensors: sentences in the order of the batch, hypotheses best first.
+Result = collections.namedtuple('Result', 'ids lengths log_probabilities weights margins rankings')
+Result.__doc__ = """Tensors that a search returns: sentences in the order of the batch, best hypothesis first.
 
-ids `(B, N, T)` without `<s>`, `<pad>` behind `</s>`; lengths `(B, N)` with `</s>`; log_probabilities `(B, N, T)` of
-each token in nats, the model's own, whatever is not allowed; weights `(B, N, T, S)` of the attention; margins
-`(B, N, T)`, the logit of the token less that of the best other one that is allowed; rankings `(B, N)`, the scores with
-their penalties, minus infinity where a beam found no more hypotheses.
+ids `(B, N, T)` without `<s>`, `<pad>` after `</s>`; lengths `(B, N)` with `</s>`; log_probabilities `(B, N, T)` of the
+tokens in nats, normalised over the whole vocabulary, excluded tokens included; weights `(B, N, T, S)` of the attention;
+margins `(B, N, T)`, the logit of the token minus the highest logit among the other allowed tokens; rankings `(B, N)`,
+the scores with their penalties, minus infinity where the beam has no further hypothesis.
+"""
+
+Finished = collections.namedtuple('Finished', 'rankings lengths places')
+Finished.__doc__ = """The best finished hypotheses of each sentence, `(A, K)` each, best first.
+
+rankings: minus infinity where there is none. lengths: number of tokens. places: place in the beam of the last token.
 """
 
 
 def check(options):
-    """Refuses `Options` that cannot be met.
+    """Checks the values of `Options`.
 
     # Raises
-        UserError
+        UserError: a value is out of its range, or contradicts another.
     """
-    def refuse(unless, text, *values):
-        if not unless:
-            raise UserError(text % values)
-
-    def number(value, least, whole=False):
+    def in_range(value, minimum, whole=False):
         kind = numbers.Integral if whole else numbers.Real
-        return isinstance(value, kind) and not isinstance(value, bool) and least <= value < float('inf')
+        return isinstance(value, kind) and not isinstance(value, bool) and minimum <= value < float('inf')
 
-    for name, least in (('beam_width', 1), ('n_best', 1), ('min_length', 0), ('max_length', 1), ('no_repeat_ngram', 0)):
+    for name, minimum in (('beam_width', 1), ('n_best', 1), ('min_length', 0), ('max_length', 1),
+                          ('no_repeat_ngram', 0)):
         value = getattr(options, name)
-        refuse(number(value, least, True) or name == 'max_length' and value is None,
-               '%s must be a whole number from %d, not %r', name, least, value)
-    refuse(options.n_best <= options.beam_width, 'n_best %d is more than a beam of width %d finds: widen the beam',
-           options.n_best, options.beam_width)
-    refuse(options.length_penalty == 'average' or number(options.length_penalty, 0),
-           "length_penalty must be a number from 0 or 'average', not %r", options.length_penalty)
-    refuse(number(options.coverage_penalty, 0), 'coverage_penalty must be a number from 0, not %r',
-           options.coverage_penalty)
+        require(in_range(value, minimum, True) or name == 'max_length' and value is None,
+                '%s must be a whole number from %d, not %r', name, minimum, value)
+    require(options.n_best <= options.beam_width, 'n_best %d is more than a beam of width %d finds: widen the beam',
+            options.n_best, options.beam_width)
+    require(options.length_penalty == 'average' or in_range(options.length_penalty, 0),
+            "length_penalty must be a number from 0 or 'average', not %r", options.length_penalty)
+    require(in_range(options.coverage_penalty, 0), 'coverage_penalty must be a number from 0, not %r',
+            options.coverage_penalty)
     ratio = options.max_length_ratio
-    refuse(ratio is None or number(ratio, 0) and ratio > 0, 'max_length_ratio must be a number above 0, not %r', ratio)
-    refuse(options.max_length is None or options.min_length <= options.max_length,
-           'min_length %s is more than max_length %s: lower the one or raise the other', options.min_length,
-           options.max_length)
+    require(ratio is None or in_range(ratio, 0) and ratio > 0, 'max_length_ratio must be a number above 0, not %r',
+            ratio)
+    require(options.max_length is None or options.min_length <= options.max_length,
+            'min_length %s is more than max_length %s: lower the one or raise the other', options.min_length,
+            options.max_length)
 
 
 def max_lengths(source_lengths, options):
-    """Most tokens of each output, `</s>` counted, for sources of these lengths: int32 `(B,)`, at least 1."""
+    """Maximum number of output tokens, `</s>` included, for sources of these lengths: int32 `(B,)`, at least 1."""
     source_lengths = np.asarray(source_lengths)
     limits = 2 * source_lengths + 10
     if options.max_length is not None or options.max_length_ratio is not None:
@@ -82,182 +86,250 @@ def max_lengths(source_lengths, options):
 
 
 def search(step, states, max_lengths, options=Options(), source_mask=None):
-    """The best outputs that a decoder step gives: by `greedy` search, or by `beam` search for a `beam_width` above 1.
+    """Searches the best outputs of a decoder step: `greedy`, or `beam` for a `beam_width` above 1.
 
     # Arguments
-        step: function of tokens `(A, K)`, states (list of `(A, K, width)`) and rows `(A,)`, the sentences of the batch
-            that still go on, to logits `(A, K, V)`, new states and weights `(A, K, S)`.
+        step: function of tokens `(A, K)`, states (list of `(A, K, width)`) and rows `(A,)`, the indices of the active
+            sentences in the batch; returns logits `(A, K, V)`, new states and weights `(A, K, S)`.
         states: list of tensors `(B, 1, width)`.
-        max_lengths: most tokens of each output, `</s>` counted, int32 `(B,)`, not all 0.
-        options: `Options`; what it says of the greatest length is not looked at here.
-        source_mask: booleans `(B, S)`, true on the tokens of the source; the coverage penalty needs it.
+        max_lengths: maximum number of tokens of each output, `</s>` included, int32 `(B,)`, at least one above 0.
+        options: `Options`; its maximum lengths are ignored here.
+        source_mask: booleans `(B, S)`, true on the source tokens; the coverage penalty needs it.
 
     # Returns
-        `Found`.
+        `Result`.
     """
     return (greedy if options.beam_width == 1 else beam)(step, states, max_lengths, options, source_mask)
 
 
 def greedy(step, states, max_lengths, options=Options(), source_mask=None):
     """Takes the most probable allowed token at each step until every sentence has ended. Arguments as for `search`."""
-    batch, real = tf.shape(max_lengths)[0], states[0].dtype
+    batch, dtype = tf.shape(max_lengths)[0], states[0].dtype
 
     def advance(time, rows, limits, token, states, history):
         logits, states, weights = step(token, states, rows)
-        best, ids = [x[:, 0] for x in candidates(logits, time, history, options, 2)]                    # (A, 2)
-        given = best[:, :1] - tf.reduce_logsumexp(logits, axis=2)
+        values, ids = [x[:, 0] for x in allowed_top_k(logits, time, history, options, 2)]               # (A, 2)
+        log_probability = values[:, :1] - tf.reduce_logsumexp(logits, axis=2)
         token = ids[:, :1]
         if options.no_repeat_ngram:
             history = tf.concat([history, token[:, :, None]], 2)
-        going = tf.not_equal(token[:, 0], END) & (time + 1 < limits)
-        return going, [limits, token, states, history], [token, given, best[:, :1] - best[:, 1:], weights]
+        active = tf.not_equal(token[:, 0], END) & (time + 1 < limits)
+        margin = values[:, :1] - values[:, 1:]
+        return active, [limits, token, states, history], [token, log_probability, margin, weights]
 
-    steps, (ids, given, margins, weights) = over_steps(
+    steps, (ids, log_probabilities, margins, weights) = decode_loop(
         advance, max_lengths > 0,
         [max_lengths, tf.fill([batch, 1], START), states,
          tf.fill([batch, 1, 1], START) if options.no_repeat_ngram else ()],
-        [(tf.int32, [1]), (real, [1]), (real, [1]), (real, [1, None])])
+        [(tf.int32, [1]), (dtype, [1]), (dtype, [1]), (dtype, [1, None])])
     lengths = steps[:, None]                                                                            # (B, 1)
-    ids, given, margins, weights = [by_sentence(x, lengths) for x in (ids, given, margins, weights)]
-    rankings = penalised(tf.reduce_sum(given, 2), lengths, tf.reduce_sum(weights, 2), options, source_mask)
-    return Found(ids, lengths, given, weights, margins, rankings)
+    ids, log_probabilities, margins, weights = [by_sentence(x, lengths)
+                                                for x in (ids, log_probabilities, margins, weights)]
+    rankings = rescore(tf.reduce_sum(log_probabilities, 2), lengths, tf.reduce_sum(weights, 2), options, source_mask)
+    return Result(ids, lengths, log_probabilities, weights, margins, rankings)
 
 
-def beam(step, states, max_lengths, options, source_mask=None):
-    """Goes on with the K most probable continuations of all live hypotheses. Arguments as for `search`.
+# ---- Beam search ----------------------------------------------------------------------------------------------
+def beam(step, states, max_lengths, options=Options(), source_mask=None):
+    """Extends the live hypotheses by their K most probable continuations. Arguments as for `search`.
 
-    A hypothesis that takes `</s>`, or comes to its limit, is finished: it is ranked and keeps its place, so that there
-    is a live one less from then on, and width 1 is greedy search. A sentence is done when no hypothesis is alive, or
-    none that is can come among its n best any more. The first step has one hypothesis of each sentence.
+    A hypothesis that takes `</s>` or reaches its limit is finished: it is ranked, and it keeps its place, so that the
+    beam has one live hypothesis fewer from then on, and width 1 is greedy search. A sentence ends when it has no live
+    hypothesis, or none that can still enter its n best. The first step has one hypothesis for each sentence.
     """
-    width, batch, real = options.beam_width, tf.shape(max_lengths)[0], states[0].dtype
+    width, batch, dtype = options.beam_width, tf.shape(max_lengths)[0], states[0].dtype
 
     def advance(time, rows, limits, live, tokens, states, history, coverage, finished):
-        sentences, places = grid(tf.shape(rows)[0], width)                                              # (A, K)
-        nothing = tf.fill(tf.shape(places), tf.constant(-np.inf, real))                                 # (A, K)
         logits, states, weights = step(tokens, states, rows)
-        count = tf.minimum(max(width, 2), tf.shape(logits)[2])  # two at least: the margin needs the runner-up
-        values, ids = candidates(logits, time, history, options, count)                                 # (A, K, M)
-        given = values - tf.reduce_logsumexp(logits, axis=2, keepdims=True)
-        scores, chosen = tf.nn.top_k(tf.concat(
-            [tf.reshape(live[:, :, None] + given, [tf.size(rows), -1]), nothing], 1), width)            # (A, K)
-        # The first step of a wide beam over few words has fewer than K: dead ones, which may stand anywhere.
-        chosen = tf.minimum(chosen, tf.shape(live)[1] * count - 1)
-        parents = chosen // count                                                                       # (A, K)
-        parent, candidate = tf.stack([sentences, parents], 2), tf.stack([sentences, parents, chosen % count], 2)
-        tokens, given, value = [tf.gather_nd(x, candidate) for x in (ids, given, values)]               # (A, K)
-        best = tf.gather_nd(values[:, :, :2], parent)                                                   # (A, K, 2)
-        margins = value - tf.where(value < best[:, :, 0], best[:, :, 0], best[:, :, 1])
-        states, weights = [tf.gather_nd(state, parent) for state in states], tf.gather_nd(weights, parent)
+        # Width 1 has two candidates as well: the margin needs the runner-up.
+        count = tf.minimum(max(width, 2), tf.shape(logits)[2])
+        values, ids = allowed_top_k(logits, time, history, options, count)                              # (A, K, M)
+        log_probabilities = values - tf.reduce_logsumexp(logits, axis=2, keepdims=True)
+        scores, parents, candidates = expand(live, log_probabilities, width)
+        tokens, log_probabilities = tf.gather_nd(ids, candidates), tf.gather_nd(log_probabilities, candidates)
+        margins = margins_to_runner_up(values, parents, candidates)
+
+        # The new hypotheses continue the states, histories and coverage of their parents.
+        states, weights = [tf.gather_nd(state, parents) for state in states], tf.gather_nd(weights, parents)
         if options.no_repeat_ngram:
-            history = tf.concat([tf.gather_nd(history, parent), tokens[:, :, None]], 2)
+            history = tf.concat([tf.gather_nd(history, parents), tokens[:, :, None]], 2)
         mask = None
         if options.coverage_penalty:
-            coverage, mask = tf.gather_nd(coverage, parent) + weights, tf.gather(source_mask, rows)
-        held = tf.reduce_sum(tf.cast(finished[0] > -np.inf, tf.int32), axis=1, keepdims=True)           # (A, 1)
-        live = tf.where(places < width - held, scores, nothing)
-        ending = tf.equal(tokens, END) | (time + 1 >= limits)[:, None]
-        rankings = tf.where(ending, penalised(live, time + 1, coverage, options, mask), nothing)
-        rankings, order = tf.nn.top_k(tf.concat([finished[0], rankings], 1), width)
-        order, ends = tf.stack([sentences, order], 2), tf.fill(tf.shape(places), time + 1)
-        finished = [rankings] + [tf.gather_nd(tf.concat([old, new], 1), order)
-                                 for old, new in zip(finished[1:], (ends, places))]
-        live = tf.where(ending, nothing, live)
-        # A score only falls, it weighs least at the greatest length, and coverage adds nothing to it.
-        heaviest = length_divisor(limits, options.length_penalty, real)
-        done = rankings[:, options.n_best - 1] >= tf.reduce_max(live, axis=1) / heaviest
-        live = tf.where(done, nothing, live)
-        going = tf.reduce_any(live > -np.inf, axis=1)
-        return (going, [limits, live, tokens, states, history, coverage, finished],
-                [tokens, given, margins, weights, parents] + finished)
+            coverage, mask = tf.gather_nd(coverage, parents) + weights, tf.gather(source_mask, rows)
 
-    places, nothing = grid(batch, width)[1], tf.fill([batch, width], tf.constant(-np.inf, real))        # (B, K)
-    steps, (ids, given, margins, weights, parents, *finished) = over_steps(
+        live = within_free_places(scores, finished, width)
+        ended = tf.equal(tokens, END) | (time + 1 >= limits)[:, None]
+        rankings = exclude(tf.logical_not(ended), rescore(live, time + 1, coverage, options, mask))
+        finished = finish(finished, rankings, time + 1, width)
+        live = exclude(ended, live)
+        live = exclude(cannot_improve(finished, live, limits, options), live)
+        active = tf.reduce_any(live > -np.inf, axis=1)
+        return (active, [limits, live, tokens, states, history, coverage, finished],
+                [tokens, log_probabilities, margins, weights, parents[:, :, 1]] + list(finished))
+
+    none, zeros = tf.fill([batch, width], tf.constant(-np.inf, dtype)), tf.zeros([batch, width], tf.int32)
+    steps, (ids, log_probabilities, margins, weights, parents, *finished) = decode_loop(
         advance, max_lengths > 0,
-        [max_lengths, tf.zeros([batch, 1], real), tf.fill([batch, 1], START), states,
+        [max_lengths, tf.zeros([batch, 1], dtype), tf.fill([batch, 1], START), states,
          tf.fill([batch, 1, 1], START) if options.no_repeat_ngram else (),
-         tf.zeros([batch, 1, tf.shape(source_mask)[1]], real) if options.coverage_penalty else (),
-         [nothing, tf.zeros_like(places), tf.zeros_like(places)]],
-        [(tf.int32, [width]), (real, [width]), (real, [width]), (real, [width, None]), (tf.int32, [width]),
-         (real, [width]), (tf.int32, [width]), (tf.int32, [width])])
-    final = tf.stack([tf.maximum(steps - 1, 0), tf.range(batch)], 1)
-    rankings, lengths, last = [tf.gather_nd(x, final)[:, :options.n_best] for x in finished]
-    rankings = tf.where(lengths > 0, rankings, nothing[:, :options.n_best])
-    path = backtrace(parents, lengths, last)
-    ids, given, margins, weights = [by_sentence(tf.gather_nd(x, path), lengths) for x in (ids, given, margins, weights)]
-    return Found(ids, lengths, given, weights, margins, rankings)
+         tf.zeros([batch, 1, tf.shape(source_mask)[1]], dtype) if options.coverage_penalty else (),
+         Finished(none, zeros, zeros)],
+        [(tf.int32, [width]), (dtype, [width]), (dtype, [width]), (dtype, [width, None]), (tf.int32, [width]),
+         (dtype, [width]), (tf.int32, [width]), (tf.int32, [width])])
+    # The finished hypotheses of a sentence are those of its own last step.
+    last_steps = tf.stack([tf.maximum(steps - 1, 0), tf.range(batch)], 1)
+    rankings, lengths, places = [tf.gather_nd(x, last_steps)[:, :options.n_best] for x in finished]
+    rankings = tf.where(lengths > 0, rankings, none[:, :options.n_best])
+    path = backtrace(parents, lengths, places)
+    ids, log_probabilities, margins, weights = [by_sentence(tf.gather_nd(x, path), lengths)
+                                                for x in (ids, log_probabilities, margins, weights)]
+    return Result(ids, lengths, log_probabilities, weights, margins, rankings)
 
 
-def backtrace(parents, lengths, last):
+def expand(live, log_probabilities, width):
+    """Chooses the K best continuations of all live hypotheses of a sentence.
+
+    # Arguments
+        live: log p of the live hypotheses `(A, K)`, minus infinity where a place has none; `(A, 1)` at the first step.
+        log_probabilities: of the candidates for the next token `(A, K, M)`.
+        width: K.
+
+    # Returns
+        log p of the new hypotheses `(A, K)`; the indices `(A, K, 2)` of the hypothesis that each one continues, and
+        those `(A, K, 3)` of the candidate that it adds.
+    """
+    rows, places, count = tf.shape(live)[0], tf.shape(live)[1], tf.shape(log_probabilities)[2]
+    scores = tf.reshape(live[:, :, None] + log_probabilities, [rows, -1])                               # (A, K M)
+    # A wide beam over a small vocabulary has fewer than K continuations at the first step: dead ones fill it up, and
+    # their index, which is past the end, may be any valid one.
+    dead = tf.fill([rows, width], tf.constant(-np.inf, live.dtype))
+    scores, best = tf.nn.top_k(tf.concat([scores, dead], 1), width)
+    best = tf.minimum(best, places * count - 1)
+    sentences = grid(rows, width)[0]
+    return scores, tf.stack([sentences, best // count], 2), tf.stack([sentences, best // count, best % count], 2)
+
+
+def margins_to_runner_up(values, parents, candidates):
+    """Logit of each chosen token minus that of the best other candidate of its hypothesis, `(A, K)`.
+
+    # Arguments
+        values: logits of the candidates in descending order `(A, K, M)`.
+        parents, candidates: as `expand` returns them.
+    """
+    chosen, best = tf.gather_nd(values, candidates), tf.gather_nd(values[:, :, :2], parents)
+    return chosen - tf.where(chosen < best[:, :, 0], best[:, :, 0], best[:, :, 1])
+
+
+def within_free_places(scores, finished, width):
+    """Removes the worst hypotheses, as many as are finished: a finished hypothesis keeps its place in the beam."""
+    held = tf.reduce_sum(tf.cast(finished.rankings > -np.inf, tf.int32), axis=1, keepdims=True)         # (A, 1)
+    places = grid(tf.shape(scores)[0], width)[1]
+    return exclude(places >= width - held, scores)
+
+
+def finish(finished, rankings, length, width):
+    """Merges the hypotheses that end at this step into the finished ones, best first.
+
+    # Arguments
+        finished: `Finished`.
+        rankings: of the hypotheses that end now `(A, K)`, minus infinity for those that go on.
+        length: number of their tokens.
+        width: K.
+    """
+    sentences, places = grid(tf.shape(rankings)[0], width)
+    rankings, order = tf.nn.top_k(tf.concat([finished.rankings, rankings], 1), width)
+    order = tf.stack([sentences, order], 2)
+    lengths = tf.concat([finished.lengths, tf.fill(tf.shape(places), length)], 1)
+    return Finished(rankings, tf.gather_nd(lengths, order),
+                    tf.gather_nd(tf.concat([finished.places, places], 1), order))
+
+
+def cannot_improve(finished, live, limits, options):
+    """Whether no live hypothesis of a sentence can still enter its n best, booleans `(A,)`.
+
+    A continuation never raises log p, the divisor of the length penalty is largest at the maximum length, and the
+    coverage penalty adds at most 0: so log p over that divisor is an upper bound of every ranking to come.
+    """
+    largest_divisor = length_divisor(limits, options.length_penalty, live.dtype)
+    return finished.rankings[:, options.n_best - 1] >= tf.reduce_max(live, axis=1) / largest_divisor
+
+
+def backtrace(parents, lengths, places):
     """Follows finished hypotheses from their last token back to their first.
 
     # Arguments
-        parents: at each step the place that each token comes from, `(T, B, K)`.
-        lengths, last: of each hypothesis, and the place of its last token, `(B, N)`.
+        parents: at each step the place of the hypothesis that each token continues, `(T, B, K)`.
+        lengths, places: length of each hypothesis, and place of its last token, `(B, N)`.
 
     # Returns
-        Indices `(T, B, N, 3)` into `(T, B, K)`: where each token stands.
+        Indices `(T, B, N, 3)` of the tokens into `(T, B, K)`.
     """
     size = tf.shape(parents)
-    times, sentences, _ = tf.meshgrid(tf.range(size[0]), tf.range(size[1]), tf.range(last.shape[1].value),
+    times, sentences, _ = tf.meshgrid(tf.range(size[0]), tf.range(size[1]), tf.range(places.shape[1].value),
                                       indexing='ij')                                                    # (T, B, N)
 
     def back(time, place, array):
-        place = tf.where(tf.equal(lengths, time + 1), last, place)
+        place = tf.where(tf.equal(lengths, time + 1), places, place)
         parent = tf.gather_nd(parents[time], tf.stack([sentences[0], place], 2))
         return time - 1, parent, array.write(time, place)
 
-    places = tf.while_loop(lambda time, *_: time >= 0, back, [
-        size[0] - 1, tf.zeros_like(last), tf.TensorArray(tf.int32, size[0])], back_prop=False, parallel_iterations=1)[2]
-    return tf.stack([times, sentences, places.stack()], 3)
+    path = tf.while_loop(lambda time, *_: time >= 0, back, [
+        size[0] - 1, tf.zeros_like(places), tf.TensorArray(tf.int32, size[0])], back_prop=False,
+        parallel_iterations=1)[2]
+    return tf.stack([times, sentences, path.stack()], 3)
 
 
-# ---- What both are made of ------------------------------------------------------------------------------------
-def over_steps(advance, going, variables, kinds):
-    """Repeats a step for the sentences that go on, until none does.
+# ---- Shared by both searches ----------------------------------------------------------------------------------
+def decode_loop(advance, active, variables, kinds):
+    """Repeats a decoding step for the active sentences until none is left.
 
     # Arguments
-        advance: function of the time, the places `(A,)` in the batch of those that go on, and their variables
-            `(A, ...)`; returns which of them still go on, booleans `(A,)`, their variables anew, and what it gives.
-        going: which sentences begin, booleans `(B,)`.
+        advance: function of the time, the indices `(A,)` of the active sentences in the batch, and their variables
+            `(A, ...)`; returns which of them stay active, booleans `(A,)`, their new variables, and the step's outputs.
+        active: which sentences are active at the start, booleans `(B,)`.
         variables: tensors `(B, ...)`, in lists.
-        kinds: of each thing that a step gives, `(A, ...)`, the type and what its shape has behind A.
+        kinds: for each output of a step, `(A, ...)`, its type and its shape without A.
 
     # Returns
-        How many steps each sentence went, `(B,)`, and what the steps gave, `(T, B, ...)` each, 0 behind the end.
+        Number of steps of each sentence `(B,)`, and the outputs of the steps `(T, B, ...)`, 0 after a sentence's end.
     """
-    batch, shape = tf.size(going), tf.TensorShape
+    batch, shape = tf.size(active), tf.TensorShape
     arrays = [tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=[None] + rest, infer_shape=False)
               for dtype, rest in [(tf.int32, [])] * 2 + kinds]
 
-    def those(going, variables):
-        places = tf.where(going)[:, 0]
-        return nest.map_structure(lambda x: tf.gather(x, places), variables)
+    def keep(active, variables):
+        rows = tf.where(active)[:, 0]
+        return nest.map_structure(lambda x: tf.gather(x, rows), variables)
 
     def body(time, variables, arrays):
         rows = variables[0]
-        going, variables, given = advance(time, rows, *variables[1:])
-        given = [tf.fill(tf.shape(rows), time), rows] + given
-        arrays = [array.write(time, x) for array, x in zip(arrays, given)]
-        return [time + 1, those(going, [rows] + variables), arrays]
+        active, variables, outputs = advance(time, rows, *variables[1:])
+        outputs = [tf.fill(tf.shape(rows), time), rows] + outputs
+        arrays = [array.write(time, x) for array, x in zip(arrays, outputs)]
+        return [time + 1, keep(active, [rows] + variables), arrays]
 
-    variables = those(going, [tf.range(batch)] + variables)
+    variables = keep(active, [tf.range(batch)] + variables)
     open_shapes = nest.map_structure(lambda x: shape([None] * x.shape.ndims), variables)
     time, _, arrays = tf.while_loop(
         lambda time, variables, arrays: tf.size(variables[0]) > 0, body, [tf.constant(0), variables, arrays],
         [shape([]), open_shapes, [shape(None)] * len(arrays)], back_prop=False, parallel_iterations=1)
-    times, rows, *given = [array.concat() for array in arrays]
+    times, rows, *outputs = [array.concat() for array in arrays]
     at, steps = tf.stack([times, rows], 1), tf.unsorted_segment_sum(tf.ones_like(rows), rows, batch)
-    return steps, [tf.scatter_nd(at, x, tf.concat([[time, batch], tf.shape(x)[1:]], 0)) for x in given]
+    return steps, [tf.scatter_nd(at, x, tf.concat([[time, batch], tf.shape(x)[1:]], 0)) for x in outputs]
 
 
 def grid(rows, width):
-    """The sentence and the place in the beam of each hypothesis, two of `(B, K)`."""
+    """Index of the sentence and place in the beam of each hypothesis, two tensors `(rows, width)`."""
     return tf.meshgrid(tf.range(rows), tf.range(width), indexing='ij')
 
 
+def exclude(condition, values):
+    """`values` with minus infinity where a condition of their shape, or one for each row, holds."""
+    return tf.where(condition, tf.fill(tf.shape(values), tf.constant(-np.inf, values.dtype)), values)
+
+
 def by_sentence(x, lengths):
-    """`(T, B, N, ...)` as `(B, N, T, ...)`, as long as the longest hypothesis and 0 behind each one's end."""
+    """Transposes `(T, B, N, ...)` to `(B, N, T, ...)`, T the length of the longest hypothesis, 0 after each end."""
     longest = tf.reduce_max(lengths)
     x = tf.transpose(x[:longest], [1, 2, 0] + list(range(3, x.shape.ndims)))
     valid = tf.sequence_mask(lengths, longest)                                                          # (B, N, T)
@@ -266,32 +338,30 @@ def by_sentence(x, lengths):
     return tf.where(valid, x, tf.zeros_like(x))
 
 
-def candidates(logits, time, history, options, count):
-    """The most probable tokens that may come next, logits and ids `(B, K, count)`; minus infinity where none is left.
+def allowed_top_k(logits, time, history, options, count):
+    """The most probable allowed tokens, logits and ids `(B, K, count)`; minus infinity where too few are allowed.
 
-    What may not come is `<pad>`, `<s>`, `</s>` before `min_length`, and what would repeat an n-gram. Where this leaves
-    nothing, `</s>` may come.
+    `<pad>` and `<s>` are excluded, `</s>` before `min_length`, and tokens that would repeat an n-gram. If this leaves
+    no token, `</s>` is allowed.
 
     # Arguments
         logits: `(B, K, V)`.
-        time: how many tokens the hypotheses have.
-        history: as for `repeating`, looked at for `no_repeat_ngram`.
+        time: number of tokens of the hypotheses.
+        history: as for `repeated_ngram_mask`; used for `no_repeat_ngram` only.
         options: `Options`.
-        count: how many are asked for, at most V.
+        count: number of tokens returned, at most V.
     """
-    def without(values, which):
-        return tf.where(which, tf.fill(tf.shape(values), tf.constant(-np.inf, values.dtype)), values)
-
-    size = tf.shape(logits)[2]  # of words that are copied too, and hence another one for each batch
+    size = tf.shape(logits)[2]  # differs between batches where words are copied
     values = logits
     if options.no_repeat_ngram:
-        values = without(logits, repeating(history, size, options.no_repeat_ngram))
-    # Three at most are forbidden by name: they are struck off a short list, not off the whole vocabulary.
+        values = exclude(repeated_ngram_mask(history, size, options.no_repeat_ngram), values)
+    # At most three tokens are excluded by name: it is cheaper to exclude them from a short list with three spare places
+    # than from the whole vocabulary.
     values, ids = tf.nn.top_k(values, tf.minimum(count + 3, size))
-    forbidden = tf.equal(ids, PAD) | tf.equal(ids, START)
+    excluded = tf.equal(ids, PAD) | tf.equal(ids, START)
     if options.min_length:
-        forbidden |= tf.equal(ids, END) & (time < options.min_length)
-    values, places = tf.nn.top_k(without(values, forbidden), count)
+        excluded |= tf.equal(ids, END) & (time < options.min_length)
+    values, places = tf.nn.top_k(exclude(excluded, values), count)
     ids = tf.batch_gather(ids, places)
     if options.no_repeat_ngram:
         stuck = tf.equal(values, -np.inf) & tf.equal(tf.range(count), 0)
@@ -300,10 +370,13 @@ def candidates(logits, time, history, options, count):
     return values, ids
 
 
-def repeating(history, size, n):
-    """Which tokens would complete an n-gram that a hypothesis has already: booleans `(B, K, V)`.
+def repeated_ngram_mask(history, size, n):
+    """Tokens that would complete an n-gram that the hypothesis already has: booleans `(B, K, V)`.
 
-    history: `<s>` and the tokens so far, ids `(B, K, t)`. size: V.
+    # Arguments
+        history: `<s>` and the tokens so far, ids `(B, K, t)`.
+        size: V.
+        n: length of the n-grams.
     """
     rows, width, length = tf.unstack(tf.shape(history))
     count = tf.maximum(length - n + 1, 0)  # n-grams so far
@@ -312,20 +385,22 @@ def repeating(history, size, n):
         last = length - n + 1 + i
         same &= tf.equal(history[:, :, i:i + count], history[:, :, last:last + 1])
     ends = history[:, :, length - count:]
-    ends = tf.where(same, ends, tf.fill(tf.shape(ends), PAD))  # which may not come anyway
+    ends = tf.where(same, ends, tf.fill(tf.shape(ends), PAD))  # PAD is excluded anyway
     places = ends + size * tf.reshape(tf.range(rows * width), [rows, width, 1])
     times = tf.scatter_nd(places[:, :, :, None], tf.ones_like(ends), [rows * width * size])
     return tf.reshape(times, [rows, width, size]) > 0
 
 
-def penalised(scores, length, coverage, options, source_mask):
-    """The ranking of hypotheses, `(B, K)`.
+def rescore(scores, length, coverage, options, source_mask):
+    """Adds the penalties to the scores of hypotheses: their rankings, `(B, K)`.
 
     # Arguments
         scores: log p(Y) `(B, K)`.
-        length: |Y|, one for all or `(B, K)`.
-        coverage: the sum of all their attention weights `(B, K, S)`, looked at for a coverage penalty. A source token
-            without any, as a window may leave one, counts as if it had 1e-7.
+        length: number of tokens |Y|, a scalar or `(B, K)`.
+        coverage: sum of the attention weights of all steps `(B, K, S)`; used for a coverage penalty only. A source
+            token with no attention at all, as a window may leave one, counts as if it had 1e-7.
+        options: `Options`.
+        source_mask: as for `search`.
     """
     rankings = scores / length_divisor(length, options.length_penalty, scores.dtype)
     if options.coverage_penalty:
@@ -335,6 +410,6 @@ def penalised(scores, length, coverage, options, source_mask):
 
 
 def length_divisor(length, penalty, dtype):
-    """What log p(Y) of a hypothesis of `length` tokens is divided by: lp(Y) of Wu et al. (2016), or the length."""
+    """Divisor of log p(Y) for `length` tokens: lp(Y) of Wu et al. (2016), or the length itself."""
     length = tf.cast(length, dtype)
     return length if penalty == 'average' else ((5. + length) / 6.) ** penalty

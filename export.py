@@ -70,7 +70,7 @@ def frozen_search(run, chosen, sizes, asked):
 
     # Returns
         `GraphDef`, the names of the tensors that it is fed with, source ids `(B, S)` and greatest lengths `(B,)`, and
-        the names of the tensors of `search.Found`.
+        the names of the tensors of `beam_search.Result`.
     """
     import tf_session
     import tensorflow as tf
@@ -84,7 +84,7 @@ def frozen_search(run, chosen, sizes, asked):
         graph = tf.graph_util.convert_variables_to_constants(opened, opened.graph.as_graph_def(),
                                                              [tensor.op.name for tensor in found])
         opened.close()
-        return graph, [model.source.name, longest.name], beam_search.Found(*[tensor.name for tensor in found])
+        return graph, [model.source.name, longest.name], beam_search.Result(*[tensor.name for tensor in found])
 
 
 def build(run, chosen, options):
@@ -114,7 +114,7 @@ def build(run, chosen, options):
     source = graph_text.encode(source_vocabulary, tokens)                                               # (B, S)
     source_lengths = tf.reduce_sum(tf.to_int32(tf.not_equal(source, PAD)), axis=1)                 # (B,)
     longest = max_lengths(source_lengths, asked)
-    found = beam_search.Found(*tf.import_graph_def(frozen, dict(zip(fed, (source, longest))), list(names),
+    found = beam_search.Result(*tf.import_graph_def(frozen, dict(zip(fed, (source, longest))), list(names),
                                                    name='model'))
 
     # What is found for a text without tokens is thrown away.

@@ -1,5 +1,6 @@
-"""A trained model put to work: text in, hypotheses with their alignments out."""
+"""Translates text with trained models: text in, hypotheses with their alignments out."""
 import collections
+import os
 from concurrent.futures import ThreadPoolExecutor
 import threading
 
@@ -12,29 +13,34 @@ from text.vocabulary import END, START, Vocabulary
 import beam_search
 from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
-from command_line import UserError
+from command_line import require
 from settings import check, with_defaults
 from text.tokenizers import read_tokenizers
 
 Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ended margins '
-                                    'ranking')
+                                    'ranking source_tokens')
+Hypothesis.__new__.__defaults__ = ([],)
 Hypothesis.__doc__ = """One output for one source text.
 
 `tokens` without `</s>`; `score` the sum of `log_probabilities` (nats), one for each token and, where `ended`, one for
 `</s>`; `alignment` `(T, S)` the attention weights, a row for each token, without that of `</s>`; `margins` the logit of
-each token less the runner-up's; `ranking` what hypotheses of one text are ordered by: the score, with the penalties.
+each token minus that of the runner-up; `ranking` the score with its penalties, which orders the hypotheses of a text;
+`source_tokens` the tokens of the source text, which the columns of `alignment` belong to.
 """
 
 
 class Translator(object):
-    """Texts to hypotheses with one model, or with several as one, loaded once. May be called from several threads.
+    """Translates texts with one model or an ensemble, loaded once. Several threads may call one translator.
+
+    A process that was forked cannot use the translator of its parent, nor load one after its parent has: TensorFlow's
+    threads do not survive a fork. Load in each worker process, after the fork, or start the processes by `spawn`.
 
     # Arguments
         models: a `Seq2Seq`, or a list of them in one graph: an ensemble, which averages their probabilities (and their
             attention weights) at each step.
-        tf_session: the session that holds them.
+        session: the `tf.Session` that holds them.
         source, target: pairs of a tokeniser and a vocabulary.
-        workers: batches worked on at a time.
+        workers: maximum number of batches decoded at a time.
 
     `Translator.load('runs/x')` makes one from a run directory.
     """
@@ -46,7 +52,8 @@ class Translator(object):
         self.target_tokenizer, self.target_vocabulary = target
         self.workers = workers
         self._lock = threading.Lock()
-        self._made = {}
+        self._graphs = {}
+        self._process = os.getpid()
 
     @classmethod
     def load(cls, paths, threads=0):
@@ -54,23 +61,23 @@ class Translator(object):
 
         # Arguments
             paths: one run directory, or a list of several that have the same vocabularies: an ensemble.
-            threads: batches worked on at a time, each on one core; 0: as in the (first) run's settings.
+            threads: maximum number of batches decoded at a time, each on one core; 0: the setting of the (first) run.
 
         # Raises
-            UserError: a directory holds no trained run, or one that does not fit together, or not to the others.
+            UserError: a directory holds no trained run, its files do not fit together, or the runs do not.
         """
         runs = [RunDirectory.open(path) for path in (paths if isinstance(paths, (list, tuple)) else [paths])]
         configs = [with_defaults(run.read_config()) for run in runs]
         for run, settings in zip(runs, configs):
             check(settings)
             check_same(runs[0], configs[0], run, settings)
-        source, target = sides(read_tokenizers(runs[0], configs[0]), lambda name: Vocabulary.from_bytes(
+        source, target = with_vocabularies(read_tokenizers(runs[0], configs[0]), lambda name: Vocabulary.from_bytes(
             runs[0].read_file(name), runs[0].file(name)))
         threads = threads or configs[0].threads or tf_session.available_cores()
         session = tf_session.new_session(threads, runs_at_once=True)
         with tf_session.opened(session):
-            models = [restored(run, settings, len(source[1]), len(target[1]),
-                               'member_%d/' % number if len(runs) > 1 else '')
+            models = [load_model_weights(run, settings, len(source[1]), len(target[1]),
+                                         'member_%d/' % number if len(runs) > 1 else '')
                       for number, (run, settings) in enumerate(zip(runs, configs), 1)]
             for model in models:
                 model.finish()
@@ -87,35 +94,47 @@ class Translator(object):
 
         # Arguments
             texts: list of str; one without any token gives one empty hypothesis.
-            batch_size: most sentences decoded together, sorted by length; few sentences are divided among the threads.
-            max_length: most tokens of an output; by default 2 S + 10 for a source of S tokens.
-            options: `beam_width`, `n_best` and the others of `search.Options`. What is asked for the first time takes
-                about a second more, and memory, for its graph.
+            batch_size: maximum number of sentences decoded together, of similar length; few sentences are divided
+                among the threads.
+            max_length: maximum number of tokens of an output; by default 2 S + 10 for a source of S tokens.
+            options: `beam_width`, `n_best` and the other fields of `beam_search.Options`. The first call with new
+                options takes about a second longer, and memory, to build their graph.
 
         # Raises
-            UserError: options that cannot be met.
+            UserError: texts that are no list of strings, options out of range, or a process that was forked.
         """
         options = beam_search.Options(max_length=max_length, **options)
         beam_search.check(options)
+        texts = self._strings(texts)
         results = [[Hypothesis('', [], 0., [], np.zeros((0, 0), 'f'), True, [], 0.)] for _ in texts]
         sources = [self.encode(text) for text in texts]
-        # Longest first, so that what is left when a thread runs out of batches is short.
+        # Longest first, so that the last batches, which not every thread has, are short.
         order = sorted((i for i, tokens in enumerate(sources) if tokens), key=lambda i: -len(sources[i]))
         size = max(1, min(batch_size, -(-len(order) // self.workers)))
         batches = [order[start:start + size] for start in range(0, len(order), size)]
 
-        def found(chosen):
-            limits = beam_search.max_lengths([len(sources[i]) for i in chosen], options)
-            return self._search([sources[i] for i in chosen], limits, options)
+        def search(batch):
+            limits = beam_search.max_lengths([len(sources[i]) for i in batch], options)
+            return self._search([sources[i] for i in batch], limits, options)
 
-        for chosen, values in zip(batches, self.at_once(found, batches)):
-            for row, i in enumerate(chosen):
-                results[i] = [self._hypothesis(values, row, n, sources[i], options)
-                              for n in range(options.n_best) if values.rankings[row, n] > -np.inf]
+        for batch, result in zip(batches, self.map_parallel(search, batches)):
+            for row, i in enumerate(batch):
+                results[i] = [self._hypothesis(result, row, n, sources[i], options)
+                              for n in range(options.n_best) if result.rankings[row, n] > -np.inf]
         return results
 
-    def at_once(self, function, batches):
-        """The function's value for each batch, several of them worked on at a time."""
+    @staticmethod
+    def _strings(texts):
+        require(not isinstance(texts, (str, bytes)), 'texts must be a list of strings, not one string: put it in a '
+                'list, [text]')
+        texts = list(texts)
+        for number, text in enumerate(texts):
+            require(isinstance(text, str), 'texts must be a list of strings, and item %d is of type %s', number,
+                    type(text).__name__)
+        return texts
+
+    def map_parallel(self, function, batches):
+        """The values of a function for each batch, in order, up to `workers` of them computed at a time."""
         if self.workers == 1 or len(batches) < 2:
             yield from map(function, batches)
             return
@@ -124,30 +143,36 @@ class Translator(object):
 
     def _source_ids(self, tokens):
         for settings in (model.settings for model in self.models):
-            longest = settings.max_source_length
-            if settings.score == 'location' and len(tokens) > longest:
-                raise UserError('a source of %d tokens is longer than the %d for which this model, with --score '
-                                'location, was made: shorten it, or train with a larger --max-source-length'
-                                % (len(tokens), longest))
+            require(settings.score != 'location' or len(tokens) <= settings.max_source_length,
+                    'a source of %d tokens is longer than the %d of this model with --score location: shorten it, or '
+                    'train with a larger --max-source-length', len(tokens), settings.max_source_length)
         return self.source_vocabulary.encode(tokens)
 
     def _names(self, tokens):
-        """The words of a source that have no id in the target vocabulary, where the models may copy them."""
+        """The words of a source without an id in the target vocabulary, for models that may copy them."""
         return self.target_vocabulary.names(tokens) if self.models[0].copied is not None else ()
 
     def _run(self, key, build, sources, feeds):
-        """Values of the tensors that `build` makes, once for each `key`; it returns placeholders and tensors.
+        """Runs a graph on one batch.
 
         # Arguments
-            sources: token lists of a batch. feeds: values of the placeholders.
+            key: the graph's key: a graph is built once.
+            build: function that builds the graph and returns its placeholders and its output tensors.
+            sources: token lists of the batch.
+            feeds: values of the placeholders.
+
+        # Returns
+            Values of the output tensors.
         """
+        require(os.getpid() == self._process, 'this Translator was loaded before the process was forked, and the '
+                'threads of TensorFlow do not survive a fork: load it in each worker process, after the fork')
         source = pad([self._source_ids(tokens) for tokens in sources])
         with self._lock:
-            if key not in self._made:
-                # No other thread's run may hand a loop that is half built to the runtime.
+            if key not in self._graphs:
+                # Hold the graph's mutation lock: a concurrent run must not see a half-built loop.
                 with tf_session.opened(self.session), self.session.graph._mutation_lock():
-                    self._made[key] = build()
-            placeholders, tensors = self._made[key]
+                    self._graphs[key] = build()
+            placeholders, tensors = self._graphs[key]
         feed = dict(zip(placeholders, feeds))
         feed.update((model.source, source) for model in self.models)
         if self.models[0].copied is not None:
@@ -158,59 +183,60 @@ class Translator(object):
     def _search(self, sources, limits, options):
         def build():
             placeholder = tf.placeholder(tf.int32, [None], 'max_lengths')
-            step, states = together(self.models)
+            step, states = ensemble_step(self.models)
             return [placeholder], beam_search.search(step, states, placeholder, options, self.models[0].memory.mask)
 
-        if options.coverage_penalty and not any(map(attends, self.models)):
-            raise UserError('coverage_penalty needs attention, which a model with --score none has not: leave it out')
+        require(not options.coverage_penalty or any(map(attends, self.models)),
+                'coverage_penalty needs attention, which a model with --score none does not have: omit it')
         return self._run(options._replace(max_length=None, max_length_ratio=None), build, sources, [limits])
 
-    def _hypothesis(self, found, row, n, source, options):
-        length = int(found.lengths[row, n])
-        ids = found.ids[row, n, :length].tolist()
+    def _hypothesis(self, result, row, n, source, options):
+        length = int(result.lengths[row, n])
+        ids = result.ids[row, n, :length].tolist()
         ended = END in ids
         words = ids[:-1] if ended else ids
         tokens = self.target_vocabulary.decode(words, self._names(source))
-        log_probabilities, margins = [x[row, n, :length].tolist() for x in (found.log_probabilities, found.margins)]
+        log_probabilities, margins = [x[row, n, :length].tolist() for x in (result.log_probabilities, result.margins)]
         score = sum(log_probabilities)
-        penalised = options.length_penalty or options.coverage_penalty
+        has_penalty = options.length_penalty or options.coverage_penalty
         return Hypothesis(self.target_tokenizer.detokenize(tokens), tokens, score, log_probabilities,
-                          found.weights[row, n, :len(words), :len(source)], ended, margins,
-                          float(found.rankings[row, n]) if penalised else score)
+                          result.weights[row, n, :len(words), :len(source)], ended, margins,
+                          float(result.rankings[row, n]) if has_penalty else score, source)
 
     def score(self, pairs, batch_size=32):
-        """Forced decoding: how probable the model finds given targets.
+        """Scores given targets by forced decoding.
 
         # Arguments
-            pairs: list of (source text, target text).
-            batch_size: pairs scored together, sorted by length.
+            pairs: list of (source text, target text); a source without tokens is scored as one unknown word.
+            batch_size: maximum number of pairs scored together, of similar length.
 
         # Returns
-            A `Hypothesis` for each pair, its tokens the given ones; `margins` tell by how much the logit of the
-            given token exceeds that of the best other one but `<pad>` and `<s>`, so a negative one is a token that
-            greedy search would not choose.
+            A `Hypothesis` for each pair, with the given tokens. A margin is the logit of the given token minus that of
+            the best other token except `<pad>` and `<s>`: greedy search would not choose a token of negative margin.
         """
-        source = [self.encode(text) or [''] for text, _ in pairs]
+        source_tokens = [self.encode(text) for text, _ in pairs]
+        source = [tokens or [''] for tokens in source_tokens]
         tokens = [self.target_tokenizer.tokenize(text) for _, text in pairs]
-        target = [self.target_vocabulary.encode(one, self._names(words)) for one, words in zip(tokens, source)]
+        target = [self.target_vocabulary.encode(words, self._names(names)) for words, names in zip(tokens, source)]
         results = [None] * len(pairs)
         plan = plan_batches([len(ids) for ids in source], [len(ids) for ids in target], batch_size, 0, 0, False)
 
-        def forced(chosen):
-            given, output = [pad([before + target[i] + after for i in chosen])
-                             for before, after in (([START], []), ([], [END]))]
-            return self._run('score', self._forced, [source[i] for i in chosen],
-                             [output] + [given] * len(self.models))
+        def force(batch):
+            inputs, outputs = [pad([before + target[i] + after for i in batch])
+                               for before, after in (([START], []), ([], [END]))]
+            return self._run('score', self._forced_graph, [source[i] for i in batch],
+                             [outputs] + [inputs] * len(self.models))
 
-        for chosen, values in zip(plan, self.at_once(forced, plan)):
-            for row, i in enumerate(chosen):
+        for batch, values in zip(plan, self.map_parallel(force, plan)):
+            for row, i in enumerate(batch):
                 log_probabilities, margins = [value[row, :len(target[i]) + 1].tolist() for value in values[:2]]
                 score = sum(log_probabilities)
                 results[i] = Hypothesis(pairs[i][1], tokens[i], score, log_probabilities,
-                                        values[2][row, :len(target[i]), :len(source[i])], True, margins, score)
+                                        values[2][row, :len(target[i]), :len(source_tokens[i])], True, margins, score,
+                                        source_tokens[i])
         return results
 
-    def _forced(self):
+    def _forced_graph(self):
         """Placeholders and tensors of forced decoding: log-probabilities and margins `(B, T)`, weights `(B, T, S)`."""
         output = tf.placeholder(tf.int32, [None, None], 'output')                                       # (B, T)
         logits, weights = [], []
@@ -221,11 +247,12 @@ class Translator(object):
         logits = mean_probabilities(logits)
         if not weights:
             weights.append(tf.zeros(tf.concat([tf.shape(logits)[:2], tf.shape(self.models[0].source)[1:]], 0)))
-        given = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=output, logits=logits)
-        best, ids = beam_search.candidates(logits, 0, None, beam_search.Options(), 2)
-        chosen = given + tf.reduce_logsumexp(logits, axis=-1)
-        other = tf.where(tf.equal(ids[:, :, 0], output), best[:, :, 1], best[:, :, 0])
-        return [output] + [model.target for model in self.models], [given, chosen - other, mean(weights)]
+        log_probabilities = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=output, logits=logits)
+        given = log_probabilities + tf.reduce_logsumexp(logits, axis=-1)  # the logit of the given token
+        values, ids = beam_search.allowed_top_k(logits, 0, None, beam_search.Options(), 2)
+        best_other = tf.where(tf.equal(ids[:, :, 0], output), values[:, :, 1], values[:, :, 0])
+        return ([output] + [model.target for model in self.models],
+                [log_probabilities, given - best_other, mean(weights)])
 
 
 # ---- Ensembles ------------------------------------------------------------------------------------------------
@@ -238,48 +265,48 @@ def mean(tensors):
 
 
 def mean_probabilities(logits):
-    """Logits of the mean of several models' probabilities: its logarithm. One model's logits stay as they are."""
+    """The logarithm of the mean of several models' probabilities; the logits of a single model stay as they are."""
     if len(logits) == 1:
         return logits[0]
-    return tf.reduce_logsumexp(tf.stack([tf.nn.log_softmax(one) for one in logits]), axis=0) - np.log(len(logits))
+    return tf.reduce_logsumexp(tf.stack(list(map(tf.nn.log_softmax, logits))), axis=0) - np.log(len(logits))
 
 
-def together(models):
-    """The step, as `search.search` takes one, and the first states of several models as of one."""
+def ensemble_step(models):
+    """The step of several models as one, for `beam_search.search`, and their first states in one list."""
     starts = [model.start() for model in models]
 
     def step(tokens, states, rows):
         logits, new_states, weights = [], [], []
         for model, start in zip(models, starts):
-            taken = len(new_states)
-            one = model.step(tokens, states[taken:taken + len(start)], rows)
-            logits.append(one[0])
-            new_states += one[1]
+            place = len(new_states)  # where this model's states begin
+            model_logits, model_states, model_weights = model.step(tokens, states[place:place + len(start)], rows)
+            logits.append(model_logits)
+            new_states += model_states
+            # A model without attention has weights 0, which would halve the mean.
             if attends(model) or not any(map(attends, models)):
-                weights.append(one[2])
+                weights.append(model_weights)
         return mean_probabilities(logits), new_states, mean(weights)
 
     return step, [state for start in starts for state in start]
 
 
 def check_same(first, first_settings, run, settings):
-    """Refuses a run whose tokenisers, vocabularies or way to copy are not those of the first one."""
+    """Refuses a run whose tokenisers, vocabularies or setting `copy` differ from those of the first run."""
     for name in ('source_tokenizer', 'target_tokenizer', 'copy'):
-        if getattr(settings, name) != getattr(first_settings, name):
-            raise UserError('%s: %s is %s, and %s in %s: an ensemble needs runs that agree in this'
-                            % (run.file('config.json'), name, getattr(settings, name), getattr(first_settings, name),
-                               first.file('config.json')))
+        value, first_value = getattr(settings, name), getattr(first_settings, name)
+        require(value == first_value, '%s: %s is %s, and %s in %s: an ensemble needs runs that agree in this',
+                run.file('config.json'), name, value, first_value, first.file('config.json'))
     files, first_files = run.manifest()['files'], first.manifest()['files']
     for name in ('tokenizer.source.model', 'tokenizer.target.model', 'vocab.source.txt', 'vocab.target.txt'):
-        if files.get(name) != first_files.get(name):
-            raise UserError('%s: differs from %s: an ensemble needs runs with the same vocabularies and tokenisers'
-                            % (run.file(name), first.file(name)))
+        require(files.get(name) == first_files.get(name),
+                '%s: differs from %s: an ensemble needs runs with the same vocabularies and tokenisers',
+                run.file(name), first.file(name))
 
 
-def restored(run, settings, source_size, target_size, scope):
-    """A run's model with its best weights, built under the name scope `scope` of the current graph."""
+def load_model_weights(run, settings, source_size, target_size, scope):
+    """Builds a run's model in the name scope `scope` of the current graph, and loads its best weights."""
     with tf.name_scope(scope or None):
-        # Keras' orthogonal initialiser takes its memory while the graph is built; the file's header is read after.
+        # Keras' orthogonal initialiser would take memory while the graph is built, before the weights' shapes are read.
         model = Seq2Seq(with_defaults(dict(vars(settings), init_scale=1.)), source_size, target_size)
     layers = [layer for layer in model.training_model.layers if layer.weights]
     expected = [(layer.name, [(weight.name[len(scope):], K.int_shape(weight), weight.dtype.base_dtype.as_numpy_dtype)
@@ -290,6 +317,6 @@ def restored(run, settings, source_size, target_size, scope):
     return model
 
 
-def sides(tokenizers, vocabulary):
-    """The pairs (tokeniser, vocabulary) of source and target; `vocabulary` is called with each file's name."""
+def with_vocabularies(tokenizers, vocabulary):
+    """The pairs (tokeniser, vocabulary) of source and target; the function `vocabulary` takes a file's name."""
     return tuple(zip(tokenizers, (vocabulary('vocab.source.txt'), vocabulary('vocab.target.txt'))))

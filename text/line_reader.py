@@ -1,4 +1,4 @@
-"""Lines of text as they come: a file's in portions of full size, a pipe's or a terminal's as soon as they are there."""
+"""Reads lines of text in chunks: full chunks of a file, and from a pipe or terminal the lines that have arrived."""
 import collections
 import os
 import select
@@ -6,60 +6,60 @@ import time
 from text.text_files import decode_lines, read_lines
 from command_line import UserError
 
-PATIENCE = 0.1  # seconds that a line waits for others to be worked on with it
+PATIENCE = 0.1  # seconds that a line waits for others of its chunk
 
 
 class LineReader(object):
-    """Text of a file, of a pipe, or of standard input.
+    """The lines of a file, a pipe or standard input.
 
     # Arguments
-        path: `-` is standard input. A name ending in `.gz` is unpacked, unless it is that of a pipe.
+        path: `-` is standard input. A file whose name ends in `.gz` is unpacked.
         standard: file descriptor of standard input.
         on_bad_utf8: as in `text_files.decode_lines`.
 
-    `name` stands for the path in messages.
+    `name` is the path as messages show it.
     """
 
     def __init__(self, path, standard, on_bad_utf8):
         self.path, self.standard, self.on_bad_utf8 = path, standard, on_bad_utf8
         self.name = 'standard input' if path == '-' else path
-        # What cannot be read twice: a pipe, a terminal, standard input whatever it is.
-        self.passes = path == '-' or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
+        # What can be read once only: a pipe, a terminal, and standard input whatever it is.
+        self.read_once = path == '-' or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 
     def check(self):
-        """Refuses a file that cannot be read; what comes once only is not touched."""
-        if not self.passes:
+        """Refuses a file that cannot be read; leaves alone what can be read once only."""
+        if not self.read_once:
             next(read_lines(self.path, self.on_bad_utf8), None)
 
     def is_terminal(self):
         return self.path == '-' and os.isatty(self.standard)
 
-    def portions(self, size):
-        """Lists of 1 to `size` lines: of a pipe, what has come within `PATIENCE` of the first one.
+    def chunks(self, size):
+        """Yields lists of 1 to `size` lines; of a pipe, those that arrive within `PATIENCE` of the first one.
 
         # Raises
-            UserError: as `text_files.read_lines`, after a last list of what precedes.
+            UserError: as `text_files.read_lines`, after a last list with the lines before.
         """
-        if self.passes:
+        if self.read_once:
             arriving = _Arriving(self._open(), self.name)
             lines, ready = decode_lines(arriving, self.name, self.on_bad_utf8), arriving.ready
         else:
             lines, ready = read_lines(self.path, self.on_bad_utf8), lambda deadline: True
-        portion = []
+        chunk = []
         try:
             for line in lines:
-                if not portion:
+                if not chunk:
                     deadline = time.monotonic() + PATIENCE
-                portion.append(line)
-                if len(portion) == size or not ready(deadline):
-                    yield portion
-                    portion = []
+                chunk.append(line)
+                if len(chunk) == size or not ready(deadline):
+                    yield chunk
+                    chunk = []
         except UserError:
-            if portion:
-                yield portion
+            if chunk:
+                yield chunk
             raise
-        if portion:
-            yield portion
+        if chunk:
+            yield chunk
 
     def _open(self):
         try:
@@ -69,7 +69,7 @@ class LineReader(object):
 
 
 class _Arriving(object):
-    """Lines of a descriptor as bytes, with their line feeds. No thread: one that waits for input cannot be ended."""
+    """Lines of a descriptor as bytes, with their line feeds. A thread would not do: while it waits, nothing can end it."""
 
     def __init__(self, descriptor, name):
         self.descriptor, self.name = descriptor, name
@@ -85,7 +85,7 @@ class _Arriving(object):
         return self.lines.popleft()
 
     def ready(self, deadline):
-        """Whether the next line, or the end, is there before this time of `time.monotonic`; None waits for ever."""
+        """Whether the next line, or the end, arrives before this time of `time.monotonic`; `None` waits without limit."""
         while not self.lines and not self.ended:
             seconds = None if deadline is None else max(0, deadline - time.monotonic())
             try:
