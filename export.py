@@ -75,10 +75,10 @@ def frozen_search(run, chosen, sizes, asked):
     import tf_session
     import tensorflow as tf
     import beam_search
-    from translator import restored
+    from translator import load_model_weights
     chosen = with_defaults(dict(vars(chosen), dropout=0., word_dropout=0.))  # no op of theirs in the graph
     with tf_session.opened(tf_session.new_session()) as opened:
-        model = restored(run, chosen, sizes[0], sizes[1], '')
+        model = load_model_weights(run, chosen, sizes[0], sizes[1], '')
         longest = tf.placeholder(tf.int32, [None], 'max_lengths')
         found = beam_search.search(model.step, model.start(), longest, asked, model.memory.mask)
         graph = tf.graph_util.convert_variables_to_constants(opened, opened.graph.as_graph_def(),
@@ -94,9 +94,9 @@ def build(run, chosen, options):
     from text import graph_text
     import beam_search
     from text.tokenizers import read_tokenizers
-    from translator import sides
+    from translator import with_vocabularies
     asked = beam_search.Options(**searched(chosen, options))
-    (source_tokenizer, source_vocabulary), (target_tokenizer, target_vocabulary) = sides(
+    (source_tokenizer, source_vocabulary), (target_tokenizer, target_vocabulary) = with_vocabularies(
         read_tokenizers(run, chosen), lambda name: Vocabulary.from_bytes(run.read_file(name), run.file(name)))
     frozen, fed, names = frozen_search(run, chosen, [len(source_vocabulary), len(target_vocabulary)], asked)
     formless = [one.name for one in (source_tokenizer, target_tokenizer) if not graph_text.has_form(one)]
@@ -114,8 +114,8 @@ def build(run, chosen, options):
     source = graph_text.encode(source_vocabulary, tokens)                                               # (B, S)
     source_lengths = tf.reduce_sum(tf.to_int32(tf.not_equal(source, PAD)), axis=1)                 # (B,)
     longest = max_lengths(source_lengths, asked)
-    found = beam_search.Result(*tf.import_graph_def(frozen, dict(zip(fed, (source, longest))), list(names),
-                                                   name='model'))
+    found = beam_search.Result(*tf.import_graph_def(
+        frozen, dict(zip(fed, (source, longest))), list(names), name='model'))
 
     # What is found for a text without tokens is thrown away.
     shape = tf.shape(found.ids)

@@ -18,7 +18,7 @@ from reports import output_formats
 import settings
 from text.line_reader import LineReader
 from storage.run_directory import RunDirectory, last_run
-from command_line import CommandParser, UserError, non_negative_int, positive_int, run_command, tell
+from command_line import CommandParser, UserError, require, non_negative_int, positive_int, run_command, tell
 
 # Options that are arguments of `Translator.translate` under the same names.
 SEARCH = settings.DECODING + ('max_length_ratio', 'n_best')
@@ -82,43 +82,41 @@ def refuse_contradictions(options, error):
 
 
 def results(work, lines, place, first):
-    """(line, its hypotheses) for all lines; before a line that cannot be done is refused by its number, those above."""
+    """Yields (line, hypotheses) for all lines. If a line is refused, those before it come first, then a `UserError`
+    with its number."""
     try:
-        found = work(lines)
+        hypotheses = work(lines)
     except UserError as error:
         if len(lines) == 1:
             raise UserError('%s: line %d: %s' % (place, first, error))
         for i, line in enumerate(lines):
             yield from results(work, [line], place, first + i)
     else:
-        yield from zip(lines, found)
+        yield from zip(lines, hypotheses)
 
 
-def scored(translator, lines, options):
-    """Forced decoding of lines "source<TAB>target": a list of one hypothesis for each."""
+def score_pairs(translator, lines, options):
+    """Scores lines "source<TAB>target" by forced decoding: a list of one hypothesis for each."""
     pairs = [tuple(line.split('\t', 2)[:2]) for line in lines]
-    if any(len(pair) < 2 for pair in pairs):
-        raise UserError('no tab between source and target')
-    # A source without tokens is scored as one unknown word, which has no place in an alignment.
-    return [[one._replace(alignment=one.alignment[:, :len(translator.encode(source))])]
-            for (source, _), one in zip(pairs, translator.score(pairs, options.batch_size))]
+    require(all(len(pair) == 2 for pair in pairs), 'no tab between source and target')
+    return [[hypothesis] for hypothesis in translator.score(pairs, options.batch_size)]
 
 
-def translated(translator, lines, options, unknown_words):
-    found = translator.translate(lines, options.batch_size, **settings.decoding(
+def translate(translator, lines, options, unknown_words):
+    """Translates lines: a list of hypotheses for each."""
+    results = translator.translate(lines, options.batch_size, **settings.decoding(
         translator.settings, {name: getattr(options, name) for name in SEARCH}))
     if unknown_words is None:
-        return found
-    return [[unknown_words.replace(translator.encode(line), one, translator.source_tokenizer,
-                                   translator.target_tokenizer) for one in hypotheses]
-            for line, hypotheses in zip(lines, found)]
+        return results
+    return [[unknown_words.replace(one, translator.source_tokenizer, translator.target_tokenizer)
+             for one in hypotheses] for hypotheses in results]
 
 
 def check_places(options, reader):
     """Refuses an input that cannot be read and an output that would destroy it, before any work and any writing."""
     reader.check()
     for option, path in (('--output', options.output), ('--html', options.html)):
-        if not reader.passes and path and os.path.exists(path) and os.path.samefile(options.input, path):
+        if not reader.read_once and path and os.path.exists(path) and os.path.samefile(options.input, path):
             raise UserError('%s: is the input too: name another file for %s' % (path, option))
 
 
@@ -157,7 +155,7 @@ def main(argv):
     formats = [kind(value) for kind, value in ((output_formats.Pictures, options.plot_dir),
                                                (output_formats.Page, options.html)) if value]
     if options.show_attention:
-        formats.append(output_formats.ShownAttention())
+        formats.append(output_formats.AlignmentPrinter())
     if reader.is_terminal():
         tell('a sentence and Enter translates it; Ctrl-D ends')
     from translator import Translator
@@ -167,10 +165,10 @@ def main(argv):
 
     def work(lines):
         if options.score_pairs:
-            return scored(translator, lines, options)
-        return translated(translator, lines, options, unknown_words)
+            return score_pairs(translator, lines, options)
+        return translate(translator, lines, options, unknown_words)
 
-    # A larger portion than a batch lets sentences of similar length meet; a person at the terminal waits for neither.
+    # A chunk of several batches has more sentences of similar length; at a terminal each line is answered at once.
     size = 1 if reader.is_terminal() else 16 * options.batch_size
     count, started = 0, time.time()
     shown = sys.stderr.isatty() and not reader.is_terminal() and not (options.output == '-' and sys.stdout.isatty())
@@ -178,14 +176,14 @@ def main(argv):
         for one in formats:
             stack.callback(one.close)
         bar = stack.enter_context(tqdm(unit=' lines', leave=False, file=sys.stderr, disable=not shown))
-        for portion in reader.portions(size):
-            for line, hypotheses in results(work, portion, reader.name, count + 1):
+        for chunk in reader.chunks(size):
+            for line, hypotheses in results(work, chunk, reader.name, count + 1):
                 count += 1
                 if not attention:
                     hypotheses = [one._replace(alignment=None) for one in hypotheses]
                 source = line.split('\t')[0] if options.score_pairs else line
                 for one in formats:
-                    one.write(count, source, translator.encode(source), hypotheses)
+                    one.write(count, source, hypotheses)
                 bar.update()
             stream.flush()
     seconds = time.time() - started

@@ -183,7 +183,7 @@ def fit(run, chosen, paths, resume=False):
     import tf_session
     from text.batches import Encoded
     from training.trainer import Trainer
-    from translator import Translator, sides
+    from translator import Translator, with_vocabularies
     if run is not None and not resume:
         run = run(dict(models, **{name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()}))
     session = tf_session.new_session(chosen.threads)
@@ -193,7 +193,7 @@ def fit(run, chosen, paths, resume=False):
                           lambda row: show(run, chosen, translator, row, texts[:SHOWN]),
                           lambda: score(chosen, translator, texts), checkpoint)
         del checkpoint  # as large as the model and the optimiser's slots together
-        translator = Translator(trainer.model, session, *sides(tokenizers, vocabularies.get))
+        translator = Translator(trainer.model, session, *with_vocabularies(tokenizers, vocabularies.get))
         tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
                                                    chosen.threads or tf_session.available_cores()))
         for side, ids, rows in vectors:

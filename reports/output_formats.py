@@ -1,7 +1,7 @@
-"""What predict.py writes: lines, n-best lists, JSON, a page, pictures; and words in the place of `<unk>`.
+"""Output formats of predict.py: lines, n-best lists, JSON, a page, pictures; and the replacement of `<unk>`.
 
-Each format has `write(number, source, source_tokens, hypotheses)`, called once for each line of the input, counted from
-1, and `close()`. Hypotheses are those of `translator.py`, best first.
+Each format has `write(number, source, hypotheses)`, called once for each line of the input, and `close()`. `number` is
+the line's number from 1, `source` its text, `hypotheses` those of `translator.py`, best first.
 """
 import contextlib
 import json
@@ -14,20 +14,21 @@ from text.vocabulary import SPECIALS, UNK
 from reports import plots
 from reports.alignment_page import write_page
 from reports.alignment_text import format_alignment
-from command_line import UserError, tell
+from storage.files import user_error
+from command_line import printable, tell
 
-LARGEST_PAGE = 1000  # sentences; a browser shows more of them at leisure only
-DIGITS = 6           # behind the point, in JSON: more than float32 is good for
+LARGEST_PAGE = 1000  # sentences; a browser is slow with more
+DIGITS = 6           # after the point, in JSON: more than float32 holds
 
 
 class Format(object):
-    """Does nothing; the others change what they need."""
+    """Does nothing: the base of the others."""
 
-    def write(self, number, source, source_tokens, hypotheses):
-        """Takes one line's hypotheses."""
+    def write(self, number, source, hypotheses):
+        """Writes the hypotheses of one line."""
 
     def close(self):
-        """Called at the end, after an error too."""
+        """Ends the output, after an error too."""
 
 
 class Stream(Format):
@@ -35,7 +36,7 @@ class Stream(Format):
 
     # Arguments
         name: path, `-` for `standard`.
-        text: function of (number, source, source tokens, hypotheses) to what is written, without its last line feed.
+        text: function of (number, source, hypotheses) that returns the text without its last line feed.
     """
 
     def __init__(self, name, standard, text):
@@ -44,30 +45,30 @@ class Stream(Format):
             try:
                 self.stream = open(name, 'w', encoding='utf-8', newline='\n')
             except OSError as error:
-                raise UserError('%s: cannot be written: %s' % (name, error.strerror))
+                raise user_error(name, 'cannot be written', error)
 
     @contextlib.contextmanager
-    def _told(self):
-        """A `UserError` where the system refuses to write; a reader of a pipe who goes is no error."""
+    def _user_errors(self):
+        """Raises a `UserError` where the system cannot write; a reader who closes the pipe is no error."""
         try:
             yield
         except BrokenPipeError:
             raise
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())  # Python will flush again at exit
-            raise UserError('%s: cannot be written: %s' % (self.name, error.strerror))
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())  # Python flushes again at exit
+            raise user_error(self.name, 'cannot be written', error)
 
-    def write(self, number, source, source_tokens, hypotheses):
-        with self._told():
-            self.stream.write(self.text(number, source, source_tokens, hypotheses) + '\n')
+    def write(self, number, source, hypotheses):
+        with self._user_errors():
+            self.stream.write(self.text(number, source, hypotheses) + '\n')
 
     def flush(self):
-        with self._told():
+        with self._user_errors():
             self.stream.flush()
 
     def close(self):
         if self.name != '-':
-            with self._told():
+            with self._user_errors():
                 self.stream.close()
 
 
@@ -75,35 +76,35 @@ def one_line(text):
     return text.replace('\n', ' ')
 
 
-def best_line(number, source, source_tokens, hypotheses):
-    """The best text."""
+def best_line(number, source, hypotheses):
+    """The best hypothesis."""
     return one_line(hypotheses[0].text)
 
 
-def scored_line(number, source, source_tokens, hypotheses):
-    """score<TAB>text, the best one's."""
+def scored_line(number, source, hypotheses):
+    """score<TAB>text of the best hypothesis."""
     return '%.4f\t%s' % (hypotheses[0].score, one_line(hypotheses[0].text))
 
 
-def score_line(number, source, source_tokens, hypotheses):
-    """The score alone."""
+def score_line(number, source, hypotheses):
+    """The score of the best hypothesis."""
     return '%.4f' % hypotheses[0].score
 
 
-def numbered_lines(number, source, source_tokens, hypotheses):
+def numbered_lines(number, source, hypotheses):
     """line<TAB>rank<TAB>text for each hypothesis."""
     return '\n'.join('%d\t%d\t%s' % (number, rank, one_line(one.text)) for rank, one in enumerate(hypotheses, 1))
 
 
-def scored_numbered_lines(number, source, source_tokens, hypotheses):
+def scored_numbered_lines(number, source, hypotheses):
     """line<TAB>rank<TAB>score<TAB>text for each hypothesis."""
     return '\n'.join('%d\t%d\t%.4f\t%s' % (number, rank, one.score, one_line(one.text))
                      for rank, one in enumerate(hypotheses, 1))
 
 
-def json_line(number, source, source_tokens, hypotheses):
-    """One JSON object: what JSON has no number for is null, as is the alignment of a model without attention."""
-    return json.dumps({'source': source, 'source_tokens': source_tokens, 'hypotheses': [
+def json_line(number, source, hypotheses):
+    """One JSON object; null for a number that is not finite and for the alignment of a model without attention."""
+    return json.dumps({'source': source, 'source_tokens': hypotheses[0].source_tokens, 'hypotheses': [
         {'text': one.text, 'tokens': one.tokens, 'score': _number(one.score), 'ranking': _number(one.ranking),
          'log_probabilities': [_number(value) for value in one.log_probabilities],
          'alignment': None if one.alignment is None else [[_number(value) for value in row]
@@ -116,24 +117,24 @@ def _number(value):
 
 
 class Page(Format):
-    """One HTML page of alignments: the first `LARGEST_PAGE` sentences, kept in memory until the end."""
+    """One HTML page of the alignments of the first `LARGEST_PAGE` sentences, kept in memory until the end."""
 
     def __init__(self, path):
         self.path, self.sentences, self.left_out = path, [], 0
-        write_page(path, [])  # what cannot be written is told before the work, not after it
+        write_page(path, [])  # fails before the work, not after it
 
-    def write(self, number, source, source_tokens, hypotheses):
+    def write(self, number, source, hypotheses):
         if len(self.sentences) == LARGEST_PAGE:
             self.left_out += 1
             return
-        self.sentences.append({'source': source, 'source_tokens': source_tokens, 'hypotheses': [
+        self.sentences.append({'source': source, 'source_tokens': hypotheses[0].source_tokens, 'hypotheses': [
             {'text': one.text, 'tokens': one.tokens, 'score': one.score, 'weights': one.alignment}
             for one in hypotheses]})
 
     def close(self):
         write_page(self.path, self.sentences)
         if self.left_out:
-            tell('%s: has the first %d sentences, %d more are left out' % (self.path, LARGEST_PAGE, self.left_out))
+            tell('%s: has the first %d sentences, without the %d after them' % (self.path, LARGEST_PAGE, self.left_out))
 
 
 class Pictures(Format):
@@ -144,29 +145,31 @@ class Pictures(Format):
         try:
             os.makedirs(folder, exist_ok=True)
         except OSError as error:
-            raise UserError('%s: cannot make this folder for --plot-dir: %s' % (folder, error.strerror))
+            raise user_error(folder, 'cannot be made for --plot-dir', error)
 
-    def write(self, number, source, source_tokens, hypotheses):
-        if source_tokens:
-            plots.plot_alignment(os.path.join(self.folder, '%04d.png' % number), source_tokens, hypotheses[0].tokens,
-                                 hypotheses[0].alignment)
+    def write(self, number, source, hypotheses):
+        best = hypotheses[0]
+        if best.source_tokens:
+            plots.plot_alignment(os.path.join(self.folder, '%04d.png' % number), best.source_tokens, best.tokens,
+                                 best.alignment)
 
 
-class ShownAttention(Format):
-    """The best hypothesis' alignment as text on standard error."""
+class AlignmentPrinter(Format):
+    """The alignment of the best hypothesis as text on standard error."""
 
-    def write(self, number, source, source_tokens, hypotheses):
-        if source_tokens:
-            best = hypotheses[0]
-            tell('%s\n%s' % (source, format_alignment(source_tokens, best.tokens, best.alignment)))
+    def write(self, number, source, hypotheses):
+        best = hypotheses[0]
+        if best.source_tokens:
+            tokens = [list(map(printable, tokens)) for tokens in (best.source_tokens, best.tokens)]
+            tell('%s\n%s' % (source, format_alignment(*tokens, best.alignment)))
 
 
 class UnknownWords(object):
-    """Puts for each `<unk>` of an output what the source has at the place most attended to.
+    """Replaces each `<unk>` of an output by the source word with the largest attention weight, or its translation.
 
     # Arguments
-        path: dictionary, lines of source word, tab, what to put for it; the first line of a word counts. `''`: none,
-            the source word itself is put.
+        path: dictionary with lines "source word<TAB>replacement"; the first line of a word counts. With `''` the source
+            word itself replaces `<unk>`.
 
     # References
         - [Addressing the Rare Word Problem in Neural Machine Translation](https://arxiv.org/abs/1410.8206), section 3
@@ -177,16 +180,16 @@ class UnknownWords(object):
         for source, target in corpus.load([path]) if path else ():
             self.words.setdefault(source, target)
 
-    def replace(self, source_tokens, hypothesis, source_tokenizer, target_tokenizer):
-        """The hypothesis with other `tokens` and `text`; one token, of several words perhaps, for each `<unk>`."""
+    def replace(self, hypothesis, source_tokenizer, target_tokenizer):
+        """Returns the hypothesis with new `tokens` and `text`; a replacement of several words is one token."""
         unknown = SPECIALS[UNK]
         if unknown not in hypothesis.tokens:
             return hypothesis
         tokens, pieces = [], []
         for token, weights in zip(hypothesis.tokens, hypothesis.alignment):
             if token == unknown:
-                most = source_tokens[int(np.argmax(weights))]
-                token = self.words.get(most, source_tokenizer.detokenize([most]))
+                source_token = hypothesis.source_tokens[int(np.argmax(weights))]
+                token = self.words.get(source_token, source_tokenizer.detokenize([source_token]))
                 pieces += target_tokenizer.tokenize(token)
             else:
                 pieces.append(token)

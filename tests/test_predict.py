@@ -169,16 +169,16 @@ def test_pairs_get_the_scores_that_the_search_gave_them_up_to_the_first_bad_line
     assert pairs[-1][1]['text'].encode('utf-8') in (tmp_path / 'page.html').read_bytes()
 
 
-Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ranking')
+Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ranking source_tokens')
 
 
-def hypothesis(tokens, alignment, text=''):
-    return Hypothesis(text, tokens, 0., [], np.array(alignment, 'f'), 0.)
+def hypothesis(tokens, alignment, text='', source_tokens=()):
+    return Hypothesis(text, tokens, 0., [], np.array(alignment, 'f'), 0., list(source_tokens))
 
 
 def test_each_text_format_has_its_columns():
     best, other = [hypothesis([], [], text)._replace(score=score) for text, score in (('a\nb', -.25), ('c', -1.5))]
-    assert [make(7, 's', ['s'], [best, other]) for make in (
+    assert [make(7, 's', [best, other]) for make in (
         output_formats.best_line, output_formats.scored_line, output_formats.score_line,
         output_formats.numbered_lines, output_formats.scored_numbered_lines)] == [
             'a b', '-0.2500\ta b', '-0.2500', '7\t1\ta b\n7\t2\tc', '7\t1\t-0.2500\ta b\n7\t2\t-1.5000\tc']
@@ -189,33 +189,33 @@ def test_unknown_words_give_way_to_the_dictionary_or_the_source_word_most_attend
     word, chinese = make_tokenizer('word'), make_tokenizer('chinese')
     source = ['Anna', 'saw', 'York']
     given = hypothesis(['<unk>', '看', '<unk>', '。', '<unk>'],
-                       [[.5, .3, .2], [0, 1, 0], [0, .4, .6], [0, 0, 1], [.1, .8, .1]])
-    made = output_formats.UnknownWords(str(tmp_path / 'words')).replace(source, given, word, chinese)
+                       [[.5, .3, .2], [0, 1, 0], [0, .4, .6], [0, 0, 1], [.1, .8, .1]], '', source)
+    made = output_formats.UnknownWords(str(tmp_path / 'words')).replace(given, word, chinese)
     assert made.tokens == ['安娜', '看', 'New York', '。', 'saw'] and made.text == '安娜看New York。saw'
-    made = output_formats.UnknownWords('').replace(source, given, word, chinese)
+    made = output_formats.UnknownWords('').replace(given, word, chinese)
     assert made.tokens == ['Anna', '看', 'York', '。', 'saw'] and made.text == 'Anna看York。saw'
-    known = hypothesis(['a'], [[1, 0, 0]], 'kept')
-    assert output_formats.UnknownWords('').replace(source, known, word, word) is known
-    blank = hypothesis(['x', '<unk>'], [[1, 0], [0, 1]])
-    assert output_formats.UnknownWords('').replace(['a', '▁'], blank, make_tokenizer('char'), word).text == 'x'
+    known = hypothesis(['a'], [[1, 0, 0]], 'kept', source)
+    assert output_formats.UnknownWords('').replace(known, word, word) is known
+    space = hypothesis(['x', '<unk>'], [[1, 0], [0, 1]], '', ['a', '▁'])
+    assert output_formats.UnknownWords('').replace(space, make_tokenizer('char'), word).text == 'x'
 
 
 def test_a_page_keeps_the_first_sentences_and_tells_of_the_rest(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(output_formats, 'LARGEST_PAGE', 3)
     page = output_formats.Page(str(tmp_path / 'page.html'))
     for n in range(1, 6):
-        page.write(n, 'text %d' % n, ['a'], [hypothesis(['b'], [[1]])])
+        page.write(n, 'text %d' % n, [hypothesis(['b'], [[1]], '', ['a'])])
     page.close()
     text = (tmp_path / 'page.html').read_bytes().decode('utf-8')
     assert 'text 3' in text and 'text 4' not in text
-    assert '3 sentences, 2 more' in capsys.readouterr().err
+    assert 'first 3 sentences, without the 2 after them' in capsys.readouterr().err
 
 
 def test_what_json_has_no_number_for_is_null():
     one = hypothesis(['b'], [[1]])._replace(score=-np.inf, ranking=float('nan'), log_probabilities=[-1e-9])
-    made = json.loads(output_formats.json_line(1, 'a', ['a'], [one]))['hypotheses'][0]
+    made = json.loads(output_formats.json_line(1, 'a', [one]))['hypotheses'][0]
     assert (made['score'], made['ranking'], made['log_probabilities']) == (None, None, [0])
-    made = json.loads(output_formats.json_line(1, 'a', ['a'], [one._replace(alignment=None)]))['hypotheses'][0]
+    made = json.loads(output_formats.json_line(1, 'a', [one._replace(alignment=None)]))['hypotheses'][0]
     assert made['alignment'] is None
 
 
@@ -237,24 +237,24 @@ def pipe():
 
 def test_a_pipe_gives_what_has_come_and_waits_for_no_full_portion(pipe):
     reader, write = pipe
-    portions = reader.portions(3)
+    chunks = reader.chunks(3)
     write('\ufeffone\r\n二\nth'.encode('utf-8'))
-    assert next(portions) == ['one', '二']
+    assert next(chunks) == ['one', '二']
     write('ree\n4\n5\n6\n七'.encode('utf-8')[:-2])
-    assert next(portions) == ['three', '4', '5']
-    assert next(portions) == ['6']
+    assert next(chunks) == ['three', '4', '5']
+    assert next(chunks) == ['6']
     write('七'.encode('utf-8')[1:])
     write(None)
-    assert next(portions) == ['七'] and next(portions, None) is None
+    assert next(chunks) == ['七'] and next(chunks, None) is None
 
 
 def test_a_bad_byte_in_a_pipe_comes_after_the_lines_before_it(pipe):
     reader, write = pipe
     write(b'one\ntwo\nthr\xff\nfour\n')
-    portions = reader.portions(8)
-    assert next(portions) == ['one', 'two']
+    chunks = reader.chunks(8)
+    assert next(chunks) == ['one', 'two']
     with pytest.raises(UserError, match='standard input: line 3, byte 4: 0xFF'):
-        next(portions)
+        next(chunks)
 
 
 def test_lines_longer_than_any_block_are_put_together(tmp_path):
@@ -262,13 +262,13 @@ def test_lines_longer_than_any_block_are_put_together(tmp_path):
     (tmp_path / 'text').write_bytes('\n'.join(lines).encode())
     with open(str(tmp_path / 'text'), 'rb') as file:
         reader = line_reader.LineReader('-', file.fileno(), 'error')
-        assert [line for portion in reader.portions(2) for line in portion] == lines
+        assert [line for chunk in reader.chunks(2) for line in chunk] == lines
 
 
 def test_a_directory_as_standard_input_is_a_users_mistake(tmp_path):
     descriptor = os.open(str(tmp_path), os.O_RDONLY)
     with pytest.raises(UserError, match='standard input: Is a directory'):
-        next(line_reader.LineReader('-', descriptor, 'error').portions(1))
+        next(line_reader.LineReader('-', descriptor, 'error').chunks(1))
     os.close(descriptor)
 
 

@@ -88,7 +88,7 @@ def test_hypotheses_come_best_first_with_their_scores_and_an_empty_text_gives_an
     assert len(found) == len(TEXTS)
     for text, hypotheses in zip(TEXTS, found):
         if not text:
-            assert [one[:3] + one[5:] for one in hypotheses] == [('', [], 0., True, [], 0.)]
+            assert [one[:3] + one[5:] for one in hypotheses] == [('', [], 0., True, [], 0., [])]
             continue
         assert len(hypotheses) == len({one.text for one in hypotheses}) == 3
         rankings = [one.ranking for one in hypotheses]
@@ -96,6 +96,7 @@ def test_hypotheses_come_best_first_with_their_scores_and_an_empty_text_gives_an
         for one in hypotheses:
             count = len(one.tokens) + one.ended
             assert count <= 7 and (one.ended or count == 7)
+            assert one.source_tokens == text.split()
             assert one.text == ' '.join(one.tokens) and len(one.log_probabilities) == len(one.margins) == count
             assert one.score == sum(one.log_probabilities) and min(one.log_probabilities) > -50
             assert abs(one.ranking - one.score * 6. / (5. + count)) < 1e-5
@@ -213,9 +214,9 @@ def test_batches_worked_on_at_once_give_what_one_after_the_other_gives_in_the_or
     pairs = [(text, 'the coat') for text in texts]
     assert_same(with_three.score(pairs, batch_size=2), a.score(pairs, batch_size=2))
     barrier = threading.Barrier(3, timeout=60)  # breaks where fewer than three wait at it
-    assert sorted(with_three.at_once(lambda batch: barrier.wait(), [[0], [1], [2]])) == [0, 1, 2]
+    assert sorted(with_three.map_parallel(lambda batch: barrier.wait(), [[0], [1], [2]])) == [0, 1, 2]
     with pytest.raises(ZeroDivisionError):
-        list(with_three.at_once(lambda batch: 1 // batch, [1, 0, 2]))
+        list(with_three.map_parallel(lambda batch: 1 // batch, [1, 0, 2]))
 
 
 @pytest.mark.slow

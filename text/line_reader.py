@@ -35,7 +35,7 @@ class LineReader(object):
         return self.path == '-' and os.isatty(self.standard)
 
     def chunks(self, size):
-        """Yields lists of 1 to `size` lines; of a pipe, those that arrive within `PATIENCE` of the first one.
+        """Yields lists of up to `size` lines; of a pipe, those that arrive within `PATIENCE` of the first one.
 
         # Raises
             UserError: as `text_files.read_lines`, after a last list with the lines before.
@@ -69,7 +69,7 @@ class LineReader(object):
 
 
 class _Arriving(object):
-    """Lines of a descriptor as bytes, with their line feeds. A thread would not do: while it waits, nothing can end it."""
+    """Lines of a descriptor as bytes, with their line feeds. No thread: nothing can end one that waits for input."""
 
     def __init__(self, descriptor, name):
         self.descriptor, self.name = descriptor, name
@@ -85,7 +85,7 @@ class _Arriving(object):
         return self.lines.popleft()
 
     def ready(self, deadline):
-        """Whether the next line, or the end, arrives before this time of `time.monotonic`; `None` waits without limit."""
+        """Whether the next line, or the end, arrives before this time of `time.monotonic`; `None`: no limit."""
         while not self.lines and not self.ended:
             seconds = None if deadline is None else max(0, deadline - time.monotonic())
             try:
