@@ -198,6 +198,8 @@ def _table():
 
 
 SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
+# Settings that the first config.json files of version 1 do not have: the value with which such a run was trained.
+ADDED = {}
 # The options of the search for which a run has defaults.
 DECODING = tuple(row.name for row in SETTINGS.values() if row.group == 'decoding')
 

@@ -3,38 +3,40 @@ import collections
 import difflib
 
 from command_line import UserError, require
+from settings import ADDED, CONFIG_VERSION, SETTINGS
 from storage.files import parse_json, show, to_json, user_error
-from settings import CONFIG_VERSION, SETTINGS
 
 
 def check_config(values, name, complete=True):
     """The settings in `values`, checked against `settings.SETTINGS`, in the order of the table.
 
     # Arguments
-        values: dict from JSON. `version` is needed where `complete`, and else may be there.
+        values: dict from JSON. It must have `version` where `complete`, and may have it elsewhere.
         name: the file's name for messages.
-        complete: every setting must be there (config.json of a run), or any number of them (`--config`).
+        complete: every setting must be present but those of `settings.ADDED` (config.json of a run), or any number of
+            them may be (`--config`).
 
     # Returns
-        OrderedDict of the settings that are there, without `version`; whole numbers made float where the table says so.
+        OrderedDict of the settings, without `version`; whole numbers are made float where the table says so.
 
     # Raises
-        UserError: unknown (with the nearest known name) or missing key, wrong type or choice, newer version.
+        UserError: unknown (with the nearest known name) or missing key, wrong type, range or choice, newer version.
     """
     version = values.get('version', None if complete else CONFIG_VERSION)
-    if type(version) is not int or version < 1:
-        raise UserError(f'{name}: "version" must be a whole number such as {CONFIG_VERSION}, not {show(version)}')
-    if version > CONFIG_VERSION:
-        raise UserError(f'{name}: has version {version}, and this program knows versions up to {CONFIG_VERSION}: '
-                        'use the newer program that wrote it')
+    require(type(version) is int and version >= 1, '%s: "version" must be a whole number such as %d, not %s', name,
+            CONFIG_VERSION, show(version))
+    require(version <= CONFIG_VERSION, '%s: has version %d, and this program knows versions up to %d: use the newer '
+            'program that wrote it', name, version, CONFIG_VERSION)
     for key in values:
         if key != 'version' and key not in SETTINGS:
             nearest = difflib.get_close_matches(key[:100], SETTINGS, 1)
-            hint = f'did you mean {nearest[0]!r}?' if nearest else 'see --help for the settings'
-            raise UserError(f'{name}: unknown setting {show(key)}: {hint}')
+            hint = 'did you mean %r?' % nearest[0] if nearest else 'see --help for the settings'
+            raise UserError('%s: unknown setting %s: %s' % (name, show(key), hint))
+    if complete:
+        values = dict(ADDED, **values)
     missing = [key for key in SETTINGS if key not in values]
-    if complete and missing:
-        raise UserError(f'{name}: setting {missing[0]!r} is missing: each setting of a run must be there')
+    require(not (complete and missing), '%s: setting %r is missing: a run records every setting', name,
+            missing[0] if missing else '')
     checked = collections.OrderedDict()
     for key, row in SETTINGS.items():
         if key in values:
@@ -51,7 +53,7 @@ def config_bytes(config, name='config.json'):
 
 
 def read_config_file(path):
-    """The settings in a file of the user's, any number of them, such as the config.json of another run."""
+    """The settings in a file of the user, any number of them, such as the config.json of another run."""
     try:
         with open(path, 'rb') as stream:
             content = stream.read(2 ** 20)

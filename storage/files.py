@@ -1,4 +1,4 @@
-"""Files and JSON where a crash or a stranger may have had a hand in them: written whole, read strictly.
+"""Files and JSON that a crash or a stranger may have damaged: written whole or not at all, read strictly.
 
 Every file of a run, and every other file that a command makes, passes `write_bytes`; a test of crash safety cuts there.
 """
@@ -16,6 +16,8 @@ import stat
 from command_line import UserError
 
 REMEDIES = {
+    errno.ENOENT: 'check the path',
+    errno.EISDIR: 'name a file, not a folder',
     errno.ENOSPC: 'free some space on this disk',
     errno.EDQUOT: 'free some of your quota on this disk',
     errno.EROFS: 'choose a place that is not read-only',
@@ -24,13 +26,21 @@ REMEDIES = {
 }
 
 
+def user_error(path, what, error):
+    """The `UserError` for an `OSError`: the path, what failed, the system's reason and the remedy."""
+    remedy = REMEDIES.get(error.errno, 'check the path and the disk')
+    return UserError('%s: %s (%s): %s' % (path, what, error.strerror, remedy))
+
+
+# ---- Bytes ----------------------------------------------------------------------------------------------------
 def write_bytes(path, data):
     """Puts `data` at `path`, whole or not at all: written beside it, fsync, os.replace, fsync of the directory.
 
-    Every file of a run passes here. UserError where the system refuses; the target is then unchanged, or new and whole.
+    # Raises
+        UserError: the system refuses; the file at `path` is then the old one, or new and whole.
     """
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f'.{name}.{secrets.token_hex(4)}.tmp')
+    temporary = os.path.join(folder, '.%s.%s.tmp' % (name, secrets.token_hex(4)))
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
@@ -51,73 +61,106 @@ def write_bytes(path, data):
 
 
 def sync_folder(folder):
-    """Makes names that came or went in the directory last."""
+    """Makes the creation and removal of names in a directory durable."""
     descriptor = os.open(folder or '.', os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems know no fsync of a directory
+        if error.errno != errno.EINVAL:  # some network file systems have no fsync of a directory
             raise
     finally:
         os.close(descriptor)
 
 
-def user_error(path, what, error):
-    """The `UserError` that tells of an `OSError`."""
-    remedy = REMEDIES.get(error.errno, 'check the path and the disk')
-    return UserError(f'{path}: {what} ({error.strerror}): {remedy}')
+def open_regular(path, links=False, remedy='name a file, not a pipe, a device or a folder'):
+    """A regular file as a binary stream: a pipe could block for ever, a device could have no end.
+
+    # Arguments
+        links: Boolean, whether a symbolic link is followed.
+        remedy: for the message.
+
+    # Raises
+        UserError: not a regular file. OSError: the system refuses.
+    """
+    # Without O_NONBLOCK opening a pipe waits for its writer.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError('%s: is not a regular file: %s' % (path, remedy))
+    return os.fdopen(descriptor, 'rb')
+
+
+def stream_sha256(stream):
+    """Hexadecimal sha256 of the rest of a binary stream, read block by block."""
+    digest = hashlib.sha256()
+    for block in iter(lambda: stream.read(2 ** 20), b''):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def file_sha256(path):
+    """Hexadecimal sha256 of a regular file of the user.
+
+    # Raises
+        UserError: not a regular file, or the system refuses.
+    """
+    try:
+        with open_regular(path, links=True) as stream:
+            return stream_sha256(stream)
+    except OSError as error:
+        raise user_error(path, 'cannot be read', error) from error
 
 
 def read_bytes(path, hashes=None, limit=None):
-    """The bytes of a regular file: no symbolic link, pipe or device is ever opened.
+    """The bytes of a regular file of a run: no symbolic link, pipe or device is ever read.
 
     # Arguments
-        hashes: hexadecimal sha256s; None comes back if the file is missing or has another one.
-        limit: most bytes that such a file can have.
+        hashes: hexadecimal sha256s; the result is None if the file is missing or has another one.
+        limit: maximum number of bytes of such a file.
 
     # Raises
-        UserError: missing (without `hashes`), a link, no regular file, over the limit, or the system refuses.
+        UserError: missing (without `hashes`), a link, not a regular file, over the limit, or the system refuses.
     """
+    remedy = 'restore it or train again'
     try:
-        # Without O_NONBLOCK a pipe in a file's place would hold us for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, 'rb') as stream:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise UserError(f'{path}: is no regular file: restore it or train again')
-            if limit is not None and status.st_size > limit:
-                raise UserError(f'{path}: has {status.st_size} bytes, and no such file has more than {limit}: '
-                                'restore it or train again')
-            if hashes is not None:  # first the hash, block by block; memory only for a file that fits
-                digest = hashlib.sha256()
-                for block in iter(lambda: stream.read(2 ** 20), b''):
-                    digest.update(block)
-                if digest.hexdigest() not in hashes:
+        with open_regular(path, remedy=remedy) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if limit is not None and size > limit:
+                raise UserError('%s: has %d bytes, and the maximum for such a file is %d: %s'
+                                % (path, size, limit, remedy))
+            if hashes is not None:  # first the hash, block by block: only a file that matches takes memory
+                if stream_sha256(stream) not in hashes:
                     return None
                 stream.seek(0)
             return stream.read()
     except FileNotFoundError:
         if hashes is not None:
             return None
-        raise UserError(f'{path}: is missing: restore it or train again')
+        raise UserError('%s: is missing: %s' % (path, remedy))
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise UserError(f'{path}: is a symbolic link: put the file itself there')
+            raise UserError('%s: is a symbolic link: put the file itself there' % path)
         raise user_error(path, 'cannot be read', error) from error
 
 
+# ---- JSON -----------------------------------------------------------------------------------------------------
 def parse_json(data, name):
-    """The object in these UTF-8 bytes. UserError: no JSON object, a key twice, NaN, infinite or endless numbers."""
+    """The JSON object in these UTF-8 bytes.
+
+    # Raises
+        UserError: not a JSON object, a key that occurs twice, NaN, or a number that is infinite or too long.
+    """
     def pairs(items):
         result = collections.OrderedDict(items)
         if len(result) != len(items):
             keys = [key for key, _ in items]
-            raise ValueError(f'the key {show(next(key for key in keys if keys.count(key) > 1))} stands twice')
+            raise ValueError('the key %s occurs twice' % show(next(key for key in keys if keys.count(key) > 1)))
         return result
 
     def number(kind, text):
         if len(text) > 40 or not math.isfinite(kind(text)):
-            raise ValueError(f'{show(text)} is no number that can be used here')
+            raise ValueError('%s is not a number that can be used here' % show(text))
         return kind(text)
 
     try:
@@ -125,18 +168,18 @@ def parse_json(data, name):
                             parse_int=functools.partial(number, int), parse_float=functools.partial(number, float),
                             parse_constant=functools.partial(number, float))
     except (ValueError, RecursionError) as error:
-        raise UserError(f'{name}: not valid JSON: {" ".join(str(error).split())}') from error
+        raise UserError('%s: not valid JSON: %s' % (name, ' '.join(str(error).split()))) from error
     if not isinstance(result, dict):
-        raise UserError(f'{name}: a JSON object in braces is needed, not {show(result)}')
+        raise UserError('%s: a JSON object in braces is needed, not %s' % (name, show(result)))
     return result
 
 
 def to_json(value):
-    """JSON for people to read, as bytes; ASCII, since a path may hold what UTF-8 cannot."""
+    """JSON for people to read, as bytes; ASCII, since a path may hold what UTF-8 cannot encode."""
     return (json.dumps(value, indent=1, allow_nan=False) + '\n').encode('ascii')
 
 
 def show(value):
-    """A value from a file as it may stand in a message: one line, not too long."""
+    """A value from a file in the form of messages: one line of limited length."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + '...'

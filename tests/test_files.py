@@ -99,8 +99,8 @@ def test_only_regular_files_within_the_limit_are_read(tmp_path):
     assert read_bytes(path, [sha256[::-1], sha256], 3) == b'abc'
     assert read_bytes(path, [sha256[::-1]]) is None
     assert read_bytes(str(tmp_path / 'none'), [sha256]) is None
-    for name, message in [('link', 'symbolic link'), ('pipe', 'no regular file'), ('none', 'is missing'),
-                          ('.', 'no regular file|cannot be read'), ('a/b', 'cannot be read')]:
+    for name, message in [('link', 'symbolic link'), ('pipe', 'is not a regular file'), ('none', 'is missing'),
+                          ('.', 'is not a regular file'), ('a/b', 'cannot be read')]:
         with pytest.raises(UserError, match=message):
             read_bytes(str(tmp_path / name))
     with pytest.raises(UserError, match='has 3 bytes'):
@@ -115,9 +115,9 @@ def test_json_goes_round_trip():
 
 BAD_JSON = [
     (b'', 'Expecting value'), (b'{"a": 1', 'delimiter'), (b'{"a": 1}}', 'Extra data'), (b'[1]', 'in braces'),
-    (b'3', 'in braces'), (b'{"a": 1, "b": 2, "a": 1}', "the key 'a' stands twice"), (b'{"a": NaN}', 'no number'),
-    (b'{"a": -Infinity}', 'no number'), (b'{"a": 1e999}', 'no number'),
-    (b'{"a": ' + b'9' * 10 ** 6 + b'}', 'no number'),
+    (b'3', 'in braces'), (b'{"a": 1, "b": 2, "a": 1}', "the key 'a' occurs twice"), (b'{"a": NaN}', 'is not a number'),
+    (b'{"a": -Infinity}', 'is not a number'), (b'{"a": 1e999}', 'is not a number'),
+    (b'{"a": ' + b'9' * 10 ** 6 + b'}', 'is not a number'),
     (b'{"a": ' + b'[' * 10 ** 5, 'recursion'), (b'\xff', 'utf-8'),
     (b'a: !!python/object/apply:os.system ["x"]\n', 'Expecting value'),
     (b"{'a': 1}", 'double quotes'), (b'{"a": "\n\n"}', 'control character')]

@@ -18,7 +18,7 @@ import pytest
 from storage import run_directory
 from storage.config_file import check_config
 from storage.run_directory import RunDirectory, hash_arrays, pack_weights
-from command_line import UserError
+from command_line import VERSION, UserError
 from settings import CONFIG_VERSION, SETTINGS
 
 CONFIG = collections.OrderedDict((name, row.default) for name, row in SETTINGS.items())
@@ -73,14 +73,16 @@ def go_on(run):
 
 def fingerprint(path):
     """All that a run leaves, as values; UserError where it cannot be read."""
-    run = RunDirectory.open(path)
+    run, older = RunDirectory.open(path), {f'checkpoint/{step}.h5' for step in range(LAST)}
     arrays, state = run.read_checkpoint()
     weights = run.read_weights(EXPECTED)[1][1]
     manifest = run.manifest()
     del manifest['previous']  # may stay after a cut: either hash is one of a whole file
+    # An older checkpoint may still be listed, until the next one is written.
+    manifest['files'] = {name: value for name, value in manifest['files'].items() if name not in older}
     names = {os.path.relpath(os.path.join(folder, name), path) for folder, _, names in os.walk(path) for name in names}
     # One older checkpoint may be left until the next is written: cut between the pointer's move and its removal.
-    names -= {f'checkpoint/{step}.h5' for step in range(LAST)}
+    names -= older
     return (list(run.read_config().items()), [run.read_file(name) for name in VOCABULARIES], list(arrays),
             hash_arrays(arrays), state, hash_arrays(enumerate(weights)), run._read('log.csv'), manifest, names)
 
@@ -142,10 +144,11 @@ def test_a_run_comes_back_as_it_was_written(finished):
     assert [(int(row['step']), float(row['loss'])) for row in rows] == [(1, 1.0), (2, 1 / 2)]
     manifest = run.manifest()
     assert {name: manifest[name] for name in ABOUT} == ABOUT and manifest['previous'] == {}
-    for name, sha256 in manifest['files'].items():
-        with open(os.path.join(finished, name), 'rb') as stream:
-            assert hashlib.sha256(stream.read()).hexdigest() == sha256
-    assert set(manifest['files']) == {'config.json', 'weights.h5', *VOCABULARIES}
+    files = {name: hashlib.sha256(data).hexdigest() for name, data in snapshot(finished).items()}
+    listed = {os.path.join(finished, name): sha256 for name, sha256 in manifest['files'].items()}
+    assert set(files) - set(listed) == {os.path.join(finished, name) for name in (
+        'checkpoint/last', 'manifest.json', 'lock')}
+    assert {name: files[name] for name in listed} == listed and manifest['program'] == VERSION
     assert sorted(os.listdir(os.path.join(finished, 'checkpoint'))) == ['2.h5', 'last']
 
 
@@ -166,7 +169,7 @@ def test_a_second_checkpoint_at_the_same_step_never_touches_the_first(path):
     run = RunDirectory.open(path)
     written = []
     for number in range(4):
-        before = run._pointer()['file']
+        before = run.last_checkpoint()['file']
         written.append(run.write_checkpoint(2, make_arrays(number), {'number': number})['file'])
         assert written[-1] != before and run.read_checkpoint()[1] == {'number': number}
     assert written == ['2.1.h5', '2.h5', '2.1.h5', '2.h5']
@@ -207,13 +210,6 @@ def test_a_checkpoint_that_was_cut_short_makes_room_for_the_next(path, monkeypat
     for step in 4, 5:
         assert refused(run.write_checkpoint, step, make_arrays(step), {}) == 'full'
         assert run.read_checkpoint()[1] == make_state(LAST)
-
-
-def test_manifest_entries_are_added_and_the_hashes_stay(path):
-    run = RunDirectory.open(path)
-    files = run.manifest()['files']
-    run.update_manifest(commands=[['train.py', '--resume']])
-    assert run.manifest()['commands'] == [['train.py', '--resume']] and run.manifest()['files'] == files
 
 
 # ---- Settings -------------------------------------------------------------------------------------------------
@@ -336,13 +332,15 @@ def test_a_manifest_that_does_not_fit_is_refused(path, change):
         stream.write(json.dumps(manifest).encode('utf-8'))
     told = refused(read_all, path)
     assert 'manifest.json' in told
-    assert 'is no hash of a file of a run' in told or change.get('files') in ({}, {'config.json': '0' * 64}, None)
+    assert 'is not the hash of a file of a run' in told or change.get('files') in ({}, {'config.json': '0' * 64}, None)
 
 
 @pytest.mark.parametrize('state, message', [
-    (b'{"arrays": ["b"], "state": {}}', 'is no checkpoint'), (b'{"arrays": [["a"]], "state": {}}', 'is no checkpoint'),
-    (b'{"arrays": {"a": 1}, "state": {}}', 'is no checkpoint'), (b'{"arrays": ["a"], "state": 3}', 'is no checkpoint'),
-    (b'{"arrays": ["a", "a"], "state": {}}', 'is no checkpoint'), (b'{"arrays": ["a"]', 'not valid JSON'),
+    (b'{"arrays": ["b"], "state": {}}', 'is not a checkpoint'),
+    (b'{"arrays": [["a"]], "state": {}}', 'is not a checkpoint'),
+    (b'{"arrays": {"a": 1}, "state": {}}', 'is not a checkpoint'),
+    (b'{"arrays": ["a"], "state": 3}', 'is not a checkpoint'),
+    (b'{"arrays": ["a", "a"], "state": {}}', 'is not a checkpoint'), (b'{"arrays": ["a"]', 'not valid JSON'),
     (b'', 'not valid JSON'), (None, "has no 'state/json'"), (1.5, 'type float64')], ids=range(9))
 def test_a_checkpoint_made_by_a_stranger_is_refused(path, state, message):
     state = [] if state is None else [('json', np.frombuffer(state, 'u1') if isinstance(state, bytes) else np.ones(3))]
@@ -411,21 +409,92 @@ def test_a_run_is_replaced_only_when_told_to(path):
     assert read_all(path)
 
 
+def put(path, name, data=b'mine'):
+    os.makedirs(os.path.dirname(os.path.join(path, name)), exist_ok=True)
+    with open(os.path.join(path, name), 'wb') as stream:
+        stream.write(data)
+
+
+# What a user, or another program, may keep in a run's directory.
+THEIRS = ['notes.txt', 'checkpoint/mine.h5', 'checkpoint/1.h5', 'checkpoint/2.h5.bak', 'tensorboard/notes',
+          'tensorboard/events.out.tfevents.1543000000.host', 'tensorboard/mine/events.out.tfevents.0000000001',
+          'tensorboard/events.out.tfevents.0000000007', '.x.01234567.tmp', 'src/lock']
+
+
 def test_overwrite_removes_what_a_run_wrote_and_nothing_else(path):
-    theirs = ['notes.txt', 'checkpoint/mine.h5', 'checkpoint/2.h5.bak', 'tensorboard/notes', '.x.01234567.tmp',
-              'src/lock']
-    ours = ['tensorboard/.events.out.tfevents.3.01234567.tmp', 'tensorboard/events.out.tfevents.1.host',
-            'tensorboard/val/events.out.tfevents.2.host', 'checkpoint/17.h5',
-            '.weights.h5.01234567.tmp', 'checkpoint/.last.89abcdef.tmp', 'checkpoint/.7.h5.01234567.tmp', 'curves.png']
-    for name in theirs + ours:
-        os.makedirs(os.path.dirname(os.path.join(path, name)), exist_ok=True)
-        with open(os.path.join(path, name), 'wb') as stream:
-            stream.write(name.encode('ascii'))
-    start(path, overwrite=True)
-    left = {os.path.relpath(name, path): data for name, data in snapshot(path).items()}
-    assert {name: left[name] for name in theirs} == {name: name.encode('ascii') for name in theirs}
-    assert not set(ours) & set(left) and not os.path.exists(os.path.join(path, 'tensorboard', 'val'))
+    RunDirectory.open(path).write_file('curves.png', b'png')
+    listed = sorted(RunDirectory.open(path).manifest()['files'])
+    for name in THEIRS + ['tensorboard/.events.out.tfevents.0000000003.01234567.tmp', '.weights.h5.01234567.tmp',
+                          'checkpoint/.last.89abcdef.tmp', 'checkpoint/.7.h5.01234567.tmp']:
+        put(path, name)
+    before = snapshot(path)
+    with RunDirectory.create(path, CONFIG, VOCABULARIES, ABOUT, overwrite=True) as run:
+        assert set(snapshot(path)) == {run.file(name) for name in THEIRS + [
+            'lock', 'manifest.json', 'config.json', *VOCABULARIES]}
+        go_on(run)
+    assert 'curves.png' in listed and 'tensorboard/events.out.tfevents.0000000002' in listed
+    assert {name: snapshot(path)[os.path.join(path, name)] for name in THEIRS} == {name: b'mine' for name in THEIRS}
+    assert len(before) == len(listed) + 3 + len(THEIRS) + 4 and read_all(path)
+
+
+@pytest.mark.parametrize('name', ['config.json', 'weights.h5', 'vocab.source.txt', 'log.csv', 'curves.png',
+                                  'checkpoint/last'])
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_a_file_of_the_user_in_the_place_of_one_of_the_run_stops_all_before_anything_has_gone(path, name, overwrite):
+    if not overwrite:  # a folder with a manifest alone is a start that was cut short
+        for other in snapshot(path):
+            if not other.endswith('manifest.json'):
+                os.unlink(other)
+    put(path, name)
+    before = snapshot(path)
+    if name in ('weights.h5', 'checkpoint/last') and not overwrite:
+        assert 'holds a run already' in refused(RunDirectory.check_new, path)
+    told = refused(RunDirectory.check_new, path, True)
+    assert told.startswith(os.path.join(path, name)), told
+    refused(start, path, overwrite)
+    assert snapshot(path) == before
+    if name != 'checkpoint/last':  # a folder or a link is no file of a run either
+        os.unlink(os.path.join(path, name))
+        os.symlink('/dev/null', os.path.join(path, name))
+        assert 'is not the file that the manifest of this run lists' in refused(start, path, True)
+        assert os.path.islink(os.path.join(path, name))
+
+
+def test_a_run_whose_manifest_lists_neither_log_nor_checkpoints_is_replaced_if_it_was_trained(path):
+    """As version 1 wrote them."""
+    RunDirectory.open(path).write_file('curves.png', b'png')
+    manifest = RunDirectory.open(path).manifest()
+    del manifest['program'], manifest['previous']
+    manifest['files'] = {name: value for name, value in manifest['files'].items()
+                         if name in ('config.json', 'weights.h5', *VOCABULARIES)}
+    put(path, 'manifest.json', json.dumps(manifest).encode('ascii'))
+    put(path, 'tensorboard/events.out.tfevents.1543000000.host')
+    other = shutil.copytree(path, path + '2')
     assert read_all(path)
+    start(path, overwrite=True)
+    assert read_all(path) and 'log.csv' in RunDirectory.open(path).manifest()['files']
+    assert not os.path.exists(os.path.join(path, 'curves.png'))
+    assert os.path.exists(os.path.join(path, 'tensorboard/events.out.tfevents.1543000000.host'))
+    put(other, 'checkpoint/2.h5', b'another')
+    before = snapshot(other)
+    assert 'log.csv' in refused(start, other, True) and snapshot(other) == before
+
+
+def test_a_start_that_was_stopped_before_its_first_checkpoint_is_begun_again(tmp_path):
+    path = str(tmp_path / 'run')
+    RunDirectory.create(path, CONFIG, VOCABULARIES, ABOUT).close()  # as after kill -9
+    start(path)
+    assert read_all(path)
+    with pytest.raises(KeyboardInterrupt):
+        with RunDirectory.create(path + '2', CONFIG, VOCABULARIES, ABOUT):
+            raise KeyboardInterrupt
+    assert os.listdir(str(tmp_path)) == ['run']
+    with pytest.raises(KeyboardInterrupt):  # with a checkpoint it stays
+        with RunDirectory.create(path + '3', CONFIG, VOCABULARIES, ABOUT) as run:
+            run.write_checkpoint(1, make_arrays(1), make_state(1))
+            raise KeyboardInterrupt
+    assert 'continue it with train.py --run %s3 --resume' % path in refused(
+        RunDirectory.open(path + '3').read_weights, EXPECTED)
 
 
 @pytest.mark.parametrize('overwrite', [False, True])
@@ -717,7 +786,7 @@ def test_the_pointer_moves_last_and_the_weights_come_first(path, monkeypatch):
     assert names == ['manifest.json', 'weights.h5', 'manifest.json']
     del names[:]
     run.write_checkpoint(4, make_arrays(4), make_state(4))
-    assert names == ['checkpoint/4.h5', 'checkpoint/last']
+    assert names == ['manifest.json', 'checkpoint/4.h5', 'checkpoint/last']
 
 
 def test_one_who_reads_while_another_trains_always_finds_a_whole_run(path):
