@@ -12,12 +12,12 @@ import shlex
 import time
 from text import corpus
 from text.corpus import corpus_paths, hold_out, prepare, read_vectors
-from text.text_files import file_sha256
 from text.vocabulary import SPECIALS, Vocabulary
 from training import memory_estimate
 import settings
 from text import subwords
 from storage.config_file import config_bytes, read_config_file
+from storage.files import file_sha256
 from storage.run_directory import RunDirectory
 from command_line import CommandParser, UserError, run_command, tell
 from text.tokenizers import build_tokenizers, read_tokenizers
@@ -206,7 +206,7 @@ def fit(run, chosen, paths, resume=False):
             tell('resuming at epoch %d, batch %d' % (trainer.state.epoch + 1, trainer.state.position + 1))
         trainer.fit()
         from reports import plots
-        plots.plot_training(run.file('curves.png'), trainer.state.log)
+        run.write_file('curves.png', plots.training_png(trainer.state.log))
 
 
 def outputs(chosen, translator, pairs):

@@ -102,11 +102,10 @@ def alignment_figure(source_tokens, target_tokens, weights, title=None):
     return figure
 
 
-def plot_training(path, log_rows):
-    """Writes the curves of a training as PNG: perplexities, accuracies, other validation scores, learning rate.
+def training_png(log_rows):
+    """PNG bytes of the curves of a training: perplexities, accuracies, other validation scores, learning rate.
 
     # Arguments
-        path: file to write; `UserError` names it if that fails.
         log_rows: dicts as in `log.csv`, values numbers or their text. A value that is absent, None, empty, NaN or
             infinite leaves a gap. The horizontal axis is `step`, else `epoch`, else the row's number.
     """
@@ -153,7 +152,7 @@ def plot_training(path, log_rows):
             axes.set_xlabel(position or 'row of the log')
     if not drawn:
         figure.text(0.5, 0.5, 'nothing logged yet', ha='center', va='center')
-    _write_png(path, figure)
+    return _png(figure)
 
 
 def plot_bands(path, bands, name):
@@ -173,16 +172,16 @@ def plot_bands(path, bands, name):
     axes.set_ylabel(name)
     axes.grid(axis='y', color='0.9')
     axes.set_axisbelow(True)
-    _write_png(path, figure)
+    write_bytes(path, _png(figure))
 
 
 # Helpers of the pictures.
 
-def _write_png(path, figure):
+def _png(figure):
     figure.tight_layout()
     buffer = io.BytesIO()
     figure.canvas.print_png(buffer)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _figure(width=4.0, height=4.0):

@@ -437,8 +437,8 @@ REFUSED = [
     ('nothing but a BOM', {'a': b'\xef\xbb\xbf'}, ['--train', 'a'], ['a: ', 'empty']),
     ('one empty file of two', {'a': b'1\n', 'b': b''}, ['--train', 'a', 'b'], ['b: ', 'empty']),
     ('blank lines alone', {'a': b' \t \n\t\n'}, ['--train', 'a', '--val', 'a'], ['a: ', '2 have an empty side']),
-    ('directory', {}, ['--train', '.'], ['.: Is a directory']),
-    ('missing file', {}, ['--train', 'a'], ['a: No such file']),
+    ('directory', {}, ['--train', '.'], ['.: is not a regular file']),
+    ('missing file', {}, ['--train', 'a'], ['a: cannot be read (No such file']),
     ('missing folder', {}, ['--data', 'a'], ['a/train.tsv', '--train']),
     ('folder without val', {'train.tsv': GOOD}, ['--data', '.'], ['val.tsv']),
     ('plain and packed', {'train.tsv': GOOD, 'train.tsv.gz': b''}, ['--data', '.'], ['train.tsv.gz', 'remove']),
@@ -448,9 +448,10 @@ REFUSED = [
     ('all over-long', {'a': LONG * 5}, ['--train', 'a', '--val', 'a'], ['a: ', '5 are longer', '--max-source-length']),
     ('one pair, nothing held out', {'a': b'x\ty\n'}, ['--train', 'a'], ['too little', '--val']),
     ('bad byte in val', {'a': GOOD, 'b': b'\xfe\ty\n'}, ['--train', 'a', '--val', 'b'], ['b: line 1, byte 1: 0xFE']),
-    ('missing test', {'a': GOOD}, ['--train', 'a', '--val', 'a', '--test', 'b'], ['b: No such file']),
+    ('missing test', {'a': GOOD}, ['--train', 'a', '--val', 'a', '--test', 'b'], ['b: cannot be read (No such file']),
     ('no token often enough', {'a': GOOD}, ['--train', 'a', '--val', 'a', '--min-count', '9'], ['--min-count']),
-    ('missing vectors', {'a': GOOD}, ['--train', 'a', '--val', 'a', '--source-embeddings', 'b'], ['b: No such file']),
+    ('missing vectors', {'a': GOOD}, ['--train', 'a', '--val', 'a', '--source-embeddings', 'b'],
+     ['b: cannot be read (No such file']),
 ]
 
 

@@ -12,7 +12,8 @@ from command_line import UserError
 from settings import with_defaults
 from text import text_files
 from text.corpus import corpus_paths, find_corpus, hold_out, load, prepare, read_vectors
-from text.text_files import file_sha256, read_lines
+from storage.files import file_sha256
+from text.text_files import read_lines
 from text.tokenizers import make_tokenizer
 from text.vocabulary import Vocabulary
 
@@ -106,11 +107,14 @@ def test_unknown_treatment_of_bad_bytes_is_a_mistake_in_the_code(tmpdir):
         list(read_lines(write(tmpdir, 'x', b'a\n'), 'ignore'))
 
 
+NO_FILE = ': cannot be read (No such file or directory): check the path'
+
+
 def test_file_that_cannot_be_read_is_refused(tmpdir):
     missing = str(tmpdir.join('missing.txt'))
-    assert message_of(read_lines, missing) == missing + ': No such file or directory'
-    assert message_of(read_lines, missing + '.gz') == missing + '.gz: No such file or directory'
-    assert message_of(read_lines, str(tmpdir)) == str(tmpdir) + ': Is a directory'
+    assert message_of(read_lines, missing) == missing + NO_FILE
+    assert message_of(read_lines, missing + '.gz') == missing + '.gz' + NO_FILE
+    assert message_of(read_lines, str(tmpdir)).endswith(': cannot be read (Is a directory): name a file, not a folder')
 
 
 def test_damaged_gzip_data_is_refused(tmpdir):
@@ -130,7 +134,7 @@ def test_damaged_gzip_data_is_refused(tmpdir):
 def test_sha256_is_that_of_the_bytes(tmpdir):
     content = os.urandom(3 << 20)
     assert file_sha256(write(tmpdir, 'x', content)) == hashlib.sha256(content).hexdigest()
-    with pytest.raises(UserError, match='Is a directory'):
+    with pytest.raises(UserError, match='is not a regular file'):
         file_sha256(str(tmpdir))
 
 

@@ -146,8 +146,6 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(UserError, match='absent'):
         plots.plot_alignment(path, ['a'], ['b'], [[1.0]])
     with pytest.raises(UserError, match='absent'):
-        plots.plot_training(path, [])
-    with pytest.raises(UserError, match='absent'):
         write_page(path, [])
 
 
@@ -228,28 +226,25 @@ def test_importing_is_cheap_and_drawing_leaves_pyplot_alone():
 
 # Training curves
 
-def curves(tmp_path, monkeypatch, rows):
-    """The figure that `plot_training` writes, as {panel: {curve: points}}."""
+def curves(monkeypatch, rows):
+    """The figure of `training_png`, as {panel: {curve: points}}."""
     kept = []
     make = plots._figure
     monkeypatch.setattr(plots, '_figure', lambda *size: kept.append(make(*size)) or kept[0])
-    path = str(tmp_path / 'curve.png')
-    plots.plot_training(path, rows)
-    with open(path, 'rb') as file:
-        assert pixels(file.read()).std() > 5
+    assert pixels(plots.training_png(rows)).std() > 5
     return {axes.get_ylabel(): {line.get_label(): [tuple(point) for point in line.get_xydata() if point[1] == point[1]]
                                 for line in axes.lines if not line.get_label().startswith('_')}
             for axes in kept[0].axes}
 
 
-def test_training_curves_hold_the_logged_values_and_gaps(tmp_path, monkeypatch):
+def test_training_curves_hold_the_logged_values_and_gaps(monkeypatch):
     rows = [{'epoch': 1, 'step': 10, 'train_perplexity': 90.0, 'val_perplexity': float('nan'), 'val_bleu': ''},
             {'epoch': 2, 'step': '20', 'train_perplexity': '40.5', 'val_perplexity': None, 'val_bleu': '3.5'},
             {'epoch': 3, 'step': 30, 'train_perplexity': float('inf'), 'val_perplexity': 30, 'learning_rate': 0.001},
             {'epoch': 4, 'train_perplexity': 5, 'val_accuracy': 0.5}]
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        assert curves(tmp_path, monkeypatch, rows) == {
+        assert curves(monkeypatch, rows) == {
             'perplexity': {'train perplexity': [(10, 90), (20, 40.5)], 'val perplexity': [(30, 30)]},
             'bleu': {'val bleu': [(20, 3.5)]}, 'learning rate': {'learning rate': [(30, 0.001)]}}
 
@@ -261,17 +256,17 @@ def test_training_curves_hold_the_logged_values_and_gaps(tmp_path, monkeypatch):
     ([{'epoch': 1, 'val_perplexity': 2.0}, {'epoch': 2, 'val_perplexity': 2.0}],
      {'perplexity': {'val perplexity': [(1, 2.0), (2, 2.0)]}}),
     ([{'epoch': 1, 'train_perplexity': 0.0}], {})])
-def test_training_curves_of_thin_logs(tmp_path, monkeypatch, rows, panels):
-    assert curves(tmp_path, monkeypatch, rows) == panels
+def test_training_curves_of_thin_logs(monkeypatch, rows, panels):
+    assert curves(monkeypatch, rows) == panels
 
 
 @pytest.mark.parametrize('low', [1.001, 25.0])
 @pytest.mark.parametrize('ratio', [1.0, 1.2, 4.0, 1000.0])
-def test_perplexity_axis_has_readable_ticks_at_every_scale(tmp_path, monkeypatch, low, ratio):
+def test_perplexity_axis_has_readable_ticks_at_every_scale(monkeypatch, low, ratio):
     figures = []
     make = plots._figure
     monkeypatch.setattr(plots, '_figure', lambda *size: figures.append(make(*size)) or figures[0])
-    plots.plot_training(str(tmp_path / 'curve.png'), [{'train_perplexity': low * ratio}, {'train_perplexity': low}])
+    plots.training_png([{'train_perplexity': low * ratio}, {'train_perplexity': low}])
     axes = figures[0].axes[0]
     bottom, top = axes.get_ylim()
     labels = [tick.label1.get_text() for tick in axes.yaxis.get_major_ticks() if bottom <= tick.get_loc() <= top]

@@ -1,13 +1,11 @@
-"""Lines and hashes of text files: strict UTF-8, plain or gzip, with limits on what a file may do to the process."""
+"""Lines of text files: strict UTF-8, plain or gzip, with limits on what a file may do to the process."""
 import codecs
 import gzip
-import hashlib
 import io
-import os
-import stat
 import zlib
 
 from command_line import UserError
+from storage.files import open_regular, user_error
 
 # A longer line is refused: without a limit, an endless "line" would fill the memory. In bytes, 16 MiB.
 LONGEST_LINE = 2 ** 24
@@ -77,47 +75,25 @@ def read_lines(path, on_bad_utf8='error'):
                 yield line
     except EOFError:
         raise UserError('%s: gzip data cut short after line %d; fetch the file again' % (path, number)) from None
-    except (OSError, zlib.error) as error:
-        raise _cannot_read(path, error) from None
+    except OSError as error:
+        if error.strerror is None:  # from gzip
+            raise _damaged_gzip(path, error) from None
+        raise user_error(path, 'cannot be read', error) from None
+    except zlib.error as error:
+        raise _damaged_gzip(path, error) from None
 
 
-def _cannot_read(path, error):
-    system = getattr(error, 'strerror', None)  # such as 'Is a directory'; None if gzip or zlib raises it
-    return UserError('%s: %s' % (path, system or 'damaged or missing gzip data: %s' % error))
+def _damaged_gzip(path, error):
+    return UserError('%s: damaged or missing gzip data: %s' % (path, error))
 
 
 def require_regular_file(path):
-    """Refuses pipes and devices.
+    """Refuses folders, pipes and devices.
 
     # Raises
         UserError: `path` does not exist or is not a regular file.
     """
     try:
-        mode = os.stat(path).st_mode
+        open_regular(path, links=True, remedy='the text is read more than once, so write it to a file first').close()
     except OSError as error:
-        raise _cannot_read(path, error) from None
-    if stat.S_ISDIR(mode):
-        raise UserError('%s: Is a directory' % path)
-    if not stat.S_ISREG(mode):
-        raise UserError('%s: is not a regular file: the text is read more than once, so write it to a file first'
-                        % path)
-
-
-def file_sha256(path):
-    """Hashes a regular file.
-
-    # Returns
-        The sha256 of its bytes, in hexadecimal.
-
-    # Raises
-        UserError: the file cannot be read, or is not a regular file.
-    """
-    require_regular_file(path)
-    digest = hashlib.sha256()
-    try:
-        with open(path, 'rb') as stream:
-            for block in iter(lambda: stream.read(1 << 20), b''):
-                digest.update(block)
-    except OSError as error:
-        raise _cannot_read(path, error) from None
-    return digest.hexdigest()
+        raise user_error(path, 'cannot be read', error) from None
