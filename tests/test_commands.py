@@ -366,7 +366,7 @@ def test_predict_and_validation_search_as_the_run_was_told():
             calls.append(options)
             return [['best']] * len(texts)
     options = predict.parse(['--beam-width', '3', '--min-length', '0'])
-    assert predict.translated(Fake(), ['a'], options, None) == [['best']]
+    assert predict.translate(Fake(), ['a'], options, None) == [['best']]
     assert train.outputs(Fake.settings, Fake(), [('a', 'b')]) == ['best']
     expected = dict(settings.decoding(Fake.settings, {}), no_repeat_ngram=3, min_length=4, beam_width=1)
     assert calls == [dict(expected, beam_width=3, min_length=0), expected]
@@ -712,7 +712,7 @@ def test_the_run_trained_last_is_chosen(trained, tmp_path):
 
 
 @pytest.mark.parametrize('name, arguments, told', [
-    ('missing input', ['--input', 'missing'], 'missing: No such file'),
+    ('missing input', ['--input', 'missing'], 'missing: cannot be read (No such file'),
     ('missing run', ['--run', 'missing', '--input', '-'], 'missing'),
 ])
 def test_predict_refuses_before_it_loads_tensorflow(cheap, trained, name, arguments, told):
