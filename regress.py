@@ -1,5 +1,6 @@
-"""Reference outputs: records them, makes them again to check, compares other people's, exports a run's.
+"""Reference outputs: records them, makes them again to check, compares other people's, captures any old Keras model.
 
+    regress.py capture old.h5 bundle --trust        # every layer of a Keras 2.2.x model: outputs, masks, steps
     regress.py check                                # reference/ made again here; exit code 1 where a stage differs
     regress.py compare reference mine               # somebody else's .npz files with ours; needs NumPy alone
     regress.py export runs/x bundle --input my.txt  # the same for your own run and sentences
@@ -8,7 +9,7 @@
 import os
 import shlex
 
-from command_line import CommandParser, UserError, non_negative_float, positive_int, run_command, tell
+from command_line import CommandParser, UserError, non_negative_float, non_negative_int, positive_int, run_command, tell
 
 from reference import compare  # NumPy alone; command_line has set what NumPy reads when it is imported
 
@@ -37,6 +38,22 @@ def parse(argv):
                        help='JSON: {our name or its beginning: theirs, or null for what was left out}')
     other.add_argument('--rtol', type=non_negative_float, metavar='X', help='relative tolerance for every stage')
     other.add_argument('--atol', type=non_negative_float, metavar='X', help='absolute tolerance for every stage')
+    old = add('capture', 'record what every layer of an old Keras model gives')
+    old.add_argument('paths', metavar='PATH', nargs='+',
+                     help='model file, unless --build names a function, and the folder for the bundle')
+    old.add_argument('--weights', metavar='FILE', help='weights file for the model that --build makes')
+    old.add_argument('--by-name', action='store_true', help='load these weights by the names of the layers')
+    old.add_argument('--inputs', metavar='FILE', help='.npz with an array for each input (default: drawn)')
+    old.add_argument('--targets', metavar='FILE', help='.npz with an array for each output (default: drawn)')
+    old.add_argument('--loss', metavar='NAME', help='loss, in place of the one that the model has')
+    old.add_argument('--optimizer', metavar='NAME', help='optimiser, in place of the one that the model has')
+    old.add_argument('--steps', type=non_negative_int, default=10, metavar='N',
+                     help='updates, where the model has a loss (default: %(default)s)')
+    old.add_argument('--dropout', action='store_true', help='leave dropout on in the updates')
+    for command in (check, old):
+        command.add_argument('--build', metavar='FILE.py:FUNCTION', help='function that returns the model')
+        command.add_argument('--custom', metavar='FILE.py', help="file that defines the model's own layers")
+        command.add_argument('--trust', action='store_true', help='run the code that Lambda layers hold')
     export = add('export', "the bundle of a run's weights and of all stages for sentences",
                  ('RUN', 'run directory'), ('DIR', 'folder for the bundle'))
     export.add_argument('--input', metavar='FILE', default='samples/sentences.txt',
@@ -65,7 +82,11 @@ def compare_sets(options):
 
 def check(options):
     from reference import sets
-    results, ties, other = sets.check(options.dir, options.files)
+    if compare.read_manifest(options.dir).get('kind') == 'capture':
+        from reference import capture
+        results, ties, other = capture.check(options.dir, options, options.files)
+    else:
+        results, ties, other = sets.check(options.dir, options.files)
     tell('compared within tolerances, since other than recorded: %s' % ', '.join(other) if other else
          'compared byte for byte: this is the recorded environment')
     return show(results, ties, options.json)
@@ -83,10 +104,31 @@ def record(options, argv):
                     'MANIFEST.json first' % options.dir)
 
 
+def require_empty(folder):
+    if os.path.exists(folder) and os.listdir(folder):
+        raise UserError('%s: is not empty: name another folder' % folder)
+
+
+def capture_model(options, argv):
+    """Captures an old model. UserError: see `reference.capture`."""
+    if len(options.paths) != (1 if options.build else 2):
+        raise UserError('capture: give either a model file and a folder, or --build and a folder')
+    options.model, folder = None if options.build else options.paths[0], options.paths[-1]
+    if options.weights and not options.build:
+        raise UserError('--weights: a model file has its own weights; they go with --build')
+    require_empty(folder)
+    if options.model:
+        tell('loading a model file can run code that it holds; only Lambda layers do, and they want --trust')
+    from reference import capture
+    manifest = capture.capture(options, folder, ' '.join(map(shlex.quote, ['regress.py'] + argv)))
+    tell('captured: %s, %d calls of layers%s' % (folder, len(manifest['calls']), '' if manifest['training'] else
+                                                 '; no losses or gradients: the model has no --loss'))
+    return 0
+
+
 def export(options, argv):
     from reference import sets
-    if os.path.exists(options.dir) and os.listdir(options.dir):
-        raise UserError('%s: is not empty: name another folder' % options.dir)
+    require_empty(options.dir)
     texts = sets.read_texts(options.input)
     if not texts:
         raise UserError('%s: holds no sentence' % options.input)
@@ -103,6 +145,8 @@ def main(argv):
             return compare_sets(options)
         if options.command == 'check':
             return check(options)
+        if options.command == 'capture':
+            return capture_model(options, argv)
         return record(options, argv) if options.command == 'record' else export(options, argv)
     except compare.SetError as error:
         raise UserError(str(error))

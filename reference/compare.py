@@ -6,9 +6,11 @@ makes wrong decoder states at the next, and the score is to be named.
 """
 from collections import OrderedDict, namedtuple
 import json
-import os
 
 import numpy as np
+
+from reference.bundle import (  # noqa: F401  what users of this module need too
+    SetError, open_set, read_arrays, read_manifest, read_set, read_stage_map)
 
 BATCHES = ('padded', 'single')
 DECODER = ('decoder_states', 'scores', 'masked_scores', 'weights', 'context', 'attentional_states',
@@ -31,68 +33,6 @@ order: sorts results by what comes first in the calculation.
 
 Tie = namedtuple('Tie', 'file name row step recorded found margin')
 Tie.__doc__ = 'Two tokens that rounding may exchange: the later steps of that row are not compared.'
-
-
-class SetError(Exception):
-    """A set that cannot be read or compared, told in one line."""
-
-
-# Reading
-
-def read_set(path):
-    """OrderedDict {file name: OrderedDict {array name: array}} of a folder or of one file, and the manifest or {}."""
-    if not os.path.isdir(path):
-        return OrderedDict([(os.path.basename(path), read_arrays(path))]), read_manifest(os.path.dirname(path))
-    names = sorted(name for name in os.listdir(path) if name.endswith('.npz'))
-    if not names:
-        raise SetError('%s: holds no .npz file' % path)
-    return OrderedDict((name, read_arrays(os.path.join(path, name))) for name in names), read_manifest(path)
-
-
-def read_arrays(path):
-    """The arrays of one `.npz` file in their order; nothing in it is ever unpickled."""
-    arrays = OrderedDict()
-    try:
-        with open(path, 'rb') as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if not hasattr(loaded, 'files'):
-                raise ValueError('one array, not an .npz file')
-            for name in loaded.files:
-                array = loaded[name]
-                if not isinstance(array, np.ndarray) or array.dtype.kind not in 'biufU':
-                    raise ValueError('%s holds neither numbers nor text' % name)
-                arrays[name] = array
-    except Exception as error:      # whatever NumPy's and zipfile's readers stumble over in a stranger's file
-        raise SetError('%s: cannot be read as an .npz file of plain arrays: %s'
-                       % (path, ' '.join(str(error).split()) or type(error).__name__))
-    return arrays
-
-
-def read_manifest(folder):
-    path = os.path.join(folder, 'MANIFEST.json')
-    if not os.path.exists(path):
-        return {}
-    try:
-        with open(path, encoding='utf-8') as stream:
-            manifest = json.load(stream)
-        files = manifest['files'].values()
-        if not all(isinstance(entry['arrays'], dict) for entry in files):
-            raise ValueError('no list of arrays')
-        return manifest
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SetError('%s: cannot be read as the manifest of a set: %s' % (path, ' '.join(str(error).split())))
-
-
-def read_stage_map(path):
-    """{our name or its beginning: their name, or None for what was left out; a file: None} from a JSON file."""
-    try:
-        with open(path, encoding='utf-8') as stream:
-            found = json.load(stream)
-        if not isinstance(found, dict) or not all(value is None or isinstance(value, str) for value in found.values()):
-            raise ValueError('an object of strings or nulls is needed')
-    except (OSError, ValueError) as error:
-        raise SetError('%s: cannot be read as a stage map: %s' % (path, ' '.join(str(error).split())))
-    return found
 
 
 def mapped(name, stage_map):

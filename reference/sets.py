@@ -203,8 +203,8 @@ def _refuse_disagreement(entries, files):
 
 
 def read_recorded(folder, chosen=()):
-    """Files and manifest of a set, each array checked against its hash; `chosen` are patterns of file names."""
-    files, manifest = compare.read_set(folder)
+    """`ArrayFile`s and manifest of a set, each array checked against its hash; `chosen` are patterns of file names."""
+    files, manifest = compare.open_set(folder)
     if not isinstance(manifest.get('files'), dict) or sorted(manifest['files']) != sorted(files):
         raise UserError('%s: MANIFEST.json does not list the files that are there: restore the set' % folder)
     for name, arrays in files.items():
@@ -238,6 +238,7 @@ def differences_of_environment(manifest):
 def check(folder, chosen=()):
     """Makes a set again and compares: results, ties, and in what the environments differ."""
     recorded, manifest = read_recorded(folder, chosen)
+    recorded = OrderedDict((name, OrderedDict(file.items())) for name, file in recorded.items())
     jobs = [(file, manifest['files'][file], arrays) for file, arrays in recorded.items()]
     other = differences_of_environment(manifest)
     found = OrderedDict(in_processes(make, jobs))

@@ -1,0 +1,346 @@
+"""Captures what an old Keras model does: every call of a layer, losses, gradients and optimiser steps, as a bundle.
+
+The bundle is a set as `compare` reads it: `inputs.npz`, `weights.npz`, `forward.npz`, `training.npz`, and a manifest
+that lists the calls in the order of the graph, with each layer's configuration.
+"""
+from collections import OrderedDict
+import os
+import tempfile
+from unittest import mock
+
+import tf_session  # noqa: F401  first: it fixes the import order
+import numpy as np
+import tensorflow as tf
+from keras import backend as K
+
+from command_line import UserError, tell
+from reference import bundle, compare, layer_calls, old_model, sample_inputs, sets
+from reference.outputs import KEPT, opened_session
+from reference.progress import Progress
+from storage.files import to_json, write_bytes
+from storage.weights_file import array_hash
+
+GROUP_BYTES = 2 ** 28       # of arrays that one run of the graph returns
+TRAINING_TOLERANCE = (1e-4, 1e-5)
+AGREE = 1e-5
+SLOTS = {'Adam': ('m', 'v', 'vhat'), 'AMSGrad': ('m', 'v', 'vhat'), 'Nadam': ('m', 'v'), 'Adamax': ('m', 'u'),
+         'SGD': ('moment',), 'RMSprop': ('accumulator',), 'Adagrad': ('accumulator',),
+         'Adadelta': ('accumulator', 'delta')}
+
+
+# The arrays of one forward call
+
+def describe_calls(model, calls, weights):
+    """Which tensors to fetch, under which names, and the manifest's entry of each call.
+
+    # Returns
+        [(array name, tensor)] in the order of the graph, each tensor once, and a list of dicts.
+    """
+    names = {id(x): 'input/' + name for x, name in zip(model.inputs, model.input_names)}
+    weight_names = {id(weight): 'parameter/' + name for name, weight in weights}
+    fetched, entries = [], []
+
+    def name_of(tensor, name):
+        if tensor is None:
+            return None
+        if id(tensor) not in names:
+            names[id(tensor)] = name
+            fetched.append((name, tensor))
+        return names[id(tensor)]
+
+    for call in calls:
+        def many(kind, tensors):
+            return [name_of(x, 'layer/%s/%s%s' % (call.name, kind, '_%d' % number if number > 1 else ''))
+                    for number, x in enumerate(tensors, 1)]
+
+        inputs, input_masks = many('input', call.inputs), many('input_mask', call.input_masks)
+        states = [('layer/%s/state_%d' % (call.name, number), x) for number, x in enumerate(call.states, 1)]
+        fetched.extend(states)
+        outputs = []
+        for number, x in enumerate(call.outputs, 1):
+            # Each call has its output under its own name, though a layer may hand a tensor on.
+            name = 'layer/%s/output%s' % (call.name, '_%d' % number if number > 1 else '')
+            names.setdefault(id(x), name)
+            fetched.append((name, x))
+            outputs.append(name)
+        entries.append(OrderedDict([
+            ('name', call.name), ('layer', call.layer.name), ('class', type(call.layer).__name__),
+            ('parent', call.parent), ('config', layer_calls.config_of(call.layer)), ('inputs', inputs),
+            ('outputs', outputs), ('input_masks', input_masks), ('output_masks', many('mask', call.output_masks)),
+            ('states', [name for name, _ in states]),
+            ('weights', [weight_names[id(weight)] for weight in call.layer.weights if id(weight) in weight_names])]))
+    return fetched, entries
+
+
+def in_groups(pairs, sizes):
+    """Lists of (name, tensor) whose arrays have at most `GROUP_BYTES` together, or one array each."""
+    group, total = [], 0
+    for pair, size in zip(pairs, sizes):
+        if group and total + size > GROUP_BYTES:
+            yield group
+            group, total = [], 0
+        group.append(pair)
+        total += size
+    if group:
+        yield group
+
+
+def write_forward(writer, pairs, feed):
+    """Runs the graph in learning phase 0 and writes its arrays, a group at a time."""
+    session = K.get_session()
+    shapes = session.run([tf.shape(x) for _, x in pairs], feed)
+    sizes = [np.prod(shape, dtype='f8') * x.dtype.base_dtype.size for shape, (_, x) in zip(shapes, pairs)]
+    with Progress(len(pairs), 'arrays') as progress:
+        for group in in_groups(pairs, sizes):
+            for (name, _), value in zip(group, session.run([x for _, x in group], feed)):
+                if value.dtype.kind == 'f' and np.isnan(value).any():
+                    tell('%s: holds values that are not numbers' % name)
+                writer.write(name, value)
+            progress.advance(len(group))
+
+
+def check_nested(pairs, feed):
+    """Tells which nested models do not repeat, called again, what they gave in the model itself."""
+    found = K.get_session().run([tf.reduce_max(tf.abs(tf.cast(one, 'float64') - tf.cast(other, 'float64')))
+                                 for _, one, other in pairs], feed)
+    wrong = sorted({name for (name, _, _), value in zip(pairs, found) if value > AGREE})
+    for name in wrong:
+        tell('%s: its own layers, called with its own inputs and masks, give other outputs than the model: Keras 2.2.4 '
+             'keeps the masks of the first call of a nested model' % name)
+    return wrong
+
+
+# Training
+
+def make_train_function(model):
+    """Makes the function of one update, whose gradients are complete before any weight changes.
+
+    Keras' own updates race with the gradients: the gradient for a layer's input can read a kernel that this very update
+    has already changed. A port cannot repeat that, and neither can a second run of another graph.
+    """
+    def gradients(loss, variables):
+        return tf.gradients(loss, variables, colocate_gradients_with_ops=True, gate_gradients=True)
+
+    with mock.patch.object(K, 'gradients', gradients):
+        model._make_train_function()
+
+
+def slot_arrays(optimizer, names):
+    """{slot/NAME/m: value} of an optimiser."""
+    values = [value for value in K.batch_get_value(optimizer.weights)]
+    kinds = SLOTS.get(type(optimizer).__name__, ())
+    if len(values) % max(1, len(names)):
+        values = values[1:]     # the number of updates
+    found = OrderedDict()
+    for number, value in enumerate(values):
+        kind, name = number // len(names), names[number % len(names)]
+        kind = kinds[kind] if kind < len(kinds) else str(kind + 1)
+        if kind != 'vhat' or value.shape not in ((), (1,)):     # zeros, without amsgrad
+            found['slot/%s/%s' % (name, kind)] = value
+    return found
+
+
+def write_training(writer, model, weights, inputs, targets, steps, slots):
+    """Losses, gradients and the optimiser's weights before the first update, weights and slots after some updates."""
+    x, y = list(inputs.values()), list(targets.values())
+    trainable = [(name, weight) for name, weight in weights
+                 if any(weight is one for one in model._collected_trainable_weights)]
+    # In the optimiser's own order
+    order = [id(weight) for weight in model._collected_trainable_weights]
+    trainable.sort(key=lambda pair: order.index(id(pair[1])))
+    _, _, sample_weights = model._standardize_user_data(x, y)
+    feed = dict(zip(model._feed_inputs + model._feed_targets + model._feed_sample_weights, x + y + sample_weights))
+    feed[K.learning_phase()] = 1
+    gradients = K.gradients(model.total_loss, [weight for _, weight in trainable])
+    known = [(name, tf.convert_to_tensor(one)) for (name, _), one in zip(trainable, gradients) if one is not None]
+    model.reset_states()
+    for (name, _), value in zip(known, K.get_session().run([one for _, one in known], feed)):
+        writer.write('gradient/' + name, value)
+    make_train_function(model)
+    if slots:
+        model.optimizer.set_weights(slots)
+    for number, value in enumerate(K.batch_get_value(model.optimizer.weights)):
+        writer.write('optimizer_start/%d' % number, value)
+    losses = []
+    with Progress(steps, 'updates') as progress:
+        for step in range(1, steps + 1):
+            model.reset_states()
+            losses.append(np.ravel(model.train_on_batch(x, y)))
+            if step in KEPT or step == steps:
+                prefix = 'step_%d/' % step
+                for name, value in zip([name for name, _ in weights], K.batch_get_value([one for _, one in weights])):
+                    writer.write(prefix + 'parameter/' + name, value)
+                for name, value in slot_arrays(model.optimizer, [name for name, _ in trainable]).items():
+                    writer.write(prefix + name, value)
+            progress.advance()
+    losses = np.array(losses, K.floatx()).reshape(steps, -1)
+    if not np.isfinite(losses).all():
+        tell('the losses hold values that are not finite: give --inputs and --targets')
+    for number, name in enumerate(model.metrics_names[:losses.shape[1]]):
+        writer.write('losses' if number == 0 else 'losses/' + name, losses[:, number])
+
+
+# The bundle
+
+def second_call(model, inputs):
+    """Outputs of a stateful model called twice: its states pass from one call to the next."""
+    model.reset_states()
+    model.predict_on_batch(list(inputs.values()))
+    found = model.predict_on_batch(list(inputs.values()))
+    model.reset_states()
+    return found if isinstance(found, list) else [found]
+
+
+def write_capture(folder, model, compiled, inputs, targets, steps, command, dropout=False, slots=None):
+    """Writes the bundle of a model that is built and has its weights; returns the manifest."""
+    weights = layer_calls.weight_names(model)
+    calls, nested = layer_calls.find_calls(model)
+    inputs = inputs(calls) if callable(inputs) else inputs
+    pairs, entries = describe_calls(model, calls, weights)
+    feed = dict(zip(model.inputs, inputs.values()))
+    feed[K.learning_phase()] = 0
+    files, folder = OrderedDict(), str(folder)
+    os.makedirs(folder, exist_ok=True)
+
+    def writer(name):
+        files[name] = bundle.NpzWriter(os.path.join(folder, name), array_hash)
+        return files[name]
+
+    with writer('weights.npz') as made:
+        for name, value in zip([name for name, _ in weights], K.batch_get_value([one for _, one in weights])):
+            made.write('parameter/' + name, value)
+    model.reset_states()
+    with writer('forward.npz') as made:
+        write_forward(made, pairs, feed)
+        if model.stateful:
+            for name, value in zip(model.output_names, second_call(model, inputs)):
+                made.write('second_call/' + name, value)
+    wrong = check_nested(nested, feed)
+    if compiled and steps:
+        shapes = K.get_session().run([tf.shape(x) for x in model.outputs], feed)
+        targets = targets or sample_inputs.draw_targets(model, [tuple(shape) for shape in shapes])
+    with writer('inputs.npz') as made:
+        for prefix, arrays in (('input/', inputs), ('target/', targets or {})):
+            for name, value in arrays.items():
+                made.write(prefix + name, value)
+    if compiled and steps:
+        with writer('training.npz') as made:
+            write_training(made, model, weights, inputs, targets, steps, slots)
+    manifest = describe_bundle(model, compiled and steps, entries, files, command)
+    manifest['nested_calls_that_differ'] = wrong
+    manifest['dropout'] = dropout
+    write_bytes(os.path.join(folder, bundle.MANIFEST), to_json(manifest))
+    return manifest
+
+
+def describe_bundle(model, steps, entries, files, command):
+    """The manifest of a captured model."""
+    trained = {}
+    if steps:
+        trained = OrderedDict([
+            ('optimizer', type(model.optimizer).__name__), ('config', layer_calls.plain(model.optimizer.get_config())),
+            ('loss', layer_calls.plain(model.loss)), ('steps', steps),
+            ('metrics', list(model.metrics_names))])
+        for name in ('clipnorm', 'clipvalue'):
+            if hasattr(model.optimizer, name):
+                trained['config'][name] = getattr(model.optimizer, name)
+    try:
+        config = layer_calls.plain(model.get_config())
+    except Exception as error:      # a custom layer without get_config
+        config = None
+        tell('the configuration of the model cannot be kept (%s): check needs --build' % error)
+    manifest = OrderedDict([
+        ('format', 1), ('kind', 'capture'), ('command', command), ('commit', sets.commit()),
+        ('environment', sets.environment()), ('arithmetic', sets.arithmetic(())),
+        ('keras', OrderedDict([('floatx', K.floatx()), ('epsilon', K.epsilon()),
+                               ('image_data_format', K.image_data_format())])),
+        ('model', OrderedDict([('name', model.name), ('class_name', type(model).__name__), ('config', config)])),
+        ('inputs', list(model.input_names)), ('outputs', list(model.output_names)), ('training', trained),
+        ('calls', entries), ('files', OrderedDict())])
+    for name in sorted(files):
+        manifest['files'][name] = OrderedDict([('kind', 'capture'), ('arrays', files[name].hashes),
+                                               ('shapes', files[name].shapes)])
+        if name == 'training.npz':
+            manifest['files'][name]['tolerance'] = list(TRAINING_TOLERANCE)
+    return manifest
+
+
+def capture(options, folder, command):
+    """Captures the model that a command's options name.
+
+    # Arguments
+        options: as `old_model.load` takes them, with `inputs`, `targets`, `steps`.
+        folder: of the bundle.
+
+    # Raises
+        UserError: the model cannot be loaded, or the inputs do not fit it.
+    """
+    with opened_session():
+        model, compiled, slots = old_model.load(options)
+        if options.targets and not compiled:
+            raise UserError('--targets: the model has no loss: name one with --loss and --optimizer')
+
+        def inputs(calls):
+            if options.inputs:
+                return sample_inputs.read_inputs(options.inputs, model)
+            return sample_inputs.draw_inputs(model, calls)
+
+        targets = options.targets and sample_inputs.read_named(options.targets, model.output_names, 'target')
+        with old_model.dropout_off(not options.dropout):
+            return write_capture(folder, model, compiled, inputs, targets, options.steps, command, options.dropout,
+                                 slots)
+
+
+# Running a bundle again
+
+def check(folder, options, chosen=()):
+    """Runs a captured model again and compares: results, ties, and in what the environments differ.
+
+    # Arguments
+        options: with `custom`, `build`, `trust`, for code that the bundle does not hold.
+    """
+    recorded, manifest = sets.read_recorded(folder, chosen)
+    other = sets.differences_of_environment(manifest)
+    with tempfile.TemporaryDirectory() as made:
+        with opened_session():
+            run_again(folder, manifest, options, made)
+        found, _ = bundle.open_set(made)
+        found = OrderedDict((name, file) for name, file in found.items() if name in recorded)
+        results, ties = compare.compare_sets(recorded, found, manifest, None if other else (0., 0.))
+    return results, ties, other
+
+
+def run_again(folder, manifest, options, made):
+    """Writes into `made` what the model of a bundle gives here."""
+    custom = old_model.custom_objects(options.custom)
+    trained, own = manifest['training'], manifest['model']
+    dropout = bool(manifest.get('dropout'))
+    path = os.path.join(folder, bundle.MANIFEST)
+    with old_model.dropout_off(not dropout):
+        if options.build:
+            model = old_model.build(options.build)
+        elif own['config'] is None:
+            raise UserError('%s: holds no configuration of the model: name the function that builds it with --build'
+                            % path)
+        else:
+            model = old_model.from_config(path, {'class_name': own['class_name'], 'config': own['config']}, custom,
+                                          options.trust)
+        if trained:
+            training = {'optimizer_config': {'class_name': trained['optimizer'], 'config': trained['config']},
+                        'loss': trained['loss']}
+            old_model.compile_model(model, training, custom=custom)
+    weights = layer_calls.weight_names(model)
+    arrays = bundle.ArrayFile(os.path.join(folder, 'weights.npz'), manifest['files']['weights.npz'])
+    names = ['parameter/' + name for name, _ in weights]
+    if sorted(names) != sorted(arrays):
+        raise UserError('%s: its weights are not those of this model' % folder)
+    K.batch_set_value([(weight, arrays[name]) for name, (_, weight) in zip(names, weights)])
+    stored = bundle.ArrayFile(os.path.join(folder, 'inputs.npz'), manifest['files']['inputs.npz'])
+    inputs = OrderedDict((name, stored['input/' + name]) for name in model.input_names)
+    targets = OrderedDict((name, stored['target/' + name]) for name in model.output_names if 'target/' + name in stored)
+    slots = None
+    if trained:
+        training = bundle.ArrayFile(os.path.join(folder, 'training.npz'), manifest['files']['training.npz'])
+        slots = [training[name] for name in training if name.startswith('optimizer_start/')]
+    with old_model.dropout_off(not dropout):
+        write_capture(made, model, bool(trained), inputs, targets, trained.get('steps', 0), '', dropout, slots)

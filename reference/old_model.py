@@ -1,0 +1,282 @@
+"""Loads an old Keras model: from a model file, or from the function that builds it and a weights file.
+
+A model file can hold code (`Lambda` layers), so that loading one that is not trusted is refused by name. Dropout is
+replaced while the model is built: its random masks could not be repeated elsewhere.
+"""
+import contextlib
+import importlib.util
+import inspect
+import json
+import os
+import sys
+import traceback
+from unittest import mock
+
+import tf_session  # noqa: F401  first: it fixes the import order
+import h5py
+import keras
+from keras import backend as K
+import tensorflow as tf
+
+from command_line import UserError, tell
+
+MODELS = ('Model', 'Sequential')
+CODE = ('Lambda',)                  # classes whose configuration holds a program
+CUDNN = {'CuDNNLSTM': ('LSTM', dict(recurrent_activation='sigmoid')),
+         'CuDNNGRU': ('GRU', dict(recurrent_activation='sigmoid', reset_after=True))}
+
+
+# Code of the user
+
+def run_file(path):
+    """The module in a Python file, which is run; UserError names the line where it fails."""
+    name = os.path.splitext(os.path.basename(path))[0]
+    if not os.path.isfile(path):
+        raise UserError('%s: no such file' % path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise user_code_error(path, error)
+    finally:
+        del sys.path[0]
+    return module
+
+
+def user_code_error(path, error):
+    """The `UserError` of an exception in the user's own code, with the line of their file."""
+    if isinstance(error, UserError):
+        return error
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__)
+             if os.path.abspath(frame.filename) == os.path.abspath(path)]
+    line = getattr(error, 'lineno', None) or (lines[-1] if lines else None)
+    return UserError('%s%s: %s: %s' % (path, ', line %d' % line if line else '', type(error).__name__, error))
+
+
+def custom_objects(path):
+    """{name: class or function} that a file defines: its `custom_objects`, if it has one, and its public names."""
+    if path is None:
+        return {}
+    module = run_file(path)
+    found = {name: value for name, value in vars(module).items() if not name.startswith('_') and (
+        inspect.isclass(value) or inspect.isfunction(value))}
+    found.update(getattr(module, 'custom_objects', {}))
+    return found
+
+
+def build(path_and_function):
+    """The model that `file.py:function` returns."""
+    path, _, name = path_and_function.rpartition(':')
+    if not path or not name:
+        raise UserError('--build %s: write file.py:function' % path_and_function)
+    function = getattr(run_file(path), name, None)
+    if not callable(function):
+        raise UserError('%s: has no function %s' % (path, name))
+    try:
+        model = function()
+    except Exception as error:
+        raise user_code_error(path, error)
+    if not isinstance(model, keras.models.Model):
+        raise UserError('%s: %s returns %s, not a Keras model' % (path, name, type(model).__name__))
+    return model
+
+
+# What a configuration names
+
+def known_classes():
+    modules = (keras.layers, keras.initializers, keras.regularizers, keras.constraints, keras.optimizers)
+    found = {name for module in modules for name, value in vars(module).items() if inspect.isclass(value)}
+    return found | set(MODELS) | {'InputLayer', 'L1L2'}
+
+
+def classes_in(config, name=''):
+    """(class name, name of its layer) of everything that a configuration would make."""
+    if isinstance(config, dict):
+        if isinstance(config.get('class_name'), str) and 'config' in config:
+            inner = config['config']
+            name = inner.get('name', name) if isinstance(inner, dict) else name
+            yield config['class_name'], name
+        for value in config.values():
+            for pair in classes_in(value, name):
+                yield pair
+    elif isinstance(config, list):
+        for value in config:
+            for pair in classes_in(value, name):
+                yield pair
+
+
+def require_known(path, config, custom, trust):
+    """UserError: the configuration names unknown classes, or holds code that is not trusted."""
+    found = list(classes_in(config))
+    known = known_classes() | set(custom)
+    unknown = sorted({'%s (layer %s)' % pair for pair in found if pair[0] not in known})
+    if unknown:
+        raise UserError('%s: unknown classes: %s: name the file that defines them with --custom'
+                        % (path, ', '.join(unknown)))
+    code = sorted({name for kind, name in found if kind in CODE})
+    if code and not trust:
+        raise UserError('%s: Lambda layers hold code, which runs on loading: %s: give --trust if you trust this file'
+                        % (path, ', '.join(code)))
+
+
+def without_cudnn(config):
+    """The configuration with layers that run on any processor in place of cuDNN's, and their names."""
+    names = []
+
+    def replaced(value):
+        if isinstance(value, list):
+            return [replaced(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        value = {key: replaced(item) for key, item in value.items()}
+        if value.get('class_name') in CUDNN:
+            kind, more = CUDNN[value['class_name']]
+            names.append(value['config']['name'])
+            value = dict(value, class_name=kind, config=dict(value['config'], **more))
+        return value
+
+    return replaced(config), names
+
+
+# Loading
+
+@contextlib.contextmanager
+def dropout_off(off=True):
+    """Builds models without random layers inside the `with` block: dropout and noise return their input."""
+    if not off:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(K, 'dropout', lambda x, *rest, **options: x))
+        for name in ('GaussianNoise', 'GaussianDropout', 'AlphaDropout'):
+            stack.enter_context(mock.patch.object(getattr(keras.layers, name), 'call',
+                                                  lambda self, inputs, training=None: inputs))
+        yield
+
+
+def from_config(path, config, custom, trust):
+    """The Keras model of a configuration, checked before anything of it is made."""
+    require_known(path, config, custom, trust)
+    if not tf.test.is_gpu_available():
+        config, names = without_cudnn(config)
+        if names:
+            tell('layers of cuDNN run as LSTM and GRU with sigmoid gates: %s' % ', '.join(names))
+    try:
+        with keras.utils.CustomObjectScope(custom):
+            return keras.models.model_from_config(config, custom_objects=custom)
+    except Exception as error:      # whatever a configuration of a stranger makes Keras stumble over
+        raise UserError('%s: the model cannot be made: %s: %s'
+                        % (path, type(error).__name__, ' '.join(str(error).split())))
+
+
+def read_attributes(path):
+    """(model's configuration, training's configuration or None, weights of the optimiser or None) of a model file."""
+    def parsed(value):
+        return json.loads(value.decode('utf-8') if isinstance(value, bytes) else value)
+
+    try:
+        with h5py.File(path, 'r') as file:
+            if 'model_config' not in file.attrs:
+                raise UserError('%s: holds weights alone: name the function that builds the model with --build and '
+                                'this file with --weights' % path)
+            training = file.attrs.get('training_config')
+            slots = None
+            if 'optimizer_weights' in file:
+                group = file['optimizer_weights']
+                slots = [group[name][()] for name in group.attrs['weight_names']]
+            return parsed(file.attrs['model_config']), training and parsed(training), slots
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError('%s: cannot be read as a model file: %s' % (path, ' '.join(str(error).split())))
+
+
+def load_weights(model, path, by_name=False):
+    """Loads a weights file, by position or by name; tells which layers a file by name leaves as they are."""
+    try:
+        model.load_weights(path, by_name=by_name)
+        if by_name:
+            with h5py.File(path, 'r') as file:
+                group = file['model_weights'] if 'layer_names' not in file.attrs else file
+                names = {name.decode('utf-8') for name in group.attrs['layer_names']}
+            left = [layer.name for layer in model.layers if layer.weights and layer.name not in names]
+            if left:
+                tell('%s: has no weights for: %s' % (path, ', '.join(left)))
+    except Exception as error:      # h5py and Keras raise anything for a file that does not fit
+        raise UserError('%s: these weights do not fit the model: %s' % (path, ' '.join(str(error).split())))
+
+
+def compile_model(model, training=None, loss=None, optimizer=None, custom=None):
+    """Compiles with what the file holds, or with what is given; without metrics, which can fail on sequences.
+
+    # Arguments
+        training: as `read_attributes` gives it.
+        loss, optimizer: names, which replace the file's.
+
+    # Returns
+        Boolean, whether the model has a loss.
+    """
+    own = model if getattr(model, 'optimizer', None) is not None else None
+    if not (loss or optimizer or training) and own is None:
+        return False
+    try:
+        with keras.utils.CustomObjectScope(custom or {}):
+            # A name alone means the defaults of its class: get() on the file's own dict keeps its settings.
+            made = keras.optimizers.get(optimizer) if optimizer else keras.optimizers.deserialize(
+                training['optimizer_config']) if training else own.optimizer if own else keras.optimizers.get('sgd')
+            options = {}
+            if training and not loss:
+                options = dict(loss=training['loss'], loss_weights=training.get('loss_weights'),
+                               sample_weight_mode=training.get('sample_weight_mode'))
+            elif own and not loss:
+                options = dict(loss=own.loss, loss_weights=own.loss_weights,
+                               sample_weight_mode=own.sample_weight_mode)
+            else:
+                options = dict(loss=loss)
+            if not options['loss']:
+                raise UserError('no loss: name one with --loss')
+            model.compile(made, **options)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError('the model cannot be compiled: %s: %s' % (type(error).__name__, ' '.join(str(error).split())))
+    return True
+
+
+def require_graph(model, what):
+    """UserError: the model has no graph of layers."""
+    if not getattr(model, '_is_graph_network', False):
+        if isinstance(model, keras.models.Sequential):
+            raise UserError('%s: has no input shape: give its first layer one' % what)
+        raise UserError('%s: is a subclassed model (%s), which has no graph of layers to record: build it with '
+                        'the functional API' % (what, type(model).__name__))
+
+
+def load(options):
+    """The model that a command's options name, built, with weights, compiled where a loss is known.
+
+    # Arguments
+        options: with `model`, `build`, `weights`, `by_name`, `custom`, `trust`, `loss`, `optimizer`, `dropout`.
+
+    # Returns
+        The Keras model, whether it is compiled, and the weights of its optimiser or None.
+    """
+    custom = custom_objects(options.custom)
+    with dropout_off(not options.dropout):
+        if options.build:
+            model, training, slots = build(options.build), None, None
+            what = options.build
+            require_graph(model, what)
+            if any(type(layer).__name__ in CUDNN for layer in model.layers) and not tf.test.is_gpu_available():
+                config = {'class_name': type(model).__name__, 'config': model.get_config()}
+                model = from_config(what, config, custom, True)
+            if options.weights:
+                load_weights(model, options.weights, options.by_name)
+        else:
+            what = options.model
+            config, training, slots = read_attributes(what)
+            model = from_config(what, config, custom, options.trust)
+            require_graph(model, what)
+            load_weights(model, what)
+        compiled = compile_model(model, training, options.loss, options.optimizer, custom)
+    return model, compiled, slots if not options.optimizer else None

@@ -1,0 +1,92 @@
+"""Builders of small models in the ways of Keras 2.2.4, for tests of capturing; their own layers too."""
+import keras
+from keras import backend as K
+from keras import layers
+
+
+class MaskedMean(keras.layers.Layer):
+    """Mean over the valid steps, and their number: a layer with masks and two outputs."""
+
+    def __init__(self, **kwargs):
+        super(MaskedMean, self).__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, inputs, mask=None):
+        valid = K.expand_dims(K.cast(mask, K.floatx()))
+        count = K.sum(valid, axis=1)
+        return [K.sum(inputs * valid, axis=1) / K.maximum(count, 1.), count]
+
+    def compute_mask(self, inputs, mask=None):
+        return [None, None]
+
+    def compute_output_shape(self, input_shape):
+        return [(input_shape[0], input_shape[2]), (input_shape[0], 1)]
+
+
+def recurrent():
+    """Masks, both directions, two inputs and outputs, a nested model called twice, a shared layer, an own layer."""
+    ids, numbers = layers.Input((None,), name='ids'), layers.Input((6,), name='numbers')
+    x = layers.Embedding(11, 4, mask_zero=True, name='table')(ids)
+    x = layers.Bidirectional(layers.LSTM(2, return_sequences=True), name='both')(x)
+    inner_input = layers.Input((None, 4))
+    y = layers.TimeDistributed(layers.Dense(3, activation='tanh'), name='each')(inner_input)
+    inner = keras.models.Model(inner_input, layers.GRU(3, name='gru')(y), name='inner')
+    first, second = inner(x), inner(layers.Dropout(0.5, name='drop')(x))
+    shared = layers.Dense(3, name='shared')
+    joined = layers.add([shared(first), shared(second), layers.Dense(3, name='wide')(numbers)], name='joined')
+    mean, count = MaskedMean(name='mean')(x)
+    return keras.models.Model([ids, numbers], [layers.Dense(2, activation='softmax', name='out')(joined),
+                                               layers.concatenate([mean, count], name='means')])
+
+
+def images():
+    """A Sequential model with BatchNormalization, dropout and padding, compiled."""
+    model = keras.models.Sequential([
+        layers.Conv2D(3, 3, padding='same', strides=2, activation='relu', input_shape=(6, 6, 2), name='conv'),
+        layers.BatchNormalization(name='normed'), layers.MaxPooling2D(2, padding='same', name='pool'),
+        layers.Flatten(name='flat'), layers.Dropout(0.5, name='drop'),
+        layers.Dense(3, activation='softmax', name='out')])
+    model.compile('adam', 'categorical_crossentropy', metrics=['accuracy'])
+    return model
+
+
+def stateful():
+    x = layers.Input(batch_shape=(2, 4, 3), name='x')
+    y = layers.LSTM(3, stateful=True, return_sequences=True, name='kept')(x)
+    return keras.models.Model(x, layers.GRU(2, go_backwards=True, reset_after=True, name='back')(y))
+
+
+def pictures_in_time():
+    x = layers.Input((3, 4, 4, 1), name='x')
+    return keras.models.Model(x, layers.ConvLSTM2D(2, 3, padding='same', name='conv')(x))
+
+
+def decoder():
+    """A decoder that starts from an encoder's states, and a nested model inside of TimeDistributed."""
+    x, y = layers.Input((None, 3), name='x'), layers.Input((None, 3), name='y')
+    _, h, c = layers.LSTM(4, return_state=True, name='encoder')(layers.Masking(name='masked')(x))
+    z = layers.LSTM(4, return_sequences=True, name='decoder')(y, initial_state=[h, c])
+    step = layers.Input((4,))
+    each = keras.models.Model(step, layers.Dense(2, name='dense')(step), name='each')
+    return keras.models.Model([x, y], layers.TimeDistributed(each, name='steps')(z))
+
+
+def with_lambda():
+    return keras.models.Sequential([layers.Lambda(lambda x: x + 1, input_shape=(2,), name='code')])
+
+
+class Subclassed(keras.models.Model):
+    def __init__(self):
+        super(Subclassed, self).__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def no_model():
+    return 3
+
+
+def fails():
+    return undefined_name       # noqa: F821  on purpose
