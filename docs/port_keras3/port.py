@@ -1,0 +1,85 @@
+"""Writes what the Keras 3 model makes of a reference set or bundle, for `regress.py compare`.
+
+    KERAS_BACKEND=jax python docs/port_keras3/port.py reference ported [FILE ...]
+    python regress.py compare reference ported --stage-map docs/port_keras3/stage_map.json
+
+float64 needs the backend JAX: in Keras 3.15, `ops.matmul` of the backends torch and numpy returns float32 for float64.
+"""
+import json
+import os
+import sys
+
+os.environ.setdefault('KERAS_BACKEND', 'jax')
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+from model import END, PAD, build, token_losses  # noqa: E402
+from search import search  # noqa: E402
+
+LIMIT = 9               # tokens of an output in the small cases
+
+if keras.config.backend() == 'jax':
+    import jax
+    jax.config.update('jax_enable_x64', True)
+
+
+def searched(model, source, copied, limits, options):
+    """Arrays of a search (B, N, T), padded with 0, as docs/porting.md names them."""
+    found = [search(model, row, limit, copied=None if copied is None else copied[number], **options)
+             for number, (row, limit) in enumerate(zip(source, limits))]
+    count, longest = options.get('n_best', 1), max(len(one.ids) for row in found for one in row)
+    shape, real = (len(source), count, longest), np.dtype(keras.config.floatx())
+    arrays = {'ids': np.zeros(shape, 'int32'), 'lengths': np.zeros(shape[:2], 'int32'),
+              'log_probabilities': np.zeros(shape, real), 'weights': np.zeros(shape + source.shape[1:], real),
+              'token_margins': np.zeros(shape, real), 'rankings': np.full(shape[:2], -np.inf, real)}
+    for b, row in enumerate(found):
+        for n, one in enumerate(row):
+            t = len(one.ids)
+            arrays['ids'][b, n, :t], arrays['lengths'][b, n], arrays['rankings'][b, n] = one.ids, t, one.ranking
+            arrays['log_probabilities'][b, n, :t] = one.log_probabilities
+            arrays['token_margins'][b, n, :t] = one.margins
+            arrays['weights'][b, n, :t] = one.weights
+    return arrays
+
+
+def port(entry, arrays):
+    """Our arrays of one file from its weights and inputs."""
+    model = build(entry['model'], arrays)
+    made = {name: value for name, value in arrays.items() if name.startswith('parameter/')}
+    for prefix in ('padded/', 'single/') if entry['kind'] == 'case' else ('',):
+        inputs = {name: arrays[prefix + name] for name in ('source', 'given', 'output', 'copied')
+                  if prefix + name in arrays}
+        stages = model.forward(inputs['source'], inputs['given'], inputs.get('copied'))
+        stages['token_losses'], coverage = token_losses(stages, inputs['output'], model.settings)
+        if coverage is not None:
+            stages['coverage_losses'] = coverage
+        stages = {name: keras.ops.convert_to_numpy(value) for name, value in stages.items()}
+        losses = stages['token_losses']
+        stages['loss'] = (losses.sum() / np.count_nonzero(inputs['output'])).astype(losses.dtype)
+        source = inputs['source']
+        limits = np.full(len(source), LIMIT) if entry['kind'] == 'case' else 2 * np.count_nonzero(source, axis=1) + 10
+        greedy = searched(model, source, inputs.get('copied'), limits, {})
+        greedy['margins'] = greedy.pop('token_margins')
+        stages.update(('greedy/' + name, value[:, 0]) for name, value in greedy.items() if name != 'rankings')
+        beam = searched(model, source, inputs.get('copied'), limits, entry['beam'])
+        stages.update(('beam/' + name, value) for name, value in beam.items())
+        made.update((prefix + name, value) for name, value in dict(inputs, **stages).items())
+    if entry['kind'] == 'run':
+        made['text/source'], words = arrays['text/source'], arrays['vocabulary/target']
+        for kind, ids in (('greedy', made['greedy/ids']), ('beam', made['beam/ids'][:, 0])):
+            made['text/' + kind] = np.array([''.join(words[i] for i in row if i not in (PAD, END)) for row in ids])
+    return made
+
+
+def main(reference, folder, *files):
+    with open(os.path.join(reference, 'MANIFEST.json'), encoding='utf-8') as stream:
+        manifest = json.load(stream)
+    os.makedirs(folder, exist_ok=True)
+    for name, entry in manifest['files'].items():
+        if entry['kind'] != 'training' and (not files or name in files):
+            with np.load(os.path.join(reference, name), allow_pickle=False) as arrays:
+                np.savez(os.path.join(folder, name), **port(entry, dict(arrays)))
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])
