@@ -1,20 +1,21 @@
-"""The small Keras layers that the model needs beside Keras' own and attention: noise, masks, slices, tied output.
+"""Small Keras layers of the model: noise, masks, slices, tied output.
 
-Each is a class where others would write a `Lambda`, which cannot be saved safely. Letters as in `seq2seq_model.py`.
+Each is a class instead of a `Lambda`, which cannot be saved safely. Letters as in `seq2seq_model.py`.
 """
 from keras import backend as K
 from keras.engine import Layer
 import tensorflow as tf
 from tensorflow.python.ops.gen_stateless_random_ops import stateless_random_uniform
+from text.vocabulary import END, PAD, UNK
 
 
 class Noise(object):
-    """Random numbers as a pure function of (seed, site, step, time), so that a resumed run draws what it would have.
+    """Random numbers as a pure function of (seed, site, step, time), so that a resumed run draws the same numbers.
+
+    The training loop sets the variable `step` before each batch. Each layer that draws has a number, its `site`.
 
     # Arguments
-        seed: Integer, the run's seed.
-
-    `step` is a variable that the training loop sets before each batch. `site` numbers the places that draw.
+        seed: Integer, the seed of the run.
     """
 
     def __init__(self, seed):
@@ -22,13 +23,13 @@ class Noise(object):
         self.step = K.variable(0, dtype='int64', name='micro_step')
 
     def uniform(self, shape, site, time=0):
-        """Uniform numbers in [0, 1) of the given shape; `time` tells the steps of a loop apart."""
-        drawn_at = self.step * 65536 + tf.cast(time, tf.int64)
-        seed = tf.stack([tf.constant(self.seed * 1000 + site, tf.int64), drawn_at])
+        """Returns uniform numbers in [0, 1) of the given shape; `time` distinguishes the steps of a loop."""
+        step_and_time = self.step * 65536 + tf.cast(time, tf.int64)
+        seed = tf.stack([tf.constant(self.seed * 1000 + site, tf.int64), step_and_time])
         return K.cast(stateless_random_uniform(shape, seed), K.floatx())
 
     def dropout(self, x, rate, site, time=0):
-        """`x` with a share `rate` set to 0 and the rest divided by 1 - rate while training; `x` itself otherwise."""
+        """In training sets a share `rate` of `x` to 0 and divides the rest by 1 - rate; otherwise returns `x`."""
         rate = rate * K.cast(K.learning_phase(), K.floatx())
         kept = K.cast(self.uniform(tf.shape(x), site, time) >= rate, K.floatx())
         dropped = x * (kept / (1. - rate))
@@ -37,7 +38,7 @@ class Noise(object):
 
 
 class Dropout(Layer):
-    """Dropout that draws from `Noise`. Shape in and out `(B, T, E)`."""
+    """Dropout of `(B, T, E)` with the numbers of a `Noise`."""
 
     def __init__(self, rate, noise, site, **kwargs):
         super(Dropout, self).__init__(**kwargs)
@@ -49,7 +50,7 @@ class Dropout(Layer):
 
 
 class WordDropout(Layer):
-    """Replaces a share `rate` of the valid ids `(B, T)` by `<unk>` while training."""
+    """Replaces a share `rate` of the words in the ids `(B, T)` by `<unk>` in training."""
 
     def __init__(self, rate, noise, site, **kwargs):
         super(WordDropout, self).__init__(**kwargs)
@@ -57,21 +58,21 @@ class WordDropout(Layer):
 
     def call(self, ids):
         rate = self.rate * K.cast(K.learning_phase(), K.floatx())
-        replaced = tf.logical_and(self.noise.uniform(tf.shape(ids), self.site) < rate, ids > 3)
-        ids = tf.where(replaced, tf.ones_like(ids), ids)
+        replaced = tf.logical_and(self.noise.uniform(tf.shape(ids), self.site) < rate, ids > END)
+        ids = tf.where(replaced, tf.fill(tf.shape(ids), UNK), ids)
         ids._uses_learning_phase = True
         return ids
 
 
 class SourceMask(Layer):
-    """Ids `(B, S)` to 1 where a token stands and 0 on padding: a recurrent layer hands no mask to its constants."""
+    """Maps ids `(B, S)` to 1 for a token and 0 for padding: Keras' RNN does not pass the masks of its constants."""
 
     def call(self, ids):
-        return K.cast(K.not_equal(ids, 0), K.floatx())
+        return K.cast(K.not_equal(ids, PAD), K.floatx())
 
 
 class ZeroState(Layer):
-    """Ids `(B, S)` to a state of zeros `(B, width)`."""
+    """Maps ids `(B, S)` to a state of zeros `(B, width)`."""
 
     def __init__(self, width, **kwargs):
         super(ZeroState, self).__init__(**kwargs)
@@ -85,7 +86,7 @@ class ZeroState(Layer):
 
 
 class Alignment(Layer):
-    """The weights `(B, T, S)` of an attention layer whose kernels belong to another layer of the model.
+    """Returns the weights `(B, T, S)` of an attention layer whose kernels belong to another layer of the model.
 
     Inputs are encoder states `(B, S, Dm)` and decoder states `(B, T, D)`.
     """
@@ -106,26 +107,26 @@ class Alignment(Layer):
 
 
 class TiedOutput(Layer):
-    """Logits from the target embedding's own weights: `(B, T, E)` to `(B, T, V)`, or `(B, E)` to `(B, V)`, x . E^T."""
+    """Logits x . E^T from the target embedding: maps `(B, T, E)` to `(B, T, V)`, or `(B, E)` to `(B, V)`."""
 
     def __init__(self, embedding, **kwargs):
         super(TiedOutput, self).__init__(**kwargs)
         self.embedding = embedding
 
     def build(self, input_shape):
-        # For the few rows of one step the product is faster by half with the table turned round: here, and not in
-        # the loop over the steps, this is done once a run.
-        self.turned = tf.transpose(self.embedding.embeddings)                                           # (E, V)
+        # The product of the few rows of one step is faster with the transposed matrix. Transposing it here keeps that
+        # out of the loop over the steps.
+        self.transposed_embeddings = tf.transpose(self.embedding.embeddings)                            # (E, V)
         super(TiedOutput, self).build(input_shape)
 
-    def keep_turned(self):
-        """Turns the table round once for all, where the weights of the current session will change no more."""
-        self.turned = tf.Variable(self.turned, trainable=False, collections=[])
-        K.get_session().run(self.turned.initializer)
+    def freeze_for_inference(self):
+        """Caches the transposed embedding matrix; call once the weights of the current session are final."""
+        self.transposed_embeddings = tf.Variable(self.transposed_embeddings, trainable=False, collections=[])
+        K.get_session().run(self.transposed_embeddings.initializer)
 
     def call(self, inputs):
         if K.ndim(inputs) == 2:
-            return tf.matmul(inputs, self.turned)
+            return tf.matmul(inputs, self.transposed_embeddings)
         rows = tf.matmul(tf.reshape(inputs, [-1, self.embedding.output_dim]), self.embedding.embeddings,
                          transpose_b=True)
         return tf.reshape(rows, tf.concat([tf.shape(inputs)[:-1], [self.embedding.input_dim]], 0))
@@ -135,7 +136,7 @@ class TiedOutput(Layer):
 
 
 class Slice(Layer):
-    """The part `[start:stop]` of the last axis of `(B, T, n)`."""
+    """Returns `[start:stop]` of the last axis of `(B, T, n)`."""
 
     def __init__(self, start, stop, **kwargs):
         super(Slice, self).__init__(**kwargs)
@@ -149,7 +150,7 @@ class Slice(Layer):
 
 
 class Unmasked(Layer):
-    """Its input `(B, T, E)` without the mask."""
+    """Returns its input `(B, T, E)` without the mask."""
 
     def __init__(self, **kwargs):
         super(Unmasked, self).__init__(**kwargs)

@@ -1,12 +1,12 @@
-"""The pointer-generator: an output that writes words of its vocabulary or copies words of the source.
+"""The pointer-generator: an output that generates words of its vocabulary or copies words of the source.
 
-After See, Liu and Manning 2017, "Get To The Point", https://arxiv.org/abs/1704.04368, whose equation numbers are used
-here. A word of the source without an id in the target vocabulary is a name. The names of a source count from V on, for
-each row anew (`data.Vocabulary.names`), and so the output of a batch is spread over V + X ids: X is the greatest count
-of names in a row. Other letters as in `seq2seq_model.py`.
+After See, Liu and Manning 2017, "Get To The Point", https://arxiv.org/abs/1704.04368; equation numbers are theirs. A
+name is a word of the source that the target vocabulary does not contain. Each row numbers its names from V on
+(`text.vocabulary.Vocabulary.names`), so the output of a batch has V + X ids: X is the maximum number of names in a row.
+Other letters as in `seq2seq_model.py`.
 
-The coverage vector enters the loss (eq. 12 and 13) and not the score (eq. 11): attention here looks at all target steps
-at once, and what was attended to before reaches a step through its state, and by input feeding directly.
+The coverage vector is part of the loss (eq. 12 and 13), not of the score (eq. 11): attention covers all target steps in
+one call, so a step knows past attention through its state only, and with input feeding through its input.
 """
 from keras import backend as K
 from keras import initializers
@@ -14,11 +14,11 @@ from keras.engine import Layer
 import tensorflow as tf
 from text.vocabulary import PAD, UNK
 
-TINY = 1e-37  # stands for the probability 0 in a logarithm; float32 ends at 1.2e-38
+TINY = 1e-37  # replaces the probability 0 in a logarithm; the smallest normal float32 is 1.2e-38
 
 
 class KnownIds(Layer):
-    """Ids with `<unk>` in the place of those from `size` on: names have no embedding."""
+    """Replaces ids of `size` or more by `<unk>`: names have no embedding."""
 
     def __init__(self, size, **kwargs):
         super(KnownIds, self).__init__(**kwargs)
@@ -29,17 +29,17 @@ class KnownIds(Layer):
 
 
 class PointerGenerator(Layer):
-    """Logits of writing or copying each word: their softmax is eq. 9.
+    """Logits of generating or copying each word: their softmax is eq. 9.
 
     # Arguments
-        kernel_initializer: of w_h*, w_s and w_x of eq. 8, which stand in one kernel in this order.
+        kernel_initializer: for the one kernel that holds w_h*, w_s and w_x of eq. 8, in this order.
 
     # Input shape
         Logits `(B, T, V)`, attention weights `(B, T, S)`, encoder states `(B, S, Dm)`, decoder states `(B, T, D)`,
-        decoder inputs `(B, T, E)`, and what a copy of each source position writes, ids `(B, S)` below V + X.
+        decoder inputs `(B, T, E)`, and the id that copying each source position outputs, `(B, S)`, below V + X.
 
     # Output shape
-        Logits `(B, T, V + X)`, minus infinity for names that the row has not.
+        Logits `(B, T, V + X)`, minus infinity for names that the row does not have.
     """
 
     def __init__(self, kernel_initializer='glorot_uniform', **kwargs):
@@ -54,35 +54,40 @@ class PointerGenerator(Layer):
         super(PointerGenerator, self).build(input_shape)
 
     def switch(self, context, states, embedded):
-        """Eq. 8 without its sigmoid, which makes it log(p_gen / (1 - p_gen)): w_h* . c + w_s . h + w_x . x + b."""
-        joined = K.concatenate([context, states, embedded])                                         # (B, T, Dm + D + E)
-        return K.bias_add(K.dot(joined, self.kernel), self.bias)                                        # (B, T, 1)
+        """Eq. 8 without its sigmoid, that is log(p_gen / (1 - p_gen)): w_h* . c + w_s . h + w_x . x + b."""
+        inputs = K.concatenate([context, states, embedded])                                         # (B, T, Dm + D + E)
+        return K.bias_add(K.dot(inputs, self.kernel), self.bias)                                        # (B, T, 1)
 
     def attention_to_words(self, weights, same):
-        """The sum of eq. 9: attention `(B, T, S)`, for each position, to all that have the `same` `(B, S, S)` word."""
+        """The sum of eq. 9: for each source position the attention `(B, T, S)` to all positions of its word.
+
+        # Arguments
+            weights: attention weights `(B, T, S)`.
+            same: 1 for each pair of positions with the same word, else 0, `(B, S, S)`.
+        """
         return tf.matmul(weights, same)
 
     def call(self, inputs):
         logits, weights, memory, states, embedded, copied_ids = inputs
         size = K.int_shape(logits)[-1]
         switch = self.switch(tf.matmul(weights, memory), states, embedded)
-        # Eq. 9, times Z / p_gen with Z = sum_v e^z_v: e^z_w + Z (1 - p_gen) / p_gen times the attention to the word w.
+        # Eq. 9 times Z / p_gen with Z = sum_v e^z_v: e^z_w + Z (1 - p_gen) / p_gen times the attention to word w.
         same = K.cast(tf.equal(copied_ids[:, :, None], copied_ids[:, None]), K.dtype(weights))          # (B, S, S)
-        copied = tf.log(tf.maximum(self.attention_to_words(weights, same), TINY))                       # (B, T, S)
-        copied += tf.reduce_logsumexp(logits, axis=2, keepdims=True) - switch
-        # By its logarithm, log(e^x + e^y) = x + log(1 + e^(y - x)), and that at the words of the source alone.
+        copy_logits = tf.log(tf.maximum(self.attention_to_words(weights, same), TINY))                  # (B, T, S)
+        copy_logits += tf.reduce_logsumexp(logits, axis=2, keepdims=True) - switch
+        # In logarithms, log(e^x + e^y) = x + log(1 + e^(y - x)): only the logits of the source's words change.
         row, step, ids = tf.meshgrid(*map(tf.range, tf.unstack(tf.shape(weights))), indexing='ij')
         ids = tf.zeros_like(ids) + copied_ids[:, None]                                                  # (B, T, S)
-        written = tf.gather_nd(logits, tf.stack([row, step, tf.minimum(ids, size - 1)], axis=3))        # (B, T, S)
-        more = tf.where(ids < size, tf.nn.softplus(copied - written), copied)
-        # A word counts where it stands first.
+        word_logits = tf.gather_nd(logits, tf.stack([row, step, tf.minimum(ids, size - 1)], axis=3))    # (B, T, S)
+        added = tf.where(ids < size, tf.nn.softplus(copy_logits - word_logits), copy_logits)
+        # A repeated word is added once, at its first position.
         first = tf.equal(tf.reduce_sum(tf.matrix_band_part(same, -1, 0), axis=2), 1.)                   # (B, S)
-        more *= K.cast(tf.logical_and(first, tf.not_equal(copied_ids, PAD)), K.dtype(more))[:, None]
+        added *= K.cast(tf.logical_and(first, tf.not_equal(copied_ids, PAD)), K.dtype(added))[:, None]
         names = size + tf.range(tf.maximum(tf.reduce_max(copied_ids) + 1 - size, 0))                    # (X,)
-        there = tf.reduce_any(tf.equal(copied_ids[:, :, None], names), axis=1)                          # (B, X)
-        absent = tf.log(K.cast(there, K.dtype(logits)))
-        logits = tf.concat([logits, absent[:, None] + tf.zeros_like(logits[:, :, :1])], axis=2)         # (B, T, V + X)
-        return logits + tf.scatter_nd(tf.stack([row, step, ids], axis=3), more, tf.shape(logits))
+        present = tf.reduce_any(tf.equal(copied_ids[:, :, None], names), axis=1)                        # (B, X)
+        name_logits = tf.log(K.cast(present, K.dtype(logits)))                                  # 0 or minus infinity
+        logits = tf.concat([logits, name_logits[:, None] + tf.zeros_like(logits[:, :, :1])], axis=2)    # (B, T, V + X)
+        return logits + tf.scatter_nd(tf.stack([row, step, ids], axis=3), added, tf.shape(logits))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[0][:-1]) + (None,)
@@ -92,7 +97,7 @@ class PointerGenerator(Layer):
 
 
 def coverage_loss(weights):
-    """What attention falls on a second time: sum_s min(a_ts, c_ts), with c_t the sum of a before t (eq. 10 and 12).
+    """Repeated attention: sum_s min(a_ts, c_ts), with c_t the sum of the weights before t (eq. 10 and 12).
 
     # Arguments
         weights: attention weights `(B, T, S)`.

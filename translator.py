@@ -80,7 +80,7 @@ class Translator(object):
                                          'member_%d/' % number if len(runs) > 1 else '')
                       for number, (run, settings) in enumerate(zip(runs, configs), 1)]
             for model in models:
-                model.finish()
+                model.freeze_for_inference()
         translator = cls(models, session, source, target, threads)
         translator.settings, translator.run = configs[0], runs[0]
         return translator

@@ -31,7 +31,7 @@ from command_line import CommandParser, tell
 from reference import compare
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-GENERATED = ('attention', 'seq2seq_model', 'pointer_generator', 'beam_search')
+GENERATED = ('attention', 'decoder_cell', 'seq2seq_model', 'pointer_generator', 'beam_search')
 SECONDS = 40        # of processor time, for a mutant that does not end
 FILES = 3           # at most, for a generated mutant
 KERAS = 'keras.layers.recurrent'
@@ -59,7 +59,7 @@ NAMED = [
           'tf.nn.softmax(masked_scores, axis=1)', 'dot-lstm', 'weights'),
     named('[h; c] for [c; h]', 'seq2seq_model', 'Concatenate()([context, x])', 'Concatenate()([x, context])',
           'dot-lstm', 'attentional_states'),
-    named('[h; c] for [c; h], input feeding', 'seq2seq_model', 'K.concatenate([context, inputs])',
+    named('[h; c] for [c; h], input feeding', 'decoder_cell', 'K.concatenate([context, inputs])',
           'K.concatenate([inputs, context])', 'dot-gru', 'attentional_states'),
     named('tanh missing', 'seq2seq_model', "Dense(settings.units, activation='tanh', use_bias",
           'Dense(settings.units, activation=None, use_bias', 'dot-lstm', 'attentional_states'),
@@ -94,7 +94,7 @@ NAMED = [
           'tf.logical_and(first, tf.not_equal(copied_ids, PAD))', 'tf.not_equal(copied_ids, PAD)',
           'copy-gru', 'logits'),
     named('a name fed as another word', 'pointer_generator', 'tf.fill(tf.shape(ids), UNK)',
-          'tf.fill(tf.shape(ids), END)', 'copy-lstm', 'decoder_states'),
+          'tf.fill(tf.shape(ids), PAD)', 'copy-lstm', 'decoder_states'),
     named('coverage of the step itself', 'pointer_generator', 'exclusive=True', 'exclusive=False', 'copy-lstm',
           'coverage_losses'),
     named('coverage loss without its weight', 'training.trainer', 'settings.coverage_loss * coverage_loss(',

@@ -333,10 +333,10 @@ def test_a_resumed_training_ends_as_one_never_stopped(session, tmp_path):
 # What does not go together
 
 @pytest.mark.parametrize('values, told', [
-    (dict(score='none', copy=True), '--copy finds its words by attention'),
-    (dict(score='none', coverage_loss=1.), '--coverage-loss is one of attention'),
-    (dict(coverage_loss=-1.), '--coverage-loss must not be negative'),
-    (dict(copy=True, attention='local-p'), '--attention local-p that does not sum to 1'),
+    (dict(score='none', copy=True), '--copy needs attention, which --score none does not have'),
+    (dict(score='none', coverage_loss=1.), '--coverage-loss needs attention, which'),
+    (dict(coverage_loss=-1.), '--coverage-loss must be a number from 0'),
+    (dict(copy=True, attention='local-p'), 'weights that sum to 1, and those of --attention local-p do not'),
     (dict(copy=True, target_tokenizer='chinese'), 'not --source-tokenizer word and --target-tokenizer chinese'),
     (dict(copy=True, source_tokenizer='bpe', target_tokenizer='bpe'), 'add --share-vocabulary'),
     (dict(copy=True, label_smoothing=0.1), '--label-smoothing would give probability')])

@@ -12,7 +12,7 @@ from tensorflow.contrib import seq2seq
 from tensorflow.nn.rnn_cell import BasicLSTMCell, LSTMStateTuple, RNNCell
 
 from attention import GlobalAttention
-from seq2seq_model import DecoderCell, InputFeedingRNN
+from decoder_cell import DecoderCell, InputFeedingRNN
 from small_models import VOCABULARY, Small, make_batch, padded
 
 UNITS = 6
