@@ -56,7 +56,7 @@ def scan(step, states, inputs, kept, reverse=False):
         step: function of the states and of a list with one slice of each input; returns new states, and a list of
             `kept` tensors to keep.
         states: list of tensors.
-        inputs: list of tensors `(N, B, ...)`, N >= 1.
+        inputs: list of tensors `(N, B, ...)` of one type, N >= 1.
         kept: Integer, the number of tensors that a step keeps.
         reverse: Boolean, run from the last slice to the first.
 
@@ -64,15 +64,17 @@ def scan(step, states, inputs, kept, reverse=False):
         The last states, and a list of the kept tensors of all steps, `(N, B, ...)` each, in the order of the inputs.
     """
     length = tf.shape(inputs[0])[0]
-    arrays = [tf.TensorArray(states[0].dtype, length) for _ in range(kept)]
+    arrays = [tf.TensorArray(inputs[0].dtype, length) for _ in range(kept)]
 
     def body(time, states, arrays):
         place = length - 1 - time if reverse else time
         # A slice of the first axis shares the memory of its array where a TensorArray would copy all slices first.
         begin = tf.reshape(place, [1])
         slices = [tf.strided_slice(x, begin, begin + 1, shrink_axis_mask=1) for x in inputs]
-        states, values = step(states, slices)
-        return time + 1, states, [array.write(place, value) for array, value in zip(arrays, values)]
+        after, values = step(states, slices)
+        for old, new in zip(states, after):
+            new.set_shape(old.shape)
+        return time + 1, after, [array.write(place, value) for array, value in zip(arrays, values)]
 
     _, states, arrays = tf.while_loop(lambda time, *_: time < length, body, [tf.constant(0), list(states), arrays],
                                       parallel_iterations=1, back_prop=False)

@@ -11,7 +11,9 @@ from keras.layers import GRU, LSTM, Add, Bidirectional, Concatenate, Dense, Embe
 import tensorflow as tf
 
 from attention import GlobalAttention, LocalAttention
+import attention_blocks
 from decoder_cell import DecoderCell, InputFeedingRNN, Memory
+import fast_kernels
 from model_layers import Alignment, Dropout, Noise, Slice, SourceMask, TiedOutput, Unmasked, WordDropout, ZeroState
 from pointer_generator import KnownIds, PointerGenerator
 from text.vocabulary import PAD
@@ -32,6 +34,8 @@ class Seq2Seq(object):
         alignment_model: the same inputs to logits and weights `(B, T, S)`; `None` without attention.
         encoder_model: source ids to encoder states `(B, S, Dm)` and the initial states of the decoder's cells `(B, D)`.
         memory: the `Memory` of the source ids.
+        output_states: what the last product multiplies, `(B, T, D)`, or `(B, T, E)` with tied embeddings.
+        pointer_inputs: with `copy`, the inputs of the `PointerGenerator`.
         noise: the `Noise` whose step the training loop sets.
     """
 
@@ -62,7 +66,8 @@ class Seq2Seq(object):
         logits = self._logits(self._drop(attentional))                                                  # (B, T, V)
         if settings.copy:
             self.pointer = PointerGenerator(self._kernel_initializer(), name='pointer_generator')
-            logits = self.pointer([logits, weights, memory, states, embedded, self.copied])         # (B, T, V + X)
+            self.pointer_inputs = [logits, weights, memory, states, embedded, self.copied]
+            logits = self.pointer(self.pointer_inputs)                                              # (B, T, V + X)
         self.training_model = Model(inputs, logits)
         self.alignment_model = None
         if weights is not None:
@@ -95,7 +100,10 @@ class Seq2Seq(object):
 
     def _recurrent(self, units, **kwargs):
         """A Keras cell, or a layer if `kwargs` ask for sequences. `implementation=2`: one product for all gates."""
-        layer = {'lstm': (LSTMCell, LSTM), 'gru': (GRUCell, GRU)}[self.settings.cell]['return_sequences' in kwargs]
+        fast = self.settings.kernels == 'fast'
+        layers = {'lstm': fast_kernels.LSTM if fast else LSTM, 'gru': fast_kernels.GRU if fast else GRU}
+        cells = {'lstm': LSTMCell, 'gru': GRUCell}
+        layer = (layers if 'return_sequences' in kwargs else cells)[self.settings.cell]
         return layer(units, implementation=2, recurrent_activation=self.settings.recurrent_activation,
                      kernel_initializer=self._kernel_initializer(),
                      recurrent_initializer=self._kernel_initializer('orthogonal'), **kwargs)
@@ -147,11 +155,13 @@ class Seq2Seq(object):
             options['units'] = settings.attention_units
         if settings.score == 'location':
             options['max_source_length'] = settings.max_source_length
-        if settings.attention == 'global':
-            attention = GlobalAttention(**options)
-        else:
-            attention = LocalAttention(alignment={'local-m': 'monotonic', 'local-p': 'predictive'}[settings.attention],
-                                       window=settings.window, **options)
+        kinds = {'global': GlobalAttention, 'local-m': LocalAttention, 'local-p': LocalAttention}
+        if settings.kernels == 'fast' and not settings.input_feeding:
+            kinds = {name: getattr(attention_blocks, kind.__name__) for name, kind in kinds.items()}
+        if settings.attention != 'global':
+            options.update(alignment={'local-m': 'monotonic', 'local-p': 'predictive'}[settings.attention],
+                           window=settings.window)
+        attention = kinds[settings.attention](**options)
         # Eq. 5: tanh(W_c [c; h]), without bias, the context first.
         combine = Dense(settings.units, activation='tanh', use_bias=False, name='attentional_state',
                         kernel_initializer=self._kernel_initializer())
@@ -198,8 +208,14 @@ class Seq2Seq(object):
 
     def _logits(self, x):
         for layer in self._output_layers:
-            x = layer(x)
+            self.output_states, x = x, layer(x)
         return x
+
+    @property
+    def output_kernel(self):
+        """The kernel that multiplies `output_states`: `(D, V)`, or with tied embeddings `(V, E)`."""
+        layer = self._output_layers[-1]
+        return layer.embedding.embeddings if self.settings.tie_embeddings else layer.kernel
 
     # One step, for the search
 

@@ -189,6 +189,8 @@ def _table():
         'maximum number of output tokens; by default twice the source length plus 10', 1, 100000)
     add('decoding', 'no_repeat_ngram', 0, int, 'let no N tokens occur twice in an output; 0: no limit', 0, 1000)
 
+    choose('run', 'kernels', 'fast', ('fast', 'keras'),
+           'keras: the loops and the loss of Keras and TensorFlow; fast: the same to 1e-6, in less time and memory')
     add('run', 'threads', 0, int,
         'threads of TensorFlow; 0: all cores. One is the reference for exact repetition', 0, 512)
     add('run', 'memory_limit', 0.0, float,
@@ -199,7 +201,7 @@ def _table():
 
 SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
 # Settings that the first config.json files of version 1 do not have: the value with which such a run was trained.
-ADDED = {}
+ADDED = {'kernels': 'keras'}
 # The options of the search for which a run has defaults.
 DECODING = tuple(row.name for row in SETTINGS.values() if row.group == 'decoding')
 
@@ -210,13 +212,15 @@ def defaults():
 
 
 def with_defaults(values):
-    """Settings as attributes, every one of the table."""
-    return argparse.Namespace(**dict(defaults(), **values))
+    """Settings as attributes, every one of the table; what is not in `values` has its default, or that of `ADDED`."""
+    return argparse.Namespace(**dict(defaults(), **dict(ADDED, **values)))
 
 
 def resolve_settings(given, preset=None):
     """Settings as attributes: those in the dict `given`; else the preset's, then the task's, then the defaults."""
-    return with_defaults(dict(PRESETS[given.get('task', 'translate')], **dict(PRESETS.get(preset, {}), **given)))
+    chosen = dict(defaults(), **PRESETS[given.get('task', 'translate')])
+    chosen.update(PRESETS.get(preset, {}))
+    return with_defaults(dict(chosen, **given))
 
 
 def shown(value):

@@ -10,13 +10,14 @@ import pytest
 from test_commands import ROOT
 
 FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'model_layers', 'pointer_generator', 'beam_search', 'translator',
-        'settings', 'command_line', 'tf_session', 'fast_kernels')
+        'settings', 'command_line', 'tf_session', 'fast_kernels', 'fused_loss', 'attention_blocks')
 PACKAGES = ('text', 'training', 'storage', 'reports', 'reference')
 COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
 # From the top down: a module imports from lower rows, and a package from itself too.
 LAYERS = (
     COMMANDS, ('reference',), ('translator', 'training'),
-    ('seq2seq_model',), ('decoder_cell', 'pointer_generator'), ('model_layers', 'beam_search'),
+    ('seq2seq_model', 'fused_loss'), ('decoder_cell', 'pointer_generator'),
+    ('model_layers', 'beam_search', 'attention_blocks'),
     ('attention', 'fast_kernels'),
     ('reports',), ('text',), ('storage',), ('tf_session',), ('settings',), ('command_line',))
 LEVEL = {name: -number for number, row in enumerate(LAYERS) for name in row}

@@ -1,6 +1,5 @@
 """Vocabularies: tokens to ids and back, and their files."""
 import collections
-import heapq
 import itertools
 
 from command_line import UserError
@@ -36,11 +35,11 @@ class Vocabulary:
         return len(self.tokens)
 
     @classmethod
-    def build(cls, counts, size, min_count=1):
+    def build(cls, sequences, size, min_count=1):
         """Makes the vocabulary of a text.
 
         # Arguments
-            counts: iterable of (token, number of occurrences).
+            sequences: iterable of token lists.
             size: maximum number of tokens, without the special ones; the most frequent ones are kept.
             min_count: minimum number of occurrences of a token.
 
@@ -50,11 +49,13 @@ class Vocabulary:
         # Raises
             UserError: no token is left.
         """
-        ranked = heapq.nsmallest(size, ((-count, token) for token, count in counts
-                                        if count >= min_count and token not in SPECIALS))
+        counts = collections.Counter(itertools.chain.from_iterable(sequences))
+        for special in SPECIALS:
+            counts.pop(special, None)
+        ranked = sorted((-count, token) for token, count in counts.items() if count >= min_count)
         if not ranked:
             raise UserError('no token of the text is in its vocabulary: lower --min-count (%d)' % min_count)
-        return cls(list(SPECIALS) + [token for _, token in ranked])
+        return cls(list(SPECIALS) + [token for _, token in ranked[:size]])
 
     def encode(self, tokens, names=()):
         """Ids of tokens.

@@ -10,6 +10,7 @@ import numpy as np
 from keras import backend as K
 from tqdm import tqdm
 from text.vocabulary import PAD
+from fused_loss import FusedLoss
 from training import schedule
 from training.optimizer import OPTIMIZERS
 from pointer_generator import coverage_loss
@@ -40,10 +41,12 @@ class Signals(object):
 
 
 def token_loss(settings, model):
-    """The `TokenLoss` that the settings ask for of a `Seq2Seq`."""
+    """The loss and metrics of a `Seq2Seq`: a `FusedLoss`, or a `TokenLoss` under `--kernels keras`."""
     coverage = None
     if settings.coverage_loss:  # eq. 13 of See et al. (2017)
         coverage = settings.coverage_loss * coverage_loss(model.alignment_model.outputs[1])
+    if settings.kernels == 'fast':
+        return FusedLoss(model, settings.label_smoothing, coverage)
     return TokenLoss(settings.label_smoothing, coverage)
 
 
@@ -53,7 +56,7 @@ class Trainer(object):
     # Arguments
         settings: object with the attributes of `settings.SETTINGS`.
         source_size, target_size: sizes of the vocabularies.
-        train, validation: `EncodedCorpus`.
+        train, validation: `Encoded` corpora.
         run: `run_directory.RunDirectory`, locked; `None` where nothing is saved.
         show: function called with the log's row after each validation, on the weights that were validated.
         decoded_score: function without argument to the score of `settings.metric`, where that needs decoding.

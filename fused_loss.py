@@ -1,0 +1,162 @@
+"""Output product, loss and metrics in one kernel, at the valid target positions alone.
+
+The same values as `seq2seq_model.TokenLoss` on the logits of the model, without the logits of padding, without a
+one-hot matrix, and with a gradient by hand. Letters: N valid target tokens of a batch, D size of the states that the
+output multiplies, V vocabulary; B, T and S as in `seq2seq_model`.
+"""
+import collections
+
+from keras import backend as K
+import tensorflow as tf
+from tensorflow.python.ops import gen_array_ops
+
+from fast_kernels import attach_gradient
+from pointer_generator import TINY
+from text.vocabulary import PAD
+
+Output = collections.namedtuple('Output', 'normalizer score logits target maximum')
+Output.__doc__ = """What a loss takes of N rows of logits x = h W, never of the logits of padding.
+
+normalizer `(N,)`: log sum_v e^(x_v). score `(N,)`: (1 - e) x_y + e mean_v x_v, with e the label smoothing. Both have
+gradients; the rest has none: logits `(N, V)`, the target's logit `(N,)`, the maximum logit `(N,)`.
+"""
+
+
+def output(states, kernel, targets, tied=False, smoothing=0.):
+    """Logits of each row, and what a cross-entropy takes of them.
+
+    # Arguments
+        states: h `(N, D)`.
+        kernel: W `(D, V)`, or where `tied` an embedding `(V, D)`.
+        targets: y, int32 `(N,)`, below V.
+        smoothing: e.
+
+    # Returns
+        `Output`. The smoothed loss is normalizer - score, and -log p_y is normalizer - target.
+    """
+    logits = tf.matmul(states, kernel, transpose_b=tied)                                                # (N, V)
+    maximum = tf.reduce_max(logits, 1, keepdims=True)
+    exponentials = tf.exp(logits - maximum)
+    total = tf.reduce_sum(exponentials, 1)
+    normalizer = tf.log(total) + maximum[:, 0]
+    places = tf.stack([tf.range(tf.shape(targets)[0]), targets], 1)                                     # (N, 2)
+    target = tf.gather_nd(logits, places)
+    score = target
+    if smoothing:
+        score = (1. - smoothing) * target + smoothing * tf.reduce_mean(logits, 1)
+    normalizer, score = attach_gradient(
+        'FusedOutput/tied' if tied else 'FusedOutput', [normalizer, score, exponentials, total, places],
+        [states, kernel, tf.constant(smoothing, states.dtype)])[:2]
+    return Output(normalizer, score, logits, target, maximum[:, 0])
+
+
+def output_gradient(tied, op, d_normalizer, d_score, *_):
+    """dx_v = d_normalizer p_v + d_score ((1 - e) [v = y] + e / V); then dh = dx W^T and dW = h^T dx."""
+    _, _, exponentials, total, places, states, kernel, smoothing = op.inputs
+    size = tf.cast(tf.shape(exponentials)[1], states.dtype)
+    d_logits = exponentials * (d_normalizer / total)[:, None] + (smoothing / size * d_score)[:, None]
+    # In place: N numbers change, where a one-hot matrix would have N V.
+    d_logits = gen_array_ops.scatter_nd_non_aliasing_add(d_logits, places, (1. - smoothing) * d_score)
+    d_states = tf.matmul(d_logits, kernel, transpose_b=not tied)
+    if tied:
+        d_kernel = tf.matmul(d_logits, states, transpose_a=True)
+    else:
+        d_kernel = tf.matmul(states, d_logits, transpose_a=True)
+    return [None] * 5 + [d_states, d_kernel, None]
+
+
+tf.RegisterGradient('FusedOutput')(lambda *given: output_gradient(False, *given))
+tf.RegisterGradient('FusedOutput/tied')(lambda *given: output_gradient(True, *given))
+
+
+def add_logarithms(x, y):
+    """log(e^x + e^y)."""
+    return x + tf.nn.softplus(y - x)
+
+
+class FusedLoss(object):
+    """Loss and metrics over target tokens for `Model.compile`, with the methods of `seq2seq_model.TokenLoss`.
+
+    They take ids `(B, T, 1)` in floats and the model's own output, at which they do not look: nothing computes it. They
+    return `(B, T)`, 0 on padding. Where two tokens are equally probable `token_accuracy` counts either as the best.
+
+    # Arguments
+        model: `Seq2Seq`.
+        smoothing: e, the share of the probability that the loss spreads evenly over the vocabulary.
+        coverage: an additional loss of each token, a tensor `(B, T)`, or `None`.
+    """
+
+    def __init__(self, model, smoothing=0., coverage=None):
+        self.model, self.smoothing, self.coverage = model, smoothing, coverage
+        self._made = {}
+
+    def loss(self, ids, logits):
+        """Cross-entropy, smoothed, in nats, and the coverage loss."""
+        losses = self._parts(ids)[0]
+        return losses if self.coverage is None else losses + self.coverage
+
+    def negative_log_likelihood(self, ids, logits):
+        """-log p_y without smoothing, in nats."""
+        return self._parts(ids)[1]
+
+    def token_accuracy(self, ids, logits):
+        """1 where the most probable token is the target's, else 0."""
+        return self._parts(ids)[2]
+
+    def _parts(self, ids):
+        if ids not in self._made:
+            targets = tf.cast(ids[:, :, 0], tf.int32)                                                   # (B, T)
+            valid = tf.cast(tf.where(tf.not_equal(targets, PAD)), tf.int32)                             # (N, 2)
+            function = self._of_copies if self.model.settings.copy else self._of_vocabulary
+            parts = function(valid, tf.gather_nd(targets, valid))
+            self._made[ids] = [tf.scatter_nd(valid, part, tf.shape(targets)) for part in parts]
+        return self._made[ids]
+
+    def _output(self, valid, targets):
+        model = self.model
+        return output(tf.gather_nd(model.output_states, valid), model.output_kernel, targets,
+                      model.settings.tie_embeddings, self.smoothing)
+
+    def _of_vocabulary(self, valid, targets):
+        """Loss, -log p_y and accuracy `(N,)`."""
+        made = self._output(valid, targets)
+        right = tf.cast(made.target >= made.maximum, K.floatx())
+        return made.normalizer - made.score, made.normalizer - made.target, right
+
+    def _of_copies(self, valid, targets):
+        """The same of eq. 9 of See et al., p_gen p(y) + (1 - p_gen) a(y), times Z / p_gen with Z = sum_v e^(x_v).
+
+        a(y) is the attention to all positions that have the word y, and Z (1 - p_gen) / p_gen the weight of a copy.
+        """
+        model, pointer = self.model, self.model.pointer
+        _, weights, memory, states, embedded, copied_ids = model.pointer_inputs
+        size = model.target_size
+        switch = tf.gather_nd(pointer.switch(tf.matmul(weights, memory), states, embedded)[:, :, 0], valid)
+        made = self._output(valid, tf.minimum(targets, size - 1))
+        attention, copied = tf.gather_nd(weights, valid), tf.gather(copied_ids, valid[:, 0])            # (N, S)
+        copy_weight = made.normalizer - switch
+
+        def copies(mass):
+            return tf.log(tf.maximum(mass, TINY)) + copy_weight
+
+        def total(where):
+            return tf.reduce_sum(attention * tf.cast(where, attention.dtype), 1)
+
+        there = tf.not_equal(copied, PAD)
+        same = tf.equal(copied, targets[:, None])
+        copied_target = copies(total(same))
+        target = tf.where(targets < size, add_logarithms(made.score, copied_target), copied_target)
+        losses = add_logarithms(made.normalizer, copies(total(there))) - target
+        # The best word of the source, and whether any other word is better.
+        pairs = K.cast(tf.equal(copied_ids[:, :, None], copied_ids[:, None]), K.dtype(weights))         # (B, S, S)
+        mass = tf.gather_nd(pointer.attention_to_words(weights, pairs), valid)                          # (N, S)
+        copied_logits = tf.log(tf.maximum(mass, TINY)) + copy_weight[:, None]
+        rows = tf.zeros_like(copied) + tf.range(tf.shape(copied)[0])[:, None]
+        written = tf.gather_nd(made.logits, tf.stack([rows, tf.minimum(copied, size - 1)], 2))
+        all_logits = tf.where(copied < size, add_logarithms(written, copied_logits), copied_logits)
+        all_logits = tf.where(there, all_logits, tf.fill(tf.shape(all_logits), all_logits.dtype.min))
+        best = tf.argmax(all_logits, 1, output_type=tf.int32)
+        best_copy = tf.gather_nd(copied, tf.stack([rows[:, 0], best], 1))
+        right = tf.where(tf.reduce_max(all_logits, 1) >= made.maximum, tf.equal(best_copy, targets),
+                         (made.target >= made.maximum) & (targets < size))
+        return losses, losses, tf.cast(right, K.floatx())
