@@ -10,17 +10,14 @@ import os
 import platform
 import shlex
 import time
-from text import corpus
-from text.corpus import corpus_paths, hold_out, prepare, read_vectors
-from text.vocabulary import SPECIALS, Vocabulary
+from text import preparation
+from text.corpus import corpus_paths, read_vectors
 from training import memory_estimate
 import settings
-from text import subwords
 from storage.config_file import config_bytes, read_config_file
 from storage.files import file_sha256
 from storage.run_directory import RunDirectory
 from command_line import CommandParser, UserError, run_command, tell
-from text.tokenizers import build_tokenizers, read_tokenizers
 
 SHOWN = 4  # sentences translated after each validation, always the same ones
 
@@ -40,10 +37,13 @@ def parse(argv):
                       help='check the data, build the model, tell time and memory from a few steps; write nothing')
     ways.add_argument('--print-config', action='store_true',
                       help='print all settings as JSON: a --config that makes the same run; do nothing else')
+    parser.add_argument('--corpus-cache', metavar='DIR',
+                        help='directory that keeps the ids of a large text, so that the next start does not read the '
+                        'text again (default: corpus-cache beside the run directory)')
     settings.add_options(parser)
     given = vars(parser.parse_args(argv))
     options = argparse.Namespace(**{name: given.pop(name) for name in (
-        'run', 'config', 'preset', 'resume', 'overwrite', 'dry_run', 'print_config')})
+        'run', 'config', 'preset', 'resume', 'overwrite', 'dry_run', 'print_config', 'corpus_cache')})
     options.given = dict(read_config_file(options.config), **given) if options.config else given
     return options
 
@@ -55,43 +55,9 @@ def run_path(options, chosen):
     return os.path.join('runs', os.path.basename(os.path.abspath(folder)))
 
 
-def read_corpora(chosen, paths, run):
-    """Tokenised training and validation corpora, the pairs of text of the latter, the tokenisers, and the bytes of
-    their models by file name; `run` has these where it goes on, else it is `None`."""
-    limits = (chosen.max_source_length, chosen.max_target_length)
-    pairs = corpus.load(paths['train'], chosen.format, chosen.on_bad_utf8)
-    if 'val' in paths:
-        held_out = corpus.load(paths['val'], chosen.format, chosen.on_bad_utf8)
-        parts = [('training', pairs, range(len(pairs)), paths['train']),
-                 ('validation', held_out, range(len(held_out)), paths['val'])]
-    else:
-        parts = [(name, pairs, indices, paths['train'])
-                 for name, indices in zip(('training', 'validation'), hold_out(len(pairs), chosen.seed))]
-    if run is not None:
-        tokenizers, models = read_tokenizers(run, chosen), {}
-    else:
-        tokenizers, models = build_tokenizers(chosen, [parts[0][1][i] for i in parts[0][2]])
-    corpora = []
-    for name, texts, indices, files in parts:
-        corpora.append(prepare([texts[i] for i in indices], *tokenizers, *limits, ' '.join(files)))
-        corpora[-1].lines = [indices[line - 1] + 1 for line in corpora[-1].lines]  # of the file, not of the part
-        tell('%s: %s pairs of %s (%d read; dropped: %d with an empty side, %d over-long)' % (
-            name, format(len(corpora[-1]), ','), ' '.join(files), *(
-                corpora[-1].counts[key] for key in ('read', 'empty', 'over_long'))))
-    return (*corpora, [texts[line - 1] for line in corpora[-1].lines], tokenizers, models)
-
-
-def build_vocabularies(chosen, train_corpus, tokenizers):
-    def build(tokenizer, sequences, size):
-        if tokenizer.name in subwords.KINDS:
-            return Vocabulary(SPECIALS + tokenizer.pieces)
-        return Vocabulary.build(sequences, size, chosen.min_count)
-
-    if chosen.share_vocabulary:
-        both = build(tokenizers[0], train_corpus.source + train_corpus.target, chosen.source_vocabulary)
-        return both, both
-    return (build(tokenizers[0], train_corpus.source, chosen.source_vocabulary),
-            build(tokenizers[1], train_corpus.target, chosen.target_vocabulary))
+def cache_path(options, path):
+    """The directory of encoded corpora: that of `--corpus-cache`, or one beside the run directory `path`."""
+    return options.corpus_cache or os.path.join(os.path.dirname(os.path.abspath(path)), 'corpus-cache')
 
 
 def about(argv, hashes):
@@ -137,7 +103,8 @@ def train(options, argv):
                     raise UserError('%s: the %s text is not the one the run began with (%s): give that text back, or '
                                     'train another run with --run' % (path, part, ' '.join(paths.get(part, ['none']))))
             run.write_config(vars(chosen))
-            fit(run, chosen, paths, resume=True)
+            text = preparation.prepare(chosen, paths, hashes, run, cache_path(options, path))
+            fit(run, chosen, text, resume=True)
         return path
     chosen = settings.resolve_settings(options.given, options.preset)
     settings.check(chosen)
@@ -145,14 +112,15 @@ def train(options, argv):
         print(config_bytes(vars(chosen)).decode('ascii'), end='')
         return None
     if options.dry_run:
-        fit(None, chosen, corpus_paths(chosen))
+        fit(None, chosen, preparation.prepare(chosen, corpus_paths(chosen)))
         return None
     path = run_path(options, chosen)
     RunDirectory.check_new(path, options.overwrite)
     paths = corpus_paths(chosen)
     hashes = data_hashes(paths)
+    text = preparation.prepare(chosen, paths, hashes, cache=cache_path(options, path))
     fit(lambda files: RunDirectory.create(path, vars(chosen), files, about(argv, hashes), options.overwrite),
-        chosen, paths)
+        chosen, text)
     return path
 
 
@@ -160,13 +128,12 @@ def data_hashes(paths):
     return {part: [file_sha256(path) for path in files] for part, files in paths.items()}
 
 
-def fit(run, chosen, paths, resume=False):
+def fit(run, chosen, text, resume=False):
     """Trains; `run` is the locked directory, or makes it from the vocabularies' bytes once the data have been read, or
     is `None`: then nothing is written, and what training would need is told."""
-    train_corpus, validation_corpus, texts, tokenizers, models = read_corpora(chosen, paths, run if resume else None)
-    source, target = build_vocabularies(chosen, train_corpus, tokenizers)
+    source, target = text.vocabularies
     tell('vocabularies: %s source and %s target tokens' % (format(len(source), ','), format(len(target), ',')))
-    memory_estimate.check(chosen, len(source), len(target), train_corpus)
+    memory_estimate.check(chosen, len(source), len(target), text.train)
     vocabularies, vectors = {'vocab.source.txt': source, 'vocab.target.txt': target}, []
     checkpoint = run.read_checkpoint() if resume else None
     for side in ('source', 'target'):
@@ -181,25 +148,23 @@ def fit(run, chosen, paths, resume=False):
                 raise UserError('%s: is not the vocabulary of the training text: train again with --overwrite'
                                 % run.file(name))
     import tf_session
-    from text.batches import Encoded
     from training.trainer import Trainer
     from translator import Translator, with_vocabularies
     if run is not None and not resume:
-        run = run(dict(models, **{name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()}))
+        run = run(dict(text.models, **{name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()}))
     session = tf_session.new_session(chosen.threads)
     with run or contextlib.ExitStack(), tf_session.opened(session):
-        trainer = Trainer(chosen, len(source), len(target), Encoded(train_corpus, source, target, chosen.copy),
-                          Encoded(validation_corpus, source, target, chosen.copy), run,
-                          lambda row: show(run, chosen, translator, row, texts[:SHOWN]),
-                          lambda: score(chosen, translator, texts), checkpoint)
+        trainer = Trainer(chosen, len(source), len(target), text.train, text.validation, run,
+                          lambda row: show(run, chosen, translator, row, text.texts[:SHOWN]),
+                          lambda: score(chosen, translator, text.texts), checkpoint)
         del checkpoint  # as large as the model and the optimiser's slots together
-        translator = Translator(trainer.model, session, *with_vocabularies(tokenizers, vocabularies.get))
+        translator = Translator(trainer.model, session, *with_vocabularies(text.tokenizers, vocabularies.get))
         tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
                                                    chosen.threads or tf_session.available_cores()))
         for side, ids, rows in vectors:
             trainer.start_from_vectors(side, ids, rows)
         if run is None:
-            from trainer.dry_run import estimate
+            from training.dry_run import estimate
             estimate(trainer)
             return
         if resume:

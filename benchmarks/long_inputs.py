@@ -28,8 +28,7 @@ def measure(kind, options):
     """
     import tf_session
     import numpy as np
-    from text.batches import Encoded
-    from text.corpus import Corpus
+    from text.corpus_builder import encode_pairs
     from text.vocabulary import SPECIALS, Vocabulary
     from training.trainer import Trainer
     from text.tokenizers import make_tokenizer
@@ -44,7 +43,7 @@ def measure(kind, options):
         input_feeding=options.input_feeding))
     settings.check(chosen)
     vocabulary = Vocabulary(list(SPECIALS) + words)
-    corpus = Encoded(Corpus(*sides, list(range(1, options.batch_size + 1)), {}), vocabulary, vocabulary)
+    corpus = encode_pairs(*sides, vocabulary, vocabulary)
     opened = tf_session.new_session(chosen.threads)
     with tf_session.opened(opened):
         trainer = Trainer(chosen, len(vocabulary), len(vocabulary), corpus, corpus, None)

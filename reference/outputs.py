@@ -14,8 +14,8 @@ import tensorflow as tf
 from keras import backend as K
 
 import attention
-from text.batches import Encoded, make_batch, pad
-from text.corpus import Corpus
+from text.batches import make_batch, pad
+from text.corpus_builder import encode_pairs
 from text.vocabulary import END, PAD, SPECIALS, START, Vocabulary
 import pointer_generator
 import beam_search
@@ -272,7 +272,7 @@ def training_outputs(settings, recorded, dtype):
              for size in settings['vocabulary']]
     texts = [[sides[0].decode(row) for row in rows_of_ids(recorded['input/source'])],
              [sides[1].decode(row) for row in rows_of_ids(recorded['input/target'])]]
-    corpus = Encoded(Corpus(*texts, lines=range(len(texts[0])), counts={}), *sides)
+    corpus = encode_pairs(*texts, *sides)
     chosen = with_defaults(settings['model'])
     arrays, losses = OrderedDict((name, recorded[name]) for name in ('input/source', 'input/target')), []
     with opened_session(dtype):

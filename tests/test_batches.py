@@ -2,9 +2,14 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from text.batches import make_batch, pad, plan_batches
+from text import batches
+from text.batches import make_batch, pad
 
 import numpy as np
+
+
+def plan_batches(*arguments, **options):
+    return [batch.tolist() for batch in batches.plan_batches(*arguments, **options)]
 
 
 lengths = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=300)
@@ -66,6 +71,17 @@ def test_plan_of_unequal_lists_or_empty_batches_is_a_mistake_in_the_code():
         plan_batches([1, 2], [1], 2, 1, 0)
     with pytest.raises(ValueError, match='batch size 0'):
         plan_batches([1], [1], 0, 1, 0)
+
+
+def test_plan_is_a_sequence_with_the_shapes_of_its_batches():
+    source, target = some_lengths(1003)
+    plan = batches.plan_batches(source, target, 10, 1, 0)
+    assert len(plan) == 101 and [batch.tolist() for batch in plan[2:4]] == [plan[2].tolist(), plan[3].tolist()]
+    assert plan[-1].tolist() == list(plan)[100].tolist()
+    pairs, longest_source, longest_target = plan.shapes(np.array([source, target]))
+    assert [len(batch) for batch in plan] == pairs.tolist() and sorted(pairs)[0] == 3
+    assert [source[batch].max() for batch in plan] == longest_source.tolist()
+    assert [target[batch].max() for batch in plan] == longest_target.tolist()
 
 
 def test_padding_is_at_the_end():

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from keras import backend as K
 from text.batches import pad
-from text.corpus import Corpus
+from text.corpus_builder import encode_pairs
 from text.vocabulary import END, PAD, SPECIALS, START, UNK, Vocabulary
 import pointer_generator
 import beam_search
@@ -18,7 +18,6 @@ from seq2seq_model import TokenLoss
 from command_line import UserError
 from settings import defaults, with_defaults
 from small_models import VOCABULARY, Batch, Small, numpy_model
-from text.batches import Encoded
 from training.trainer import Trainer
 from translator import Translator
 
@@ -232,10 +231,10 @@ def folder(path, **values):
     return RunDirectory.create(str(path), config, files, {}), with_defaults(config), vocabulary
 
 
-def corpus():
+def corpus(vocabulary):
     """Sentences turned round: 'he likes kaba' to 'kaba likes he'. No name is in the vocabulary."""
     sources = [(form % one).split() for form in FORMS for one in NAMES]
-    return Corpus(sources, [one[::-1] for one in sources], list(range(1, len(sources) + 1)), {})
+    return encode_pairs(sources, [one[::-1] for one in sources], vocabulary, vocabulary, copy=True)
 
 
 @pytest.fixture(scope='module')
@@ -245,7 +244,7 @@ def trained(tmp_path_factory):
     run, chosen, vocabulary = folder(path, epochs=25, coverage_loss=0.2)
     one = tf_session.new_session(threads=1)
     with run, tf_session.opened(one):
-        encoded = Encoded(corpus(), vocabulary, vocabulary, copy=True)
+        encoded = corpus(vocabulary)
         trainer = Trainer(chosen, len(vocabulary), len(vocabulary), encoded, encoded, run)
         trainer.fit()
         assert trainer.state.log[-1]['val_accuracy'] > 0.99
@@ -302,8 +301,7 @@ def test_names_are_numbered_for_each_source_and_words_like_special_tokens_are_na
     assert vocabulary.encode('x a <s> x y'.split(), names) == [6, 4, 7, 6, 8]
     assert vocabulary.encode('y b z <unk>'.split(), names) == [8, 5, UNK, UNK]
     assert vocabulary.decode([8, 5, 7, UNK], names) == ['y', 'b', '<s>', '<unk>']
-    made = Encoded(Corpus([['x', 'a'], ['y', 'x', 'a']], [['x'], ['a', 'x']], [1, 2], {}), vocabulary, vocabulary,
-                   copy=True)
+    made = encode_pairs([['x', 'a'], ['y', 'x', 'a']], [['x'], ['a', 'x']], vocabulary, vocabulary, copy=True)
     (source, given, copied), output = made.batch([0, 1])
     assert source.tolist() == [[1, 4, 0], [1, 1, 4]] and copied.tolist() == [[6, 4, 0], [6, 7, 4]]
     assert given.tolist() == [[2, 6, 0], [2, 4, 7]] and output.tolist() == [[6, 3, 0], [4, 7, 3]]
@@ -313,7 +311,7 @@ def test_names_are_numbered_for_each_source_and_words_like_special_tokens_are_na
 def test_a_resumed_training_ends_as_one_never_stopped(session, tmp_path):
     run, chosen, vocabulary = folder(tmp_path / 'run', epochs=1, coverage_loss=0.5, decay='constant')
     chosen.dropout = chosen.word_dropout = 0.2
-    encoded = Encoded(corpus(), vocabulary, vocabulary, copy=True)
+    encoded = corpus(vocabulary)
     trainer = Trainer(chosen, len(vocabulary), len(vocabulary), encoded, encoded, run)
     trainer.fit()
     checkpoint = run.read_checkpoint()

@@ -11,10 +11,9 @@ from hypothesis import given, strategies as st
 from command_line import UserError
 from settings import with_defaults
 from text import text_files
-from text.corpus import corpus_paths, find_corpus, hold_out, load, prepare, read_vectors
+from text.corpus import corpus_paths, find_corpus, hold_out, load, read_vectors
 from storage.files import file_sha256
 from text.text_files import read_lines
-from text.tokenizers import make_tokenizer
 from text.vocabulary import Vocabulary
 
 import numpy as np
@@ -184,9 +183,17 @@ def test_empty_file_is_refused(tmpdir):
         assert 'empty' in message_of(load, paths).split(':')[0]
 
 
-def test_one_or_two_files_are_wanted():
+def test_source_files_and_as_many_target_files_are_read_in_order(tmpdir):
+    paths = [write(tmpdir, 'a1', b'a\n'), write(tmpdir, 'a2.gz', gzip.compress(b'b\nc\n')),
+             write(tmpdir, 'b1', b'x\n'), write(tmpdir, 'b2', b'y\nz\n')]
+    assert load(paths) == [('a', 'x'), ('b', 'y'), ('c', 'z')]
+    assert message_of(load, [paths[0], paths[1], paths[3], paths[2]]).startswith(
+        '%s has 1 lines but %s has 2' % (paths[0], paths[3]))
+
+
+def test_three_files_are_refused():
     for paths in ([], ['a', 'b', 'c']):
-        assert 'not {} files'.format(len(paths)) in message_of(load, paths)
+        assert 'not %d files' % len(paths) in message_of(load, paths)
 
 
 def test_corpus_folder_is_found_plain_or_packed(tmpdir):
@@ -204,62 +211,20 @@ def test_corpus_folder_without_its_files_is_refused(tmpdir):
     assert 'val.tsv: no such file' in message_of(find_corpus, str(tmpdir))
 
 
-# ---- Corpus
-
-def prepared(pairs, source='word', target='chinese', most_source=3, most_target=2):
-    return prepare(pairs, make_tokenizer(source), make_tokenizer(target), most_source, most_target, 'x.tsv')
-
-
-def test_pair_with_an_empty_or_over_long_side_is_dropped_as_a_pair():
-    corpus = prepared([('a b c', '我们'), ('', '我'), ('a', '\u3000 '), ('a b c d', '我'), ('a', '我们的'), ('e', 'f'),
-                       ('', '我们的')])
-    assert corpus.source == [['a', 'b', 'c'], ['e']]
-    assert corpus.target == [['我', '们'], ['f']]
-    assert corpus.lines == [1, 6]
-    assert corpus.counts == {'read': 7, 'kept': 2, 'empty': 3, 'over_long': 2}
-    assert len(corpus) == 2
-
-
-def test_side_of_spaces_only_counts_as_empty_for_characters_too():
-    assert prepared([('  ', 'x'), ('a', 'b')], 'char', 'char').counts['empty'] == 1
-
-
-def test_huge_line_is_dropped_without_being_tokenised():
-    class Word:
-        def tokenize(self, text):
-            assert len(text) < 1000, 'tokenised a line that is too long anyway'
-            return text.split()
-
-    huge = [('a ' * 5000000, 'b'), ('a', 'b' * 10000000), ('a', 'b')]
-    corpus = prepare(huge, Word(), Word(), 5, 5, 'x')
-    assert corpus.counts == {'read': 3, 'kept': 1, 'empty': 0, 'over_long': 2} and corpus.lines == [3]
-
-
-def test_nothing_kept_is_refused_with_the_counts():
-    with pytest.raises(UserError) as caught:
-        prepared([('a b c d', '我'), ('', 'x')])
-    assert str(caught.value) == ('x.tsv: none of 2 pairs can be used: 1 have an empty side, 1 are longer than '
-                                 '--max-source-length 3 or --max-target-length 2')
-
-
-def test_equal_tokens_are_one_object():
-    # What a million pairs in memory depends on.
-    corpus = prepared([('wörd', 'wörd'), ('wörd x', 'y')])
-    assert corpus.source[0][0] is corpus.source[1][0] is corpus.target[0][0]
-
+# ---- Held-out pairs
 
 @given(n=st.integers(2, 3000), seed=st.integers(0, 2 ** 32))
-def test_held_out_part_and_rest_are_everything_once(n, seed):
-    train, val = hold_out(n, seed)
-    assert sorted(train + val) == list(range(n)) and train == sorted(train) and val == sorted(val)
-    assert len(val) == max(1, n // 20)
-    assert hold_out(n, seed) == (train, val)
+def test_held_out_pairs_are_distinct_and_repeat(n, seed):
+    indices = hold_out(n, seed)
+    assert sorted(set(indices)) == indices and 0 <= indices[0] and indices[-1] < n
+    assert len(indices) == max(1, n // 20)
+    assert hold_out(n, seed) == indices
 
 
 def test_held_out_part_is_limited_and_seeded():
-    assert len(hold_out(10 ** 6, 1)[1]) == 1000
+    assert len(hold_out(10 ** 6, 1)) == 1000
     assert hold_out(1000, 1) != hold_out(1000, 2)
-    assert hold_out(60, 1)[1] == [36, 53, 59]  # a stored run's validation text must stay what it was
+    assert hold_out(60, 1) == [36, 53, 59]  # a stored run's validation text must stay what it was
     with pytest.raises(UserError, match='too little text'):
         hold_out(1, 1)
 

@@ -3,7 +3,8 @@ import builtins
 import io
 
 import pytest
-from text.corpus import Corpus
+from text.corpus_builder import encode_pairs
+from text.vocabulary import SPECIALS, Vocabulary
 from training import memory_estimate
 from command_line import UserError
 from settings import resolve_settings
@@ -36,7 +37,8 @@ def test_each_side_and_each_size_counts():
 
 
 def corpus(source, target):
-    return Corpus([['a'] * n for n in source], [['b'] * n for n in target], list(range(len(source))), {})
+    vocabulary = Vocabulary(SPECIALS)
+    return encode_pairs([['a'] * n for n in source], [['b'] * n for n in target], vocabulary, vocabulary)
 
 
 def test_the_largest_batch_decides_and_the_message_tells_it():

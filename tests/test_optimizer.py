@@ -3,11 +3,10 @@ import keras
 import numpy as np
 import pytest
 from keras import backend as K
-from text.corpus import Corpus
+from text.corpus_builder import encode_pairs
 from text.vocabulary import Vocabulary
 from training.optimizer import SGD, Adam, RMSprop
 from small_models import settings
-from text.batches import Encoded
 from training.trainer import Trainer
 
 SHAPES = [(3, 4), (4,), (2, 2, 3)]
@@ -167,7 +166,7 @@ def test_batches_that_add_up_move_a_model_as_one_large_batch_does_and_report_the
     random = np.random.RandomState(0)
     source, target = [[random.choice(list('abcdefghi'), length).tolist() for length in lengths]
                       for lengths in ([1, 5, 3, 2, 6, 4, 2], [2, 6, 1, 3, 9, 1, 4])]
-    encoded = Encoded(Corpus(source, target, range(7), {}), vocabulary, vocabulary)
+    encoded = encode_pairs(source, target, vocabulary, vocabulary)
     values = settings(score='dot', bidirectional=False, dropout=0., label_smoothing=0.1, clip_norm=0.5, accumulate=3,
                       averaging=0.9, warmup=3)
     made = Trainer(values, len(vocabulary), len(vocabulary), encoded, None, None)

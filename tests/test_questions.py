@@ -71,9 +71,9 @@ def test_malformed_lines_are_refused_with_file_and_line(tmp_path, form, text, to
         corpus.load(write(tmp_path / 'a', text), form)
 
 
-def test_two_files_are_refused():
-    with pytest.raises(UserError, match='--format qa takes one file'):
-        corpus.load(['a', 'b'], 'qa')
+def test_the_questions_of_several_files_come_in_order(tmp_path):
+    paths = write(tmp_path / 'a', 'a\tb\tc\n') + write(tmp_path / 'b', 'd\te\tf\n')
+    assert corpus.load(paths, 'qa') == [('b | a', 'c'), ('e | d', 'f')]
 
 
 @pytest.mark.parametrize('name', ['word', 'char'])

@@ -77,7 +77,7 @@ def test_what_is_no_model_is_refused_by_file_and_line(content, told):
 def test_one_model_serves_both_sides_of_a_shared_vocabulary():
     settings = resolve_settings(dict(source_tokenizer='bpe', target_tokenizer='bpe', share_vocabulary=True,
                                      source_vocabulary=330))
-    made, models = build_tokenizers(settings, [(text, text.upper()) for text in TEXTS])
+    made, models = build_tokenizers(settings, lambda: [(text, text.upper()) for text in TEXTS])
     assert models['tokenizer.source.model'] == models['tokenizer.target.model']
     assert len(made[0].tokenize('LOWEST lowest')) < 12
 

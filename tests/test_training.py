@@ -5,14 +5,13 @@ import tf_session  # noqa: F401  first: it fixes the import order
 import numpy as np
 import pytest
 from keras import backend as K
-from text.corpus import Corpus
+from text.corpus_builder import encode_pairs
 from text.vocabulary import Vocabulary
 from storage.run_directory import RunDirectory
 from training.schedule import first_state
 from command_line import UserError
 from settings import defaults, with_defaults
 from small_models import SMALL
-from text.batches import Encoded
 from training.trainer import Trainer
 
 WORDS = Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + list('abcdefgh'))
@@ -24,7 +23,7 @@ def corpus():
     random = np.random.RandomState(0)
     source, target = [[random.choice(list('abcdefgh'), random.randint(1, 5)).tolist() for _ in range(PAIRS)]
                       for _ in range(2)]
-    return Corpus(source, target, [10 * number for number in range(1, PAIRS + 1)], {})
+    return encode_pairs(source, target, WORDS, WORDS, lines=range(10, 10 * PAIRS + 1, 10))
 
 
 def start(path, perplexities, **values):
@@ -32,7 +31,7 @@ def start(path, perplexities, **values):
     run = RunDirectory.create(str(path), dict(defaults(), **SMALL), VOCABULARIES, {})
     chosen = with_defaults(dict(SMALL, cell='gru', score='dot', units=4, bidirectional=False, batch_size=4,
                                 epochs=len(perplexities), **values))
-    encoded = Encoded(corpus(), WORDS, WORDS)
+    encoded = corpus()
     made = Trainer(chosen, len(WORDS), len(WORDS), encoded, encoded, run)
     finds(made, perplexities)
     return run, made

@@ -1,4 +1,6 @@
 """Vocabularies: order, ids, special tokens, and files that are not vocabularies."""
+import collections
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -8,28 +10,32 @@ from text.vocabulary import END, SPECIALS, START, UNK, Vocabulary
 import numpy as np
 
 
+def counts(*tokens):
+    return collections.Counter(tokens).items()
+
+
 def test_vocabulary_is_ordered_by_count_then_code_point():
-    vocabulary = Vocabulary.build([['b', 'a', 'c'], ['c', 'é', 'a', 'B'], ['c']], size=10)
+    vocabulary = Vocabulary.build(counts('b', 'a', 'c', 'c', 'é', 'a', 'B', 'c'), size=10)
     assert vocabulary.tokens == ['<pad>', '<unk>', '<s>', '</s>', 'c', 'a', 'B', 'b', 'é']
     assert len(vocabulary) == 9
     assert [vocabulary.index[token] for token in vocabulary.tokens] == list(range(9))
 
 
 def test_vocabulary_size_leaves_out_the_specials_and_min_count_holds():
-    text = [['a'] * 3 + ['b'] * 2 + ['c'] * 2 + ['d']]
+    text = counts(*'aaabbccd')
     assert Vocabulary.build(text, size=3).tokens[4:] == ['a', 'b', 'c']
     assert Vocabulary.build(text, size=1).tokens[4:] == ['a']
-    assert len(Vocabulary.build([map(str, range(99))], size=10)) == 14
+    assert len(Vocabulary.build(counts(*map(str, range(99))), size=10)) == 14
     assert Vocabulary.build(text, size=9, min_count=2).tokens[4:] == ['a', 'b', 'c']
     with pytest.raises(UserError, match='min-count'):
         Vocabulary.build(text, size=9, min_count=4)
 
 
 def test_special_token_in_the_text_becomes_unk():
-    text = [['<s>', 'a', '</s>', '<pad>', '<unk>', '<s>']]
-    vocabulary = Vocabulary.build(text, size=10)
+    text = ['<s>', 'a', '</s>', '<pad>', '<unk>', '<s>']
+    vocabulary = Vocabulary.build(counts(*text), size=10)
     assert vocabulary.tokens == ['<pad>', '<unk>', '<s>', '</s>', 'a']
-    assert vocabulary.encode(text[0] + ['new']) == [1, 4, 1, 1, 1, 1, 1]
+    assert vocabulary.encode(text + ['new']) == [1, 4, 1, 1, 1, 1, 1]
 
 
 def test_encode_and_decode():

@@ -24,22 +24,56 @@ def plan_batches(source_lengths, target_lengths, batch_size, seed, epoch, shuffl
         shuffle: `False` sorts the pairs from short to long, for evaluation.
 
     # Returns
-        List of ceil(n / batch_size) lists of indices; each pair is in exactly one, and at most one is not full.
+        A `BatchPlan` of ceil(n / batch_size) batches; each pair is in exactly one, and at most one is not full.
     """
     source_lengths, target_lengths = np.asarray(source_lengths), np.asarray(target_lengths)
     n = len(source_lengths)
     if len(target_lengths) != n or batch_size < 1:
         raise ValueError('%d sources, %d targets, batch size %d' % (n, len(target_lengths), batch_size))
-    random = seeded_random(seed, 0, epoch)
-    order = random.permutation(n) if shuffle else np.arange(n)
+    random, count = seeded_random(seed, 0, epoch), -(-n // batch_size)
+    order = (random.permutation(n) if shuffle else np.arange(n)).astype('i4')
     pool = POOL * batch_size if shuffle else max(n, 1)
-    batches = []
     for start in range(0, n, pool):
         indices = order[start:start + pool]
         # lexsort is stable, and its last key is the primary one; pairs of equal lengths stay in random order.
-        indices = indices[np.lexsort((target_lengths[indices], source_lengths[indices]))].tolist()
-        batches += [indices[i:i + batch_size] for i in range(0, len(indices), batch_size)]
-    return [batches[i] for i in random.permutation(len(batches))] if shuffle else batches
+        order[start:start + pool] = indices[np.lexsort((target_lengths[indices], source_lengths[indices]))]
+    turns = random.permutation(count) if shuffle else np.arange(count)
+    return BatchPlan(order, turns.astype('i4'), batch_size)
+
+
+class BatchPlan:
+    """A sequence of batches, each an int32 array of pair indices. A slice is a list of batches.
+
+    # Arguments
+        order: int32 (n,), the pairs; `batch_size` neighbours make a batch.
+        turns: int32, the order in which the batches come.
+        batch_size: maximum number of pairs in a batch.
+    """
+
+    def __init__(self, order, turns, batch_size):
+        self._order, self._turns, self._batch_size = order, turns, batch_size
+
+    def __len__(self):
+        return len(self._turns)
+
+    def __getitem__(self, key):
+        if isinstance(key, slice):
+            return [self[number] for number in range(*key.indices(len(self)))]
+        start = self._turns[key] * self._batch_size  # IndexError after the last batch: so a sequence is iterated
+        return self._order[start:start + self._batch_size]
+
+    def shapes(self, lengths):
+        """Sizes of the batches.
+
+        # Arguments
+            lengths: array (2, n) of the lengths of sources and targets.
+
+        # Returns
+            Three arrays, an item for each batch: pairs, maximum source length, maximum target length.
+        """
+        starts = np.arange(0, len(self._order), self._batch_size)
+        longest = [np.maximum.reduceat(side[self._order], starts)[self._turns].astype('i8') for side in lengths]
+        return (np.diff(np.append(starts, len(self._order)))[self._turns], *longest)
 
 
 def pad(sequences):
@@ -65,39 +99,3 @@ def make_batch(source_ids, target_ids, indices):
     return (pad([source_ids[i] for i in indices]),
             pad([[START] + target for target in targets]),
             pad([target + [END] for target in targets]))
-
-
-class Encoded:
-    """A corpus of ids.
-
-    # Arguments
-        corpus: `corpus.Corpus`.
-        source_vocabulary, target_vocabulary: `Vocabulary`.
-        copy: give ids to tokens of a source that the target vocabulary lacks. Then `copied` has the ids that an output
-            writes when it copies the source's tokens.
-    """
-
-    def __init__(self, corpus, source_vocabulary, target_vocabulary, copy=False):
-        names = [target_vocabulary.names(tokens) if copy else () for tokens in corpus.source]
-        self.source = [source_vocabulary.encode(tokens) for tokens in corpus.source]
-        self.target = list(map(target_vocabulary.encode, corpus.target, names))
-        self.copied = list(map(target_vocabulary.encode, corpus.source, names)) if copy else None
-        self.lines = corpus.lines
-        self.lengths = np.array([[len(ids) for ids in side] for side in (self.source, self.target)])
-
-    def __len__(self):
-        return len(self.source)
-
-    def plan(self, batch_size, seed=0, epoch=0, shuffle=False):
-        return plan_batches(self.lengths[0], self.lengths[1], batch_size, seed, epoch, shuffle)
-
-    def batch(self, indices):
-        """The arrays of a batch.
-
-        # Returns
-            The model's inputs: source `(B, S)`, decoder input `(B, T)` and, with `copy`, the ids that copying writes
-            `(B, S)`; and the decoder output `(B, T)`.
-        """
-        source, decoder_input, decoder_output = make_batch(self.source, self.target, indices)
-        copied = [pad([self.copied[i] for i in indices])] if self.copied else []
-        return [source, decoder_input] + copied, decoder_output

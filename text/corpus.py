@@ -9,7 +9,6 @@ import numpy as np
 from text import questions
 from text.batches import seeded_random
 from text.text_files import read_lines, require_regular_file
-from text.tokenizers import CHARACTERS_PER_TOKEN
 from text.vocabulary import END, PAD
 
 
@@ -61,8 +60,9 @@ def read_pairs(paths, form='pairs', on_bad_utf8='error'):
     """Reads pairs of text, one at a time.
 
     # Arguments
-        paths: list of paths. 'pairs': one tab-separated file (columns after the second are ignored), or two files of
-            equal length. 'babi' and 'qa': as `questions.read_questions`.
+        paths: list of paths. 'pairs': one tab-separated file (columns after the second are ignored), or source files
+            and then as many target files, in order, each of the length of its source file. 'babi' and 'qa': as
+            `questions.read_questions`.
         form: format of the files: 'pairs', 'babi' or 'qa'.
         on_bad_utf8: as in `text_files.decode_lines`.
 
@@ -75,9 +75,14 @@ def read_pairs(paths, form='pairs', on_bad_utf8='error'):
     if form != 'pairs':
         return ((question.source, question.answer)
                 for question in questions.read_questions(paths, form, on_bad_utf8))
-    if len(paths) not in (1, 2):
-        raise UserError('give one tab-separated file or two files of equal length, not %d files' % len(paths))
-    return (_table_pairs if len(paths) == 1 else _parallel_pairs)(*paths, on_bad_utf8=on_bad_utf8)
+    if len(paths) == 1:
+        return _table_pairs(paths[0], on_bad_utf8)
+    half = len(paths) // 2
+    if not paths or len(paths) % 2:
+        raise UserError('give one tab-separated file, or source files and then as many target files, not %d files'
+                        % len(paths))
+    return itertools.chain.from_iterable(_parallel_pairs(*files, on_bad_utf8)
+                                         for files in zip(paths[:half], paths[half:]))
 
 
 def load(paths, form='pairs', on_bad_utf8='error'):
@@ -117,6 +122,25 @@ def _check_count(path, count, last_line):
                         "tr '\\r' '\\n'" % path)
 
 
+def hold_out(count, seed):
+    """Chooses the validation part of a text.
+
+    # Arguments
+        count: pairs of the text.
+        seed: decides which pairs are held out.
+
+    # Returns
+        Ascending list of their indices from 0: 5 %, at least 1 and at most 1,000 pairs.
+
+    # Raises
+        UserError: fewer than 2 pairs.
+    """
+    if count < 2:
+        raise UserError('too little text to hold out a validation part: give more, or --val')
+    size = min(1000, max(1, count // 20))
+    return np.sort(seeded_random(seed, 1).permutation(count)[:size]).tolist()
+
+
 # ---- Pretrained vectors -----------------------------------------------------------------------------------------
 def read_vectors(path, vocabulary, size):
     """Reads pretrained vectors in the text format of word2vec (line 1 has their count and size) or GloVe (without it).
@@ -151,84 +175,3 @@ def read_vectors(path, vocabulary, size):
             ids.append(vocabulary.index[token])
             rows.append(row)
     return ids, np.array(rows, dtype='f').reshape(-1, size)
-
-
-# ---- Corpus -----------------------------------------------------------------------------------------------------
-class Corpus:
-    """Tokenised pairs.
-
-    # Arguments
-        source, target: lists of token lists.
-        lines: for each pair the number of its line in the file, from 1.
-        counts: dict of the numbers of pairs `read`, `kept`, and dropped as `empty` or `over_long`.
-    """
-
-    def __init__(self, source, target, lines, counts):
-        self.source, self.target, self.lines, self.counts = source, target, lines, counts
-
-    def __len__(self):
-        return len(self.lines)
-
-
-def prepare(pairs, source_tokenizer, target_tokenizer, max_source_length, max_target_length, name):
-    """Tokenises pairs, and drops those with an empty or over-long side.
-
-    # Arguments
-        pairs: list of (source text, target text).
-        source_tokenizer, target_tokenizer: see `text.tokenizers`.
-        max_source_length, max_target_length: limits in tokens, without START and END.
-        name: the name of the text in messages.
-
-    # Returns
-        A `Corpus`.
-
-    # Raises
-        UserError: no pair is left.
-    """
-    sides = ((source_tokenizer, max_source_length), (target_tokenizer, max_target_length))
-    corpus = Corpus([], [], [], dict(read=len(pairs), kept=0, empty=0, over_long=0))
-    shared = {}  # one str object for each different token: a million pairs would not fit otherwise
-    for line, pair in enumerate(pairs, 1):
-        if not all(text.strip() for text in pair):
-            corpus.counts['empty'] += 1
-            continue
-        kept = []
-        for text, (tokenizer, limit) in zip(pair, sides):
-            if len(text) <= limit * CHARACTERS_PER_TOKEN:
-                tokens = tokenizer.tokenize(text)
-                if len(tokens) <= limit:
-                    kept.append([shared.setdefault(token, token) for token in tokens])
-        if len(kept) < 2:
-            corpus.counts['over_long'] += 1
-            continue
-        corpus.source.append(kept[0])
-        corpus.target.append(kept[1])
-        corpus.lines.append(line)
-    corpus.counts['kept'] = len(corpus)
-    if not len(corpus):
-        raise UserError('%s: none of %d pairs can be used: %d have an empty side, %d are longer than '
-                        '--max-source-length %d or --max-target-length %d'
-                        % (name, *(corpus.counts[key] for key in ('read', 'empty', 'over_long')), max_source_length,
-                           max_target_length))
-    return corpus
-
-
-def hold_out(count, seed):
-    """Divides a text into a training and a validation part.
-
-    # Arguments
-        count: pairs of the text.
-        seed: decides which pairs are held out.
-
-    # Returns
-        Training indices and validation indices, two ascending lists. The validation part is 5 %, at least 1 and at
-        most 1,000 pairs.
-
-    # Raises
-        UserError: fewer than 2 pairs.
-    """
-    if count < 2:
-        raise UserError('too little text to hold out a validation part: give more, or --val')
-    order = seeded_random(seed, 1).permutation(count)
-    size = min(1000, max(1, count // 20))
-    return np.sort(order[size:]).tolist(), np.sort(order[:size]).tolist()

@@ -20,7 +20,7 @@ def read_questions(paths, form, on_bad_utf8='error'):
     """Reads the questions of files, one at a time.
 
     # Arguments
-        paths: list of one path.
+        paths: list of paths, read in order.
         form: 'babi': lines "number statement" and "number question<TAB>answer<TAB>numbers of supporting statements";
             the last column is optional, number 1 begins a story, commas separate the items of an answer.
             'qa': lines "context<TAB>question<TAB>answer".
@@ -32,14 +32,13 @@ def read_questions(paths, form, on_bad_utf8='error'):
     # Raises
         UserError: a malformed line, with file and line; no question; and as `text_files.read_lines`.
     """
-    if len(paths) != 1:
-        raise UserError('--format %s takes one file, not %s' % (form, ' and '.join(paths)))
     read = {'babi': _babi, 'qa': _table}[form]
-    question = None
-    for question in read(paths[0], enumerate(read_lines(paths[0], on_bad_utf8), 1)):
-        yield question
-    if question is None:
-        raise UserError('%s: has no question' % paths[0])
+    for path in paths:
+        question = None
+        for question in read(path, enumerate(read_lines(path, on_bad_utf8), 1)):
+            yield question
+        if question is None:
+            raise UserError('%s: has no question' % path)
 
 
 def _question(question, sentences, answer, supporting):

@@ -7,6 +7,7 @@ without spaces, and guarantees this only for texts without spaces between them.
 import collections
 import functools
 import itertools
+from random import Random
 import re
 import unicodedata
 
@@ -16,6 +17,7 @@ from command_line import UserError
 # A text with more characters than this for each allowed token is over-long, and is not tokenised: a line of 10 MB costs
 # no time, and is dropped even if it is a single "word".
 CHARACTERS_PER_TOKEN = 100
+SAMPLE = 200000  # pairs that a subword model learns from: sentencepiece keeps them in memory
 MODEL_FILE = 'tokenizer.%s.model'  # of source or target, in a run directory
 
 
@@ -188,23 +190,37 @@ def make_tokenizer(name):
     return _TOKENIZERS[name]()
 
 
-def build_tokenizers(settings, pairs):
+def _sample(pairs, limits):
+    """Source texts and target texts of at most `SAMPLE` pairs, drawn evenly, in order; over-long texts are left out."""
+    random, sample = Random(0).random, []
+    for number, pair in enumerate(pairs):
+        place = number if number < SAMPLE else int(random() * (number + 1))
+        if place < SAMPLE:
+            texts = [text if len(text) <= limit * CHARACTERS_PER_TOKEN else None for text, limit in zip(pair, limits)]
+            sample[place:place + 1] = [(number, texts)]
+    sample = [texts for _, texts in sorted(sample)]
+    return [[texts[side] for texts in sample if texts[side] is not None] for side in (0, 1)]
+
+
+def build_tokenizers(settings, read_pairs):
     """Makes the tokenisers of a new run.
 
     # Arguments
         settings: a run's settings.
-        pairs: list of (source text, target text) that the subword models learn from.
+        read_pairs: function without arguments that returns an iterable of the training text's pairs. Subword models
+            learn from at most `SAMPLE` of them; without such models it is not called.
 
     # Returns
         [source tokeniser, target tokeniser], and {file name: bytes} of their subword models.
     """
-    texts = [[text for text in side if len(text) <= limit * CHARACTERS_PER_TOKEN] for side, limit in zip(
-        zip(*pairs), (settings.max_source_length, settings.max_target_length))]
+    names = [settings.source_tokenizer, settings.target_tokenizer]
+    texts = [(), ()]
+    if set(names) & set(subwords.KINDS):
+        texts = _sample(read_pairs(), (settings.max_source_length, settings.max_target_length))
     if settings.share_vocabulary:
         texts = [texts[0] + texts[1]] * 2
     tokenizers, models = [], collections.OrderedDict()
-    for side, lines in zip(('source', 'target'), texts):
-        name = getattr(settings, side + '_tokenizer')
+    for side, name, lines in zip(('source', 'target'), names, texts):
         if name in subwords.KINDS:
             size = settings.source_vocabulary if settings.share_vocabulary else getattr(settings, side + '_vocabulary')
             model = models[MODEL_FILE % side] = subwords.train(lines, name, size)

@@ -1,5 +1,6 @@
 """Vocabularies: tokens to ids and back, and their files."""
 import collections
+import heapq
 import itertools
 
 from command_line import UserError
@@ -35,11 +36,11 @@ class Vocabulary:
         return len(self.tokens)
 
     @classmethod
-    def build(cls, sequences, size, min_count=1):
+    def build(cls, counts, size, min_count=1):
         """Makes the vocabulary of a text.
 
         # Arguments
-            sequences: iterable of token lists.
+            counts: iterable of (token, number of occurrences).
             size: maximum number of tokens, without the special ones; the most frequent ones are kept.
             min_count: minimum number of occurrences of a token.
 
@@ -49,13 +50,11 @@ class Vocabulary:
         # Raises
             UserError: no token is left.
         """
-        counts = collections.Counter(itertools.chain.from_iterable(sequences))
-        for special in SPECIALS:
-            counts.pop(special, None)
-        ranked = sorted((-count, token) for token, count in counts.items() if count >= min_count)
+        ranked = heapq.nsmallest(size, ((-count, token) for token, count in counts
+                                        if count >= min_count and token not in SPECIALS))
         if not ranked:
             raise UserError('no token of the text is in its vocabulary: lower --min-count (%d)' % min_count)
-        return cls(list(SPECIALS) + [token for _, token in ranked[:size]])
+        return cls(list(SPECIALS) + [token for _, token in ranked])
 
     def encode(self, tokens, names=()):
         """Ids of tokens.

@@ -2,10 +2,7 @@
 
 The factors are fitted to peaks measured by `benchmarks/long_inputs.py` (TensorFlow 1.12 without a GPU), rounded up.
 """
-from text.batches import plan_batches
 from command_line import UserError
-
-import numpy as np
 
 GIB = 2. ** 30
 PROGRAM = 0.4 * GIB  # Python, TensorFlow, the graph
@@ -51,20 +48,20 @@ def check(settings, source_size, target_size, corpus):
 
     # Arguments
         source_size, target_size: of the vocabularies.
-        corpus: `data.Corpus` to train on.
+        corpus: `EncodedCorpus` to train on.
 
     # Raises
         UserError: the estimate is above `settings.memory_limit` GiB, or above what is available where that is 0.
     """
-    lengths = np.array([[len(tokens) for tokens in side] for side in (corpus.source, corpus.target)]).T
-    plan = plan_batches(lengths[:, 0], lengths[:, 1], settings.batch_size, settings.seed, 0)
-    needed, batch = max((step_bytes(settings, source_size, target_size, len(batch), *(lengths[batch].max(0) + 1)),
-                         batch) for batch in plan)
+    plan = corpus.plan(settings.batch_size, settings.seed, 0, shuffle=True)
+    shapes = set(zip(*(sizes.tolist() for sizes in plan.shapes(corpus.lengths))))
+    needed, (pairs, *longest) = max((step_bytes(settings, source_size, target_size, pairs, source + 1, target + 1),
+                                     (pairs, source, target)) for pairs, source, target in shapes)
+    needed += corpus.memory()
     limit = settings.memory_limit * GIB or available()
     if limit is not None and needed > limit:
-        longest = lengths[batch].max(0)
         raise UserError(
             'training takes about %.1f GiB of memory, for %d sources of up to %d tokens and targets of up to %d, and '
             'there are %.1f GiB: lower --batch-size%s or --max-source-length, or raise --memory-limit'
-            % (needed / GIB, len(batch), *longest, limit / GIB,
+            % (needed / GIB, pairs, *longest, limit / GIB,
                ', choose --score general' if settings.score in ('concat', 'additive') else ''))

@@ -56,7 +56,7 @@ class Trainer(object):
     # Arguments
         settings: object with the attributes of `settings.SETTINGS`.
         source_size, target_size: sizes of the vocabularies.
-        train, validation: `Encoded` corpora.
+        train, validation: `EncodedCorpus`.
         run: `run_directory.RunDirectory`, locked; `None` where nothing is saved.
         show: function called with the log's row after each validation, on the weights that were validated.
         decoded_score: function without argument to the score of `settings.metric`, where that needs decoding.

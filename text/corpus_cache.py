@@ -1,0 +1,132 @@
+"""Encoded corpora of large texts on disk, so that a second run or `--resume` does not read the text again.
+
+An entry is a directory named by its key, the hash of everything that the corpus depends on. It is built in a directory
+beside it, its files are flushed to the disk, the manifest with their hashes comes last, and one rename makes it an
+entry. An entry that is damaged, or was made by another version, is built again.
+"""
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import unicodedata
+
+from command_line import UserError, tell
+from storage.files import file_sha256, parse_json, read_bytes, sync_folder, to_json, user_error
+
+VERSION = 1  # of the entries: raise it whenever equal text and settings give another corpus
+MANIFEST, CONTENT = 'manifest.json', 'content.json'
+MAXIMUM_BYTES = 2 ** 30  # of a JSON file
+_TEMPORARY = re.compile(r'\.[0-9a-f]{32}\.[0-9a-f]{8}\.tmp')
+
+
+def cache_key(parts):
+    """The name of an entry: a hash of `parts`, a JSON value, of the version of the entries and of Python's Unicode."""
+    parts = [VERSION, sys.version_info[:2], unicodedata.unidata_version, parts]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode('ascii')).hexdigest()[:32]
+
+
+class CacheEntry:
+    """One entry, which may not exist yet.
+
+    # Arguments
+        folder: directory of the cache.
+        key: the entry's name, from `cache_key`.
+    """
+
+    def __init__(self, folder, key):
+        self._folder, self._key = folder, key
+        self.path = os.path.join(folder, key)
+
+    def read(self):
+        """Reads and checks the entry.
+
+        # Returns
+            The dict that `commit` wrote; `None` if there is no valid entry, with one line on stderr if it is damaged.
+        """
+        if not os.path.lexists(self.path):
+            return None
+        try:
+            name = os.path.join(self.path, MANIFEST)
+            manifest = parse_json(read_bytes(name, limit=MAXIMUM_BYTES), name)
+            if manifest.get('key') != self._key or not isinstance(manifest.get('files'), dict):
+                raise UserError('%s: is not the manifest of this corpus' % name)
+            for file, sha256 in manifest['files'].items():
+                if os.path.basename(file) != file or file_sha256(os.path.join(self.path, file)) != sha256:
+                    raise UserError('%s: does not have the hash of the manifest' % os.path.join(self.path, file))
+            name = os.path.join(self.path, CONTENT)
+            return parse_json(read_bytes(name, limit=MAXIMUM_BYTES), name)
+        except UserError as error:
+            tell('%s; the corpus is built again from its text' % error)
+            return None
+
+    @contextlib.contextmanager
+    def building(self):
+        """A new directory for the entry's files; it is removed unless `commit` made it the entry."""
+        path, stack = self._temporary_path(), contextlib.ExitStack()
+        try:
+            os.makedirs(self._folder, exist_ok=True)
+            with _locked(self._folder):
+                self._remove_abandoned()
+                os.mkdir(path)
+                # The lock tells other processes that the directory is in use. It ends with this process.
+                stack.enter_context(_locked(path))
+        except OSError as error:
+            raise user_error(self._folder, 'cannot hold the encoded corpus', error) from error
+        try:
+            with stack:
+                yield path
+        except OSError as error:
+            raise user_error(path, 'cannot be written', error) from error
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _temporary_path(self):
+        return os.path.join(self._folder, '.%s.%s.tmp' % (self._key, secrets.token_hex(4)))
+
+    def _remove_abandoned(self):
+        """Removes the directories of processes that ended while they built."""
+        for name in filter(_TEMPORARY.fullmatch, os.listdir(self._folder)):
+            path = os.path.join(self._folder, name)
+            with contextlib.suppress(OSError), _locked(path, fcntl.LOCK_NB):
+                shutil.rmtree(path)
+
+    def commit(self, path, content):
+        """Makes a directory from `building`, whose files are on the disk, the entry.
+
+        # Arguments
+            path: the directory.
+            content: a JSON object that `read` returns.
+        """
+        _write(os.path.join(path, CONTENT), content)
+        files = {name: file_sha256(os.path.join(path, name)) for name in sorted(os.listdir(path))}
+        _write(os.path.join(path, MANIFEST), {'key': self._key, 'files': files})
+        sync_folder(path)
+        if os.path.lexists(self.path):
+            damaged = self._temporary_path()
+            os.rename(self.path, damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+        os.rename(path, self.path)
+        sync_folder(self._folder)
+
+
+@contextlib.contextmanager
+def _locked(folder, flags=0):
+    """Holds the exclusive lock of a directory."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(path, value):
+    with open(path, 'wb') as stream:
+        stream.write(to_json(value))
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,0 +1,91 @@
+"""A corpus of ids, in memory or in files, with the batches that training takes from it.
+
+The ids of a pair are one record: source, target and, with copying, the ids that copying writes. Records of a large
+corpus stay in a file and are read by position. They are not memory-mapped: pages of a map count as memory of this
+process, and a map of a file that somebody shortens ends the process without a message.
+"""
+import os
+
+from command_line import UserError  # first: sets what NumPy reads when it is imported
+
+import numpy as np
+
+from text.batches import make_batch, pad, plan_batches
+
+STRIDE = 64  # the positions of every 64th record are kept; the others follow from the lengths
+
+
+class EncodedCorpus:
+    """n pairs as ids.
+
+    # Arguments
+        records: the ids of all pairs one after another, an integer array or a `RecordFile`.
+        lengths: integer array (2, n): lengths of sources and targets, without START and END.
+        lines: integer array (n,): the line of each pair in its file, from 1.
+        copy: a record ends with the ids that copying the source writes: ids from the size of the target vocabulary on
+            stand for tokens of the source that it lacks.
+    """
+
+    def __init__(self, records, lengths, lines, copy=False):
+        self.records, self.lengths, self.lines, self.copy = records, lengths, lines, copy
+        widths = self._widths(slice(None))
+        starts = np.add.reduceat(widths, np.arange(0, len(self), STRIDE), dtype='i8')
+        self._starts = np.cumsum(starts) - starts
+        self.size = int(starts.sum())
+
+    def _widths(self, indices):
+        """Lengths of the records of these pairs."""
+        source, target = self.lengths[:, indices].astype('i4')
+        return source * (2 if self.copy else 1) + target
+
+    def __len__(self):
+        return self.lengths.shape[1]
+
+    def memory(self):
+        """Bytes of main memory that the corpus and its plan of batches take at most."""
+        records = self.records.nbytes if isinstance(self.records, np.ndarray) else 0
+        return records + self.lengths.nbytes + self._starts.nbytes + 16 * len(self)
+
+    def record(self, index):
+        """Lists of ids of one pair: source, target and what copying writes (`None` without copying)."""
+        block = index // STRIDE
+        start = int(self._starts[block]) + int(self._widths(slice(block * STRIDE, index)).sum())
+        source, target = map(int, self.lengths[:, index])
+        ids = self.records[start:start + source * (2 if self.copy else 1) + target].tolist()
+        return ids[:source], ids[source:source + target], ids[source + target:] if self.copy else None
+
+    def plan(self, batch_size, seed=0, epoch=0, shuffle=False):
+        """The batches of an epoch: see `batches.plan_batches`."""
+        return plan_batches(self.lengths[0], self.lengths[1], batch_size, seed, epoch, shuffle)
+
+    def batch(self, indices):
+        """The arrays of a batch.
+
+        # Returns
+            The model's inputs: source `(B, S)`, decoder input `(B, T)` and, with `copy`, the ids that copying writes
+            `(B, S)`; and the decoder output `(B, T)`.
+        """
+        source, target, copied = zip(*map(self.record, indices))
+        source, decoder_input, decoder_output = make_batch(source, target, range(len(source)))
+        return [source, decoder_input] + ([pad(copied)] if self.copy else []), decoder_output
+
+
+class RecordFile:
+    """Integers in a file: a slice reads its part.
+
+    # Arguments
+        path: the file; it may be removed once this object exists.
+        dtype: type of the integers.
+    """
+
+    def __init__(self, path, dtype):
+        self._path, self._dtype = path, np.dtype(dtype)
+        self._stream = open(path, 'rb', buffering=0)
+        self.size = os.fstat(self._stream.fileno()).st_size // self._dtype.itemsize
+
+    def __getitem__(self, part):
+        length = (part.stop - part.start) * self._dtype.itemsize
+        data = os.pread(self._stream.fileno(), length, part.start * self._dtype.itemsize)
+        if len(data) < length:
+            raise UserError('%s: has become shorter while it was in use: start again with --resume' % self._path)
+        return np.frombuffer(data, self._dtype)

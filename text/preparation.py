@@ -1,0 +1,158 @@
+"""Everything that training needs of the text: corpora, vocabularies, tokenisers, by a run's settings."""
+import collections
+import contextlib
+import hashlib
+import shutil
+import tempfile
+
+from command_line import tell
+from storage.files import user_error
+from text import corpus, subwords
+from text.corpus_builder import CorpusBuilder, open_corpus, record_types
+from text.corpus_cache import CacheEntry, cache_key
+from text.tokenizers import build_tokenizers, read_tokenizers
+from text.vocabulary import SPECIALS, Vocabulary
+
+SIDES = ('source', 'target')
+VOCABULARY_FILE = 'vocab.%s.txt'
+
+PreparedText = collections.namedtuple('PreparedText', 'train validation texts tokenizers models vocabularies')
+PreparedText.__doc__ = """The text of a run.
+
+`train` and `validation` are `EncodedCorpus`; `texts` are the pairs of text of the validation corpus; `tokenizers` and
+`vocabularies` have one item for the source and one for the target; `models` is {file name: bytes} of subword models
+that were trained here.
+"""
+
+
+class _Text:
+    """The training and validation text of a run, as numbered pairs: (line number, (source, target))."""
+
+    def __init__(self, settings, paths):
+        self._read = lambda part: enumerate(corpus.read_pairs(paths[part], settings.format, settings.on_bad_utf8), 1)
+        self._seed, self._has_validation, self.held_out = settings.seed, 'val' in paths, None
+        self.validation = list(self._read('val')) if self._has_validation else []
+
+    def training(self):
+        """Generator of the training pairs. Without a validation text, the held-out pairs go to `validation`."""
+        if self._has_validation:
+            yield from self._read('train')
+            return
+        if self.held_out is None:
+            count = sum(1 for _ in self._read('train'))
+            self.held_out = {index + 1 for index in corpus.hold_out(count, self._seed)}
+        self.validation = []
+        for line, pair in self._read('train'):
+            if line in self.held_out:
+                self.validation.append((line, pair))
+            else:
+                yield line, pair
+
+
+def prepare(settings, paths, hashes=None, run=None, cache=None):
+    """Reads the text of a run.
+
+    # Arguments
+        settings: the run's settings.
+        paths: {'train': [paths], 'val': [paths]} from `corpus.corpus_paths`; without 'val', a part of 'train' is held
+            out.
+        hashes: {'train': [sha256]} of the files.
+        run: `RunDirectory` that has the tokenisers already; `None` for a new run.
+        cache: directory where the encoded corpus of a large text is kept; `None` keeps nothing.
+
+    # Returns
+        A `PreparedText`.
+
+    # Raises
+        UserError: text that cannot be used.
+    """
+    limits = (settings.max_source_length, settings.max_target_length)
+    text = _Text(settings, paths)
+    if run is None:
+        tokenizers, models = build_tokenizers(settings, lambda: (pair for _, pair in text.training()))
+    else:
+        tokenizers, models = read_tokenizers(run, settings), {}
+    entry = CacheEntry(cache, _key(settings, hashes, 'val' in paths, tokenizers)) if cache else None
+    content = entry.read() if entry else None
+    if content is None:
+        train, vocabularies, counts = _build(settings, text, tokenizers, limits, ' '.join(paths['train']), entry)
+    else:
+        vocabularies = [Vocabulary.from_bytes(content['vocabularies'][side].encode('utf-8'), entry.path)
+                        for side in SIDES]
+        types = record_types(limits, *vocabularies, settings.copy)
+        train, counts = open_corpus(entry.path, types, settings.copy), content['counts']
+        text.validation = text.validation or [(line, tuple(pair)) for line, pair in content['held_out']]
+    name = ' '.join(paths.get('val', paths['train']))
+    with _at_first_use(_temporary_folder) as folder:
+        builder = CorpusBuilder(tokenizers, limits, folder)
+        builder.read(text.validation, name)
+        validation = builder.finish(*vocabularies, settings.copy)
+    for part, size, files, numbers in (('training', len(train), ' '.join(paths['train']), counts),
+                                       ('validation', len(validation), name, builder.counts)):
+        tell('%s: %s pairs of %s (%d read; dropped: %d with an empty side, %d over-long)' % (
+            part, format(size, ','), files, numbers['read'], numbers['empty'], numbers['over_long']))
+    pairs = dict(text.validation)
+    return PreparedText(train, validation, [pairs[line] for line in validation.lines.tolist()], tokenizers, models,
+                        vocabularies)
+
+
+def _key(settings, hashes, has_validation, tokenizers):
+    names = ('format', 'on_bad_utf8', 'max_source_length', 'max_target_length', 'source_tokenizer', 'target_tokenizer',
+             'source_vocabulary', 'target_vocabulary', 'min_count', 'share_vocabulary', 'copy')
+    pieces = [hashlib.sha256(repr(tokenizer.scores).encode('utf-8')).hexdigest()
+              if tokenizer.name in subwords.KINDS else None for tokenizer in tokenizers]
+    return cache_key([[getattr(settings, name) for name in names], None if has_validation else settings.seed,
+                      hashes['train'], pieces])
+
+
+@contextlib.contextmanager
+def _temporary_folder():
+    """A new directory that is removed at the end."""
+    path = tempfile.mkdtemp(prefix='corpus-')
+    try:
+        yield path
+    except OSError as error:
+        raise user_error(path, 'cannot be written', error) from error
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _at_first_use(context):
+    """A function that enters a context at its first call, and returns the context's value; the end leaves it."""
+    values = []
+    with contextlib.ExitStack() as stack:
+        def value():
+            if not values:
+                values.append(stack.enter_context(context()))
+            return values[0]
+
+        yield value
+
+
+def _build(settings, text, tokenizers, limits, name, entry):
+    """The training corpus, the vocabularies, and the counts of pairs."""
+    with _at_first_use(entry.building if entry else _temporary_folder) as folder:
+        builder = CorpusBuilder(tokenizers, limits, folder)
+        builder.read(text.training(), name)
+        vocabularies = _vocabularies(settings, tokenizers, builder.table)
+        train = builder.finish(*vocabularies, settings.copy)
+        if entry and builder.uses_files:
+            entry.commit(folder(), {
+                'vocabularies': {side: vocabulary.to_bytes().decode('utf-8')
+                                 for side, vocabulary in zip(SIDES, vocabularies)},
+                'counts': builder.counts, 'held_out': text.validation if text.held_out else []})
+            train = open_corpus(entry.path, record_types(limits, *vocabularies, settings.copy), settings.copy)
+    return train, vocabularies, builder.counts
+
+
+def _vocabularies(settings, tokenizers, table):
+    def build(side, sides):
+        tokenizer = tokenizers[SIDES.index(side)]
+        if tokenizer.name in subwords.KINDS:
+            return Vocabulary(SPECIALS + tokenizer.pieces)
+        return Vocabulary.build(table.totals(sides), getattr(settings, side + '_vocabulary'), settings.min_count)
+
+    if settings.share_vocabulary:
+        return [build('source', SIDES)] * 2
+    return [build(side, [side]) for side in SIDES]
