@@ -10,6 +10,8 @@ from keras.engine import Layer
 from keras.layers import RNN
 import tensorflow as tf
 
+from model_layers import mean_of_hops
+
 Memory = collections.namedtuple('Memory', 'states mask keys')
 Memory.__doc__ = 'What every decoder step reads: encoder states (B, S, Dm), their mask (B, S), attention keys.'
 
@@ -29,14 +31,16 @@ class DecoderCell(Layer):
         input_feeding: Boolean, concatenate the previous attentional state to the input (section 3.3).
         residual: Boolean, add the input of each cell after the first to its output.
         dropout, noise, sites: rate, `Noise`, and one site for each cell.
+        hops: Integer, attention steps; the attentional state of each is the query of the next.
     """
 
-    def __init__(self, cells, attention, combine, input_feeding, residual, dropout=0., noise=None, sites=(), **kwargs):
+    def __init__(self, cells, attention, combine, input_feeding, residual, dropout=0., noise=None, sites=(), hops=1,
+                 **kwargs):
         super(DecoderCell, self).__init__(**kwargs)
         self.cells, self.attention, self.combine = cells, attention, combine
         self.input_feeding, self.residual = input_feeding, residual
         self.dropout, self.noise, self.sites = dropout, noise, sites
-        self.units = cells[0].units
+        self.units, self.hops = cells[0].units, hops
         self.keys = None
 
     @property
@@ -99,12 +103,15 @@ class DecoderCell(Layer):
         attentional, weights = inputs, None
         if self.attention is not None:
             sentences, source_length = tf.shape(memory.states)[0], tf.shape(memory.states)[1]
-            query = tf.reshape(inputs, tf.stack([sentences, -1, units]))                                # (B, K, D)
-            attended = self.attention.attend(query, memory.states, memory.keys, memory.mask,
-                                             tf.reshape(position, tf.stack([sentences, -1])))
-            context = tf.reshape(attended.context, [-1, self.attention.memory_size])                    # (N, Dm)
-            weights = tf.reshape(attended.weights, tf.stack([tf.shape(inputs)[0], source_length]))      # (N, S)
-            attentional = self.combine.call(K.concatenate([context, inputs]))                           # (N, D)
+            positions = tf.reshape(position, tf.stack([sentences, -1]))                                 # (B, K)
+            weights = []
+            for _ in range(self.hops):
+                query = tf.reshape(attentional, tf.stack([sentences, -1, units]))                       # (B, K, D)
+                attended = self.attention.attend(query, memory.states, memory.keys, memory.mask, positions)
+                context = tf.reshape(attended.context, [-1, self.attention.memory_size])                # (N, Dm)
+                weights.append(tf.reshape(attended.weights, tf.stack([tf.shape(inputs)[0], source_length])))
+                attentional = self.combine.call(K.concatenate([context, attentional]))                  # (N, D)
+            weights = mean_of_hops(weights)                                                             # (N, S)
         output = K.concatenate([attentional, inputs])                                                   # (N, 2D)
         if dropout:
             output._uses_learning_phase = True

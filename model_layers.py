@@ -85,19 +85,32 @@ class ZeroState(Layer):
         return input_shape[0], self.width
 
 
+def mean_of_hops(weights):
+    """The alignment of several hops, a list of weights: their mean."""
+    return weights[0] if len(weights) == 1 else tf.add_n(weights) / len(weights)
+
+
 class Alignment(Layer):
     """Returns the weights `(B, T, S)` of an attention layer whose kernels belong to another layer of the model.
 
-    Inputs are encoder states `(B, S, Dm)` and decoder states `(B, T, D)`.
+    Inputs are encoder states `(B, S, Dm)` and decoder states `(B, T, D)`. With several hops, `combine` is the layer
+    that makes the query of the next hop.
     """
 
-    def __init__(self, attention, **kwargs):
+    def __init__(self, attention, combine=None, hops=1, **kwargs):
         super(Alignment, self).__init__(**kwargs)
-        self.attention = attention
+        self.attention, self.combine, self.hops = attention, combine, hops
         self.supports_masking = True
 
     def call(self, inputs, mask=None):
-        return self.attention.call(inputs, mask)[1]
+        memory, query = inputs
+        alignments = []
+        for hop in range(self.hops):
+            context, weights = self.attention.call([memory, query], mask)
+            alignments.append(weights)
+            if hop + 1 < self.hops:
+                query = self.combine.call(K.concatenate([context, query]))
+        return mean_of_hops(alignments)
 
     def compute_output_shape(self, input_shape):
         return self.attention.compute_output_shape(input_shape)[1]

@@ -7,7 +7,7 @@ a sentence, N = B K rows of a step; X names that a source contains (`pointer_gen
 from keras import backend as K
 from keras import initializers
 from keras.engine import Input, Model
-from keras.layers import GRU, LSTM, Add, Bidirectional, Concatenate, Dense, Embedding, GRUCell, LSTMCell
+from keras.layers import GRU, LSTM, Add, Average, Bidirectional, Concatenate, Dense, Embedding, GRUCell, LSTMCell
 import tensorflow as tf
 
 from attention import GlobalAttention, LocalAttention
@@ -16,6 +16,7 @@ from decoder_cell import DecoderCell, InputFeedingRNN, Memory
 import fast_kernels
 from model_layers import Alignment, Dropout, Noise, Slice, SourceMask, TiedOutput, Unmasked, WordDropout, ZeroState
 from pointer_generator import KnownIds, PointerGenerator
+from question_encoder import SentenceEnds, encode_question_and_story
 from text.vocabulary import PAD
 
 
@@ -25,6 +26,7 @@ class Seq2Seq(object):
     # Arguments
         settings: object with the attributes of `settings.SETTINGS` (groups model, attention and training).
         source_size, target_size: sizes V of the vocabularies.
+        separators: `questions.Separators` of the source vocabulary, which `encoder` 'dmn' needs.
 
     # Attributes
         training_model: Keras model, source ids `(B, S)` and decoder input ids `(B, T)` to logits `(B, T, V)`. With
@@ -39,7 +41,7 @@ class Seq2Seq(object):
         noise: the `Noise` whose step the training loop sets.
     """
 
-    def __init__(self, settings, source_size, target_size):
+    def __init__(self, settings, source_size, target_size, separators=None):
         self.settings, self.target_size = settings, target_size
         self.noise = Noise(settings.seed)
         self._noise_sites = 0
@@ -57,8 +59,15 @@ class Seq2Seq(object):
         self.source_embedding = self.target_embedding = self._embedding('source_embedding', source_size, mask_zero=True)
         if not settings.share_vocabulary:
             self.target_embedding = self._embedding('target_embedding', target_size)
-        memory, last_states = self._encode(self.source_embedding(source_ids))
-        self.initial_states = self._bridge(last_states)
+        if settings.encoder == 'dmn':
+            self._sentence_ends = SentenceEnds(separators)(self.source)                                     # (B, S)
+            memory, question_states = encode_question_and_story(
+                self.source, source_ids, self._sentence_ends, separators, self.source_embedding, self._drop,
+                self._recurrent, lambda sentences: self._encode(sentences)[0], (settings.embedding, settings.units))
+            self.initial_states = question_states * settings.decoder_layers
+        else:
+            memory, last_states = self._encode(self.source_embedding(source_ids))
+            self.initial_states = self._bridge(last_states)
         self.encoder_model = Model(self.source, [memory] + self.initial_states)
         embedded = self._embed_target(target_ids)                                                       # (B, T, E)
         attentional, states, weights = self._decode(memory, embedded)
@@ -73,7 +82,8 @@ class Seq2Seq(object):
         if weights is not None:
             self.alignment_model = Model(inputs, [logits, weights])
         keys = None if self.attention is None else self.attention.keys(memory)
-        self.memory = Memory(memory, K.not_equal(self.source, PAD), keys)
+        mask = self._sentence_ends > .5 if settings.encoder == 'dmn' else K.not_equal(self.source, PAD)
+        self.memory = Memory(memory, mask, keys)
 
     # The parts of the graph
 
@@ -174,13 +184,14 @@ class Seq2Seq(object):
         if settings.input_feeding:
             cells = [self._recurrent(units) for _ in range(settings.decoder_layers)]
             self.cell = DecoderCell(cells, self.attention, combine, True, settings.residual, settings.dropout,
-                                    self.noise, [self._next_site() for _ in cells], name='decoder_cell')
+                                    self.noise, [self._next_site() for _ in cells], settings.hops, name='decoder_cell')
             initial = [ZeroState(2 * units)(self.source)] + self.initial_states + [ZeroState(1)(self.source)]
+            mask = self._sentence_ends if settings.encoder == 'dmn' else SourceMask()(self.source)
             decoder = InputFeedingRNN(self.cell, return_sequences=True, name='decoder')
-            outputs = decoder(x, initial_state=initial, constants=[memory, SourceMask()(self.source)])  # (B, T, 2D)
+            outputs = decoder(x, initial_state=initial, constants=[memory, mask])                       # (B, T, 2D)
             attentional, top = Slice(0, units)(outputs), Slice(units, 2 * units)(outputs)
             # The cell has one output, so the weights come from one attention call over all its states.
-            return attentional, top, Alignment(self.attention)([memory, top])
+            return attentional, top, Alignment(self.attention, combine, settings.hops)([memory, top])
         layers, states_per_layer = [], len(self.initial_states) // settings.decoder_layers
         for number in range(1, settings.decoder_layers + 1):
             below, first = x, (number - 1) * states_per_layer
@@ -188,11 +199,16 @@ class Seq2Seq(object):
             x = layers[-1](self._drop(x), initial_state=self.initial_states[first:first + states_per_layer])
             if settings.residual and number > 1:
                 x = Add()([x, below])
-        self.cell = DecoderCell([layer.cell for layer in layers], self.attention, combine, False, settings.residual)
+        self.cell = DecoderCell([layer.cell for layer in layers], self.attention, combine, False, settings.residual,
+                                hops=settings.hops)
         if self.attention is None:
             return x, x, None
-        context, weights = self.attention([memory, x])
-        return combine(Concatenate()([context, x])), x, weights
+        attentional, alignments = x, []
+        for _ in range(settings.hops):
+            context, weights = self.attention([memory, attentional])
+            attentional = combine(Concatenate()([context, attentional]))
+            alignments.append(weights)
+        return attentional, x, Average()(alignments) if settings.hops > 1 else weights
 
     def _build_output(self, target_size):
         """Builds eq. 6 without its softmax: logits W_s h, without bias."""

@@ -75,11 +75,17 @@ PRESETS = collections.OrderedDict([
     ('answer', dict(
         data='samples/answer', target_tokenizer='word', max_source_length=400, epochs=16, dropout=.1, word_dropout=0.,
         metric='exact-match')),
+    # Besides those of answer, where --format is babi: 3 hops as MemN2N (Sukhbaatar et al. 2015) has.
+    ('answer --format babi', dict(
+        encoder='dmn', hops=3, cell='gru', score='general', units=64, embedding=64, init_scale=0., learning_rate=2e-3,
+        dropout=0., max_source_length=2000)),
     # Task 1 of Multi30k, lower-cased and tokenised; name its files with --train, --val and --test.
     ('multi30k', dict(
         source_tokenizer='space', target_tokenizer='space', min_count=2, score='general', units=256, embedding=256,
         encoder_units=512, tie_embeddings=True, batch_size=64, learning_rate=2e-3, dropout=.4,
         word_dropout=0., label_smoothing=.1, averaging=.999, beam_width=5))])
+
+CORPORA = [name for name in PRESETS if name.split()[0] not in TASKS]
 
 
 def _table():
@@ -123,8 +129,12 @@ def _table():
     add('attention', 'attention_scale', False, bool, 'multiply the scores by a trainable scalar')
     add('attention', 'attention_normalize', False, bool, 'normed additive score (with concat)')
     add('attention', 'window', 10, int, 'half-width W of the window of local attention', 1, TOKENS)
+    add('attention', 'hops', 1, int,
+        'attention steps for each output token; each attentional state is the query of the next', 1, 100)
     add('attention', 'input_feeding', False, bool, 'join the last attentional state to the next input')
 
+    choose('model', 'encoder', 'recurrent', ('recurrent', 'dmn'), 'how the source is read: as one sequence, or the '
+           'question and each sentence of the story on their own, as in dynamic memory networks (dmn)')
     choose('model', 'cell', 'lstm', ('lstm', 'gru'), 'kind of recurrent cell')
     add('model', 'units', 128, int, 'size D of the decoder state', 1, WIDTH)
     add('model', 'encoder_units', None, int,
@@ -218,7 +228,9 @@ def with_defaults(values):
 
 def resolve_settings(given, preset=None):
     """Settings as attributes: those in the dict `given`; else the preset's, then the task's, then the defaults."""
-    chosen = dict(defaults(), **PRESETS[given.get('task', 'translate')])
+    task = given.get('task', 'translate')
+    chosen = dict(defaults(), **PRESETS[task])
+    chosen.update(PRESETS.get('%s --format %s' % (task, given.get('format')), {}))
     chosen.update(PRESETS.get(preset, {}))
     return with_defaults(dict(chosen, **given))
 
@@ -233,7 +245,7 @@ def presets_text():
     lines = ['config.json of the run directory records every setting. These set other defaults; any option wins:']
     for name, values in PRESETS.items():
         words = ['%s %s' % (SETTINGS[key].option, shown(value)) for key, value in values.items()]
-        lines += ['', '--%s %s' % ('task' if name in TASKS else 'preset', name)]
+        lines += ['', '--%s %s' % ('preset' if name in CORPORA else 'task', name)]
         lines += textwrap.wrap(' '.join(words) or 'the defaults above', 110, initial_indent='    ',
                                subsequent_indent='    ', break_on_hyphens=False)
     return '\n'.join(lines)
@@ -334,6 +346,10 @@ def _check_model(settings):
             'choose --attention global or another score', settings.attention)
     require(score != 'none' or settings.attention == 'global',
             '--attention %s needs a score: choose one in place of --score none', settings.attention)
+    require(score != 'none' or settings.hops == 1 and settings.encoder == 'recurrent',
+            '--hops and --encoder dmn need attention, which --score none does not have: choose another score')
+    require(settings.encoder == 'recurrent' or not settings.copy,
+            '--copy needs attention to words, and --encoder dmn attends to sentences: omit one of them')
     for name in ('attention_scale', 'input_feeding', 'copy', 'coverage_loss', 'coverage_penalty'):
         require(score != 'none' or not getattr(settings, name),
                 '%s needs attention, which --score none does not have: omit one of them', SETTINGS[name].option)

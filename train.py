@@ -10,7 +10,7 @@ import os
 import platform
 import shlex
 import time
-from text import preparation
+from text import preparation, questions
 from text.corpus import corpus_paths, read_vectors
 from training import memory_estimate
 import settings
@@ -28,8 +28,7 @@ def parse(argv):
                            epilog=settings.presets_text())
     parser.add_argument('--run', metavar='DIR', help='run directory (default: runs/ and the name of the data folder)')
     parser.add_argument('--config', metavar='FILE', help='settings as JSON, such as another config.json; options win')
-    parser.add_argument('--preset', choices=[name for name in settings.PRESETS if name not in settings.TASKS],
-                        help='other defaults for a well-known corpus, see below')
+    parser.add_argument('--preset', choices=settings.CORPORA, help='other defaults for a well-known corpus, see below')
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument('--resume', action='store_true', help='go on with the run that lies there')
     ways.add_argument('--overwrite', action='store_true', help='replace the run that lies there')
@@ -133,6 +132,7 @@ def fit(run, chosen, text, resume=False):
     is `None`: then nothing is written, and what training would need is told."""
     source, target = text.vocabularies
     tell('vocabularies: %s source and %s target tokens' % (format(len(source), ','), format(len(target), ',')))
+    separators = questions.separators(chosen, source)
     memory_estimate.check(chosen, len(source), len(target), text.train)
     vocabularies, vectors = {'vocab.source.txt': source, 'vocab.target.txt': target}, []
     checkpoint = run.read_checkpoint() if resume else None
@@ -156,7 +156,7 @@ def fit(run, chosen, text, resume=False):
     with run or contextlib.ExitStack(), tf_session.opened(session):
         trainer = Trainer(chosen, len(source), len(target), text.train, text.validation, run,
                           lambda row: show(run, chosen, translator, row, text.texts[:SHOWN]),
-                          lambda: score(chosen, translator, text.texts), checkpoint)
+                          lambda: score(chosen, translator, text.texts), checkpoint, separators)
         del checkpoint  # as large as the model and the optimiser's slots together
         translator = Translator(trainer.model, session, *with_vocabularies(text.tokenizers, vocabularies.get))
         tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import backend as K
 from text.batches import pad, plan_batches
+from text.questions import separators
 from text.vocabulary import END, START, Vocabulary
 import beam_search
 from storage.run_directory import RunDirectory
@@ -76,7 +77,7 @@ class Translator(object):
         threads = threads or configs[0].threads or tf_session.available_cores()
         session = tf_session.new_session(threads, runs_at_once=True)
         with tf_session.opened(session):
-            models = [load_model_weights(run, settings, len(source[1]), len(target[1]),
+            models = [load_model_weights(run, settings, source[1], target[1],
                                          'member_%d/' % number if len(runs) > 1 else '')
                       for number, (run, settings) in enumerate(zip(runs, configs), 1)]
             for model in models:
@@ -303,11 +304,12 @@ def check_same(first, first_settings, run, settings):
                 run.file(name), first.file(name))
 
 
-def load_model_weights(run, settings, source_size, target_size, scope):
+def load_model_weights(run, settings, source_vocabulary, target_vocabulary, scope):
     """Builds a run's model in the name scope `scope` of the current graph, and loads its best weights."""
     with tf.name_scope(scope or None):
         # Keras' orthogonal initialiser would take memory while the graph is built, before the weights' shapes are read.
-        model = Seq2Seq(with_defaults(dict(vars(settings), init_scale=1.)), source_size, target_size)
+        model = Seq2Seq(with_defaults(dict(vars(settings), init_scale=1.)), len(source_vocabulary),
+                        len(target_vocabulary), separators(settings, source_vocabulary))
     layers = [layer for layer in model.training_model.layers if layer.weights]
     expected = [(layer.name, [(weight.name[len(scope):], K.int_shape(weight), weight.dtype.base_dtype.as_numpy_dtype)
                               for weight in layer.weights]) for layer in layers]

@@ -41,7 +41,7 @@ def page():
         lines.append('')
     lines += ['## Tasks and presets', '', 'A task or preset replaces these defaults; options override them.', '']
     for name, values in settings.PRESETS.items():
-        option = '--task' if name in settings.TASKS else '--preset'
+        option = '--preset' if name in settings.CORPORA else '--task'
         words = ' '.join('%s %s' % (settings.SETTINGS[key].option, settings.shown(value))
                          for key, value in values.items())
         lines.append('- `%s %s`: %s' % (option, name, '`%s`' % words if words else 'the defaults above'))

@@ -16,6 +16,7 @@ Weights are arrays under the names below; those of `weights.h5` are taken too, s
     encoder_n/forward/..., encoder_n/backward/...: the same three for each direction
     bridge_n_h/kernel (Dm, D), bridge_n_h/bias (D,), and bridge_n_c/... for an LSTM's cell state
     decoder_n/...                           as encoder_n; with input feeding `in` is E + D for decoder_1
+    question_encoder/..., sentence_encoder/...  as encoder_n, with `encoder` 'dmn'; no bridge
     attention/kernel                        general (D, Dm); location (D, largest S)
     attention/memory_kernel (Dm, U), attention/query_kernel (D, U), attention/score_kernel (U, 1)    concat
     attention/norm (), attention/bias (U,)  concat, normalised;      attention/factor ()    scaled scores
@@ -117,10 +118,11 @@ class NumpyModel(object):
     # Arguments
         settings: dict, the settings of a run as in its `config.json`.
         weights: dict of arrays by name, see above.
+        separators: with `encoder` 'dmn', the source id that ends a question, and a list of those that end a sentence.
     """
 
-    def __init__(self, settings, weights):
-        self.settings = settings
+    def __init__(self, settings, weights, separators=None):
+        self.settings, self.separators = settings, separators
         self.weights = {neutral(name): np.asarray(value, np.float64) for name, value in weights.items()}
         self.gate = {'sigmoid': sigmoid, 'hard_sigmoid': hard_sigmoid}[settings['recurrent_activation']]
         self.cell_step, self.cell_states = {'lstm': (lstm_step, 2), 'gru': (gru_step, 1)}[settings['cell']]
@@ -153,8 +155,11 @@ class NumpyModel(object):
 
     def encode(self, source):
         """Source ids `(B, S)` to encoder states `(B, S, Dm)` and, for each layer, its last states `(B, Dm)`."""
-        settings, mask, last_states = self.settings, source != PAD, []
-        x = self.weights['source_embedding/embeddings'][source]                                         # (B, S, E)
+        return self.encode_vectors(self.weights['source_embedding/embeddings'][source], source != PAD)
+
+    def encode_vectors(self, x, mask):
+        """The same for vectors `(B, S, E)` and their mask `(B, S)`."""
+        settings, last_states = self.settings, []
         for number in range(1, settings['encoder_layers'] + 1):
             below, name = x, 'encoder_%d' % number
             if settings['bidirectional']:
@@ -169,6 +174,53 @@ class NumpyModel(object):
                 x = x + below
             last_states.append(states)
         return x, last_states
+
+    def encode_story(self, source):
+        """The encoder of a dynamic memory network: sources `question | story`, ids `(B, S)`.
+
+        The question's last states are the first states of every decoder layer. The inputs of a sentence's words are
+        embedding, question's state and 1 where the question has the word. The encoder's layers read the sentences'
+        last states in order; the state of a sentence is at its last token, where alone the mask is true.
+
+        # Returns
+            Encoder states `(B, S, Dm)`, their mask `(B, S)`, and the first states of the decoder's layers.
+        """
+        settings, table = self.settings, self.weights['source_embedding/embeddings']
+        stories = [self.split(row[row != PAD].tolist()) for row in source]
+        vectors, firsts = [], []
+        for question, sentences in stories:
+            ids = np.array([question or [PAD]])
+            _, states = self._layer('question_encoder', table[ids], ids != PAD)
+            firsts.append(states)
+            for _, words in sentences:
+                match = [[float(word > END and word in question)] for word in words]
+                joined = np.concatenate([table[words], np.repeat(states[0], len(words), axis=0), match], axis=1)
+                last = self._layer('sentence_encoder', joined[None], np.ones((1, len(words)), bool))[1][0]
+                vectors.append(last[0])                                                                 # (E,)
+        counts = [len(sentences) for _, sentences in stories]
+        mask = np.arange(max(max(counts), 1)) < np.array(counts)[:, None]                               # (B, N)
+        x = np.zeros(mask.shape + (settings['embedding'],))
+        x[mask] = np.reshape(vectors, (-1, settings['embedding']))
+        fused = self.encode_vectors(x, mask)[0]                                                         # (B, N, Dm)
+        memory, valid = np.zeros(source.shape + fused.shape[-1:]), np.zeros(source.shape, bool)
+        for row, (_, sentences) in enumerate(stories):
+            for number, (end, _) in enumerate(sentences):
+                memory[row, end], valid[row, end] = fused[row, number], True
+        states = [np.concatenate(one) for one in zip(*firsts)]
+        return memory, valid, [states] * settings['decoder_layers']
+
+    def split(self, ids):
+        """One source without padding: the question's ids, and (position of its last token, ids) of each sentence."""
+        question_end, sentence_ends = self.separators
+        first = ids.index(question_end) + 1 if question_end in ids else 0
+        sentences, words = [], []
+        for position in range(first, len(ids)):
+            words.append(ids[position])
+            more = position + 1 < len(ids)
+            if not more or words[-1] in sentence_ends and ids[position + 1] not in sentence_ends:
+                sentences.append((position, words))
+                words = []
+        return ids[:max(first - 1, 0)], sentences
 
     def bridge(self, last_states):
         """Last states of the encoder's layers to the first states of the decoder's layers, each `(B, D)`.
@@ -189,8 +241,11 @@ class NumpyModel(object):
 
     def start(self, source, copied=None):
         """Source ids `(B, S)` to the `Memory` and the `States` before the decoder's first step."""
-        encoder_states, last_states = self.encode(source)
         attentional = np.zeros((len(source), self.settings['units']))
+        if self.settings.get('encoder') == 'dmn':
+            encoder_states, mask, first_states = self.encode_story(source)
+            return Memory(encoder_states, mask, copied), States(attentional, first_states, 0)
+        encoder_states, last_states = self.encode(source)
         return Memory(encoder_states, source != PAD, copied), States(attentional, self.bridge(last_states), 0)
 
     # Attention
@@ -221,7 +276,7 @@ class NumpyModel(object):
         """Scores `(N, S)` to scores after mask and window (-inf where they hide a position) and weights `(N, S)`."""
         if self.settings['attention'] == 'global':
             return np.where(mask, scores, -np.inf), masked_softmax(scores, mask)
-        window, source = float(self.settings['window']), np.arange(scores.shape[1])
+        window, source = float(self.settings['window']), np.cumsum(mask, axis=1) - 1        # valid positions count
         if self.settings['attention'] == 'local-m':
             centre = np.full((len(h), 1), float(position))                          # p_t = t
         else:                                                                       # eq. 9: S sigmoid(v_p tanh W_p h_t)
@@ -262,16 +317,23 @@ class NumpyModel(object):
                 x = x + below
         attentional = stages['decoder_states'] = x                                                      # (N, D)
         if self.score != 'none':
-            stages['scores'] = self.scores(x, memory.states)                                            # (N, S)
-            stages['masked_scores'], stages['weights'] = self.align(stages['scores'], x, memory.mask, states.position)
-            stages['context'] = np.einsum('ns,nsd->nd', stages['weights'], memory.states)               # (N, Dm)
-            joined = np.concatenate([stages['context'], x], axis=-1)                # eq. 5: tanh(W_c [c_t; h_t])
-            attentional = np.tanh(joined @ self.weights['attentional_state/kernel'])
+            each_hop = []
+            for _ in range(settings.get('hops', 1)):
+                query = attentional                                                 # each hop asks with the last result
+                stages['scores'] = self.scores(query, memory.states)                                    # (N, S)
+                stages['masked_scores'], stages['weights'] = self.align(
+                    stages['scores'], query, memory.mask, states.position)
+                each_hop.append(stages['weights'])
+                stages['context'] = np.einsum('ns,nsd->nd', stages['weights'], memory.states)           # (N, Dm)
+                joined = np.concatenate([stages['context'], query], axis=-1)        # eq. 5: tanh(W_c [c_t; h_t])
+                attentional = np.tanh(joined @ self.weights['attentional_state/kernel'])
+            stages['weights'] = np.mean(each_hop, axis=0)                           # of all hops: the alignment
             stages['attentional_states'] = attentional
         logits = self.logits(attentional)                                                               # (N, V)
         if settings.get('copy'):
             # Eq. 8: sigmoid(w_h* . c_t + w_s . h_t + w_x . x_t + b), its three vectors joined.
-            joined = np.concatenate([stages['context'], stages['decoder_states'], embedded], axis=-1)
+            context = np.einsum('ns,nsd->nd', stages['weights'], memory.states)
+            joined = np.concatenate([context, stages['decoder_states'], embedded], axis=-1)
             stages['vocabulary_logits'] = logits
             stages['p_gen'] = sigmoid(joined @ self.weights['pointer_generator/kernel']
                                       + self.weights['pointer_generator/bias'])                         # (N, 1)
@@ -398,7 +460,7 @@ class NumpyModel(object):
                 kept, live = candidates[:beam_width - len(finished)], []
                 for one in kept:
                     if one.ids[-1] == END or len(one.ids) >= limit:
-                        finished.append(one._replace(ranking=ranking(one, row != PAD, length_penalty,
+                        finished.append(one._replace(ranking=ranking(one, memory.mask[0], length_penalty,
                                                                      coverage_penalty)))
                     else:
                         live.append(one)

@@ -70,12 +70,12 @@ def set_weights(model, seed=0, scale=1.):
 class Small(object):
     """A small model in the current session, its weights, and the NumPy model that has the same."""
 
-    def __init__(self, seed=0, scale=1., **values):
+    def __init__(self, seed=0, scale=1., separators=None, **values):
         self.settings = settings(**values)
         tf_session.seed_weights(self.settings.seed)
-        self.model = Seq2Seq(self.settings, VOCABULARY, VOCABULARY)
+        self.model = Seq2Seq(self.settings, VOCABULARY, VOCABULARY, separators)
         self.weights = set_weights(self.model, seed, scale)
-        self.numpy = numpy_model.NumpyModel(vars(self.settings), self.weights)
+        self.numpy = numpy_model.NumpyModel(vars(self.settings), self.weights, separators)
         self._one_step, self.fed = None, {}  # `fed`: what else the model takes
 
     def whole(self, batch, training=False):

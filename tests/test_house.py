@@ -9,14 +9,15 @@ import pytest
 
 from test_commands import ROOT
 
-FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'model_layers', 'pointer_generator', 'beam_search', 'translator',
-        'settings', 'command_line', 'tf_session', 'fast_kernels', 'fused_loss', 'attention_blocks')
+FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'model_layers', 'pointer_generator',
+        'beam_search', 'translator', 'settings', 'command_line', 'tf_session', 'fast_kernels', 'fused_loss',
+        'attention_blocks')
 PACKAGES = ('text', 'training', 'storage', 'reports', 'reference')
 COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
 # From the top down: a module imports from lower rows, and a package from itself too.
 LAYERS = (
     COMMANDS, ('reference',), ('translator', 'training'),
-    ('seq2seq_model', 'fused_loss'), ('decoder_cell', 'pointer_generator'),
+    ('seq2seq_model', 'fused_loss'), ('decoder_cell', 'pointer_generator', 'question_encoder'),
     ('model_layers', 'beam_search', 'attention_blocks'),
     ('attention', 'fast_kernels'),
     ('reports',), ('text',), ('storage',), ('tf_session',), ('settings',), ('command_line',))
@@ -26,7 +27,7 @@ USERS_NAMES = ('data', 'metrics', 'session', 'search', 'layers', 'memory', 'file
                'config', 'optimizer', 'tokenizers', 'plots', 'vocabulary', 'schedule')
 MAXIMUM_LINES = 420
 LONGER = {
-    'reference/numpy_model.py': 500,  # porters take this file alone: the whole model, and its search
+    'reference/numpy_model.py': 570,  # porters take this file alone: the whole model, and its search
 }
 
 

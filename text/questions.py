@@ -94,6 +94,29 @@ the source; `questions` is the number of questions that count.
 """
 
 
+Separators = collections.namedtuple('Separators', 'question_end sentence_ends')
+Separators.__doc__ = """Source ids that divide `question | story`: the id of `|`, and a tuple of those that end a
+sentence."""
+
+SENTENCE_ENDS = ('.', '!', '?', '\u3002', '\uff01', '\uff1f')
+
+
+def separators(settings, vocabulary):
+    """The `Separators` of a source vocabulary; `None` if the encoder of these settings needs none.
+
+    # Raises
+        UserError: the vocabulary has no `|`.
+    """
+    if settings.encoder != 'dmn':
+        return None
+    ends = tuple(id_ for id_, token in enumerate(vocabulary.tokens) if token.endswith(SENTENCE_ENDS))
+    question_ends = [id_ for id_, token in enumerate(vocabulary.tokens) if token.strip('\u2581') == '|']
+    if not question_ends:
+        raise UserError('--encoder dmn needs sources of the form "question | story": no training source has a | that '
+                        'is a token; choose --format babi or qa, or --encoder recurrent')
+    return Separators(question_ends[0], ends)
+
+
 def attention_on_support(questions, alignments, tokenize):
     """Measures how much attention falls on the statements that decide the answer.
 

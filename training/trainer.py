@@ -61,16 +61,17 @@ class Trainer(object):
         show: function called with the log's row after each validation, on the weights that were validated.
         decoded_score: function without argument to the score of `settings.metric`, where that needs decoding.
         checkpoint: (arrays, state) to go on with, the last of `run`; `None` to begin.
+        separators: `questions.Separators` of the source vocabulary, for `encoder` 'dmn'.
     """
 
     def __init__(self, settings, source_size, target_size, train, validation, run, show=None, decoded_score=None,
-                 checkpoint=None):
+                 checkpoint=None, separators=None):
         self.settings, self.train, self.validation, self.run = settings, train, validation, run
         self.show, self.decoded_score = show, decoded_score
         tf_session.seed_weights(settings.seed)
         # Keras' orthogonal initialiser takes its memory while the graph is built; here nothing it draws would stay.
         shape = with_defaults(dict(vars(settings), init_scale=1.)) if checkpoint else settings
-        self.model = Seq2Seq(shape, source_size, target_size)
+        self.model = Seq2Seq(shape, source_size, target_size, separators)
         self.optimizer = OPTIMIZERS[settings.optimizer](
             settings.learning_rate, clip_norm=settings.clip_norm, averaging=settings.averaging,
             weight_decay=settings.weight_decay, accumulate=settings.accumulate > 1)
