@@ -1,5 +1,6 @@
 """Reference outputs: records them, makes them again to check, compares other people's, captures any old Keras model.
 
+    regress.py explain bundle                       # what of the old stack that model meets, and what to write instead
     regress.py capture old.h5 bundle --trust        # every layer of a Keras 2.2.x model: outputs, masks, steps
     regress.py check                                # reference/ made again here; exit code 1 where a stage differs
     regress.py compare reference mine               # somebody else's .npz files with ours; needs NumPy alone
@@ -11,7 +12,9 @@ import shlex
 
 from command_line import CommandParser, UserError, non_negative_float, non_negative_int, positive_int, run_command, tell
 
-from reference import compare  # NumPy alone; command_line has set what NumPy reads when it is imported
+# NumPy alone; command_line has set what NumPy reads when it is imported
+from reference import compare, hypotheses, report, traps
+from reference.progress import Progress
 
 
 def parse(argv):
@@ -31,11 +34,12 @@ def parse(argv):
     check = add('check', 'make the reference set again and compare')
     check.add_argument('dir', metavar='DIR', nargs='?', default=os.path.join(os.path.dirname(__file__), 'reference'),
                        help='the set (default: reference)')
-    check.add_argument('--files', metavar='PATTERN', nargs='+', default=(), help='these files alone, such as dot-*')
     other = add('compare', 'compare two sets: folders of .npz files, or one file each',
                 ('REF', 'the reference'), ('NEW', 'what is held against it'))
     other.add_argument('--stage-map', metavar='FILE',
                        help='JSON: {our name or its beginning: theirs, or null for what was left out}')
+    other.add_argument('--strict', action='store_true', help='fail too where only one of the two has an array')
+    other.add_argument('--html', metavar='FILE', help='write the report as a page with heat maps too')
     other.add_argument('--rtol', type=non_negative_float, metavar='X', help='relative tolerance for every stage')
     other.add_argument('--atol', type=non_negative_float, metavar='X', help='absolute tolerance for every stage')
     old = add('capture', 'record what every layer of an old Keras model gives')
@@ -50,6 +54,7 @@ def parse(argv):
     old.add_argument('--steps', type=non_negative_int, default=10, metavar='N',
                      help='updates, where the model has a loss (default: %(default)s)')
     old.add_argument('--dropout', action='store_true', help='leave dropout on in the updates')
+    add('explain', 'list the traps of the old stack that a captured model meets', ('BUNDLE', 'folder of the bundle'))
     for command in (check, old):
         command.add_argument('--build', metavar='FILE.py:FUNCTION', help='function that returns the model')
         command.add_argument('--custom', metavar='FILE.py', help="file that defines the model's own layers")
@@ -61,35 +66,55 @@ def parse(argv):
     export.add_argument('--beam-width', type=positive_int, default=4, metavar='N',
                         help='width of the beam search (default: %(default)s)')
     for command in (check, other):
+        command.add_argument('--files', metavar='PATTERN', nargs='+', default=(),
+                             help='these files alone, such as dot-*')
         command.add_argument('--json', action='store_true', help='print the report as one JSON object')
     return parser.parse_args(argv)
 
 
-def show(results, ties, as_json=False):
+def show(compared, as_json=False):
     """Prints the report; returns the exit code."""
-    print(compare.as_json(results, ties) if as_json else '\n'.join(compare.report(results, ties)))
-    return 1 if compare.first_difference(results) else 0
+    print(report.as_json(compared) if as_json else '\n'.join(report.report(compared)))
+    return 1 if compare.first_difference(compared.results) else 0
 
 
 def compare_sets(options):
-    (recorded, manifest), (found, _) = compare.read_set(options.ref), compare.read_set(options.new)
-    given = None
+    """Compares two sets. SetError: nothing is there to compare."""
+    (recorded, manifest), (found, _) = compare.open_set(options.ref), compare.open_set(options.new)
+    recorded, found = [compare.choose_files(files, options.files) for files in (recorded, found)]
+    tolerances = None
     if options.rtol is not None or options.atol is not None:
-        given = options.rtol or 0., options.atol or 0.
-    stage_map = compare.read_stage_map(options.stage_map) if options.stage_map else None
-    return show(*compare.compare_sets(recorded, found, manifest, given, stage_map), as_json=options.json)
+        tolerances = options.rtol or 0., options.atol or 0.
+    stage_map = compare.read_stage_map(options.stage_map) if options.stage_map else {}
+    order = compare.Order(manifest)
+    with Progress(len(recorded), 'files') as progress:
+        results, ties = compare.compare_sets(recorded, found, manifest, tolerances, stage_map, progress)
+    if not results:
+        raise compare.SetError('%s and %s: no array of one is in the other: nothing is compared'
+                               % (options.ref, options.new))
+    files, missing, unknown = compare.not_compared(recorded, found, stage_map, order)
+    causes = hypotheses.causes(results, recorded, found, manifest, stage_map)
+    compared = report.comparison(results, ties, order, files, missing, unknown, causes)
+    if options.html:
+        from reference import report_page
+        report_page.write(options.html, compared, recorded, found, stage_map)
+    code = show(compared, options.json)
+    if options.strict and (missing or unknown) or files and (options.strict or not order.captured):
+        return 1
+    return code
 
 
 def check(options):
     from reference import sets
-    if compare.read_manifest(options.dir).get('kind') == 'capture':
+    manifest = compare.read_manifest(options.dir)
+    if manifest.get('kind') == 'capture':
         from reference import capture
         results, ties, other = capture.check(options.dir, options, options.files)
     else:
         results, ties, other = sets.check(options.dir, options.files)
     tell('compared within tolerances, since other than recorded: %s' % ', '.join(other) if other else
          'compared byte for byte: this is the recorded environment')
-    return show(results, ties, options.json)
+    return show(report.comparison(results, ties, compare.Order(manifest)), options.json)
 
 
 def record(options, argv):
@@ -99,7 +124,7 @@ def record(options, argv):
     if results is None:
         tell('recorded: %s' % options.dir)
         return 0
-    show(*results)
+    show(report.comparison(*results))
     raise UserError('%s: a set is there already, and is left as it was: to replace it, delete its .npz files and '
                     'MANIFEST.json first' % options.dir)
 
@@ -126,6 +151,15 @@ def capture_model(options, argv):
     return 0
 
 
+def explain(options):
+    """Prints the traps that a captured model meets. SetError: the folder is no bundle of such a model."""
+    files, manifest = compare.open_set(options.bundle)
+    if manifest.get('kind') != 'capture':
+        raise compare.SetError('%s: is no captured model: make one with capture' % options.bundle)
+    print('\n'.join(traps.explain(manifest, hypotheses.AllFiles(files))))
+    return 0
+
+
 def export(options, argv):
     from reference import sets
     require_empty(options.dir)
@@ -145,6 +179,8 @@ def main(argv):
             return compare_sets(options)
         if options.command == 'check':
             return check(options)
+        if options.command == 'explain':
+            return explain(options)
         if options.command == 'capture':
             return capture_model(options, argv)
         return record(options, argv) if options.command == 'record' else export(options, argv)

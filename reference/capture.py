@@ -21,7 +21,7 @@ from storage.files import to_json, write_bytes
 from storage.weights_file import array_hash
 
 GROUP_BYTES = 2 ** 28       # of arrays that one run of the graph returns
-TRAINING_TOLERANCE = (1e-4, 1e-5)
+TOLERANCE = (1e-4, 1e-5)    # relative to each number, and to the largest of its array
 AGREE = 1e-5
 SLOTS = {'Adam': ('m', 'v', 'vhat'), 'AMSGrad': ('m', 'v', 'vhat'), 'Nadam': ('m', 'v'), 'Adamax': ('m', 'u'),
          'SGD': ('moment',), 'RMSprop': ('accumulator',), 'Adagrad': ('accumulator',),
@@ -34,7 +34,7 @@ def describe_calls(model, calls, weights):
     """Which tensors to fetch, under which names, and the manifest's entry of each call.
 
     # Returns
-        [(array name, tensor)] in the order of the graph, each tensor once, and a list of dicts.
+        [(array name, tensor)] in the order of the graph, a list of dicts, and the names of the model's outputs.
     """
     names = {id(x): 'input/' + name for x, name in zip(model.inputs, model.input_names)}
     weight_names = {id(weight): 'parameter/' + name for name, weight in weights}
@@ -69,7 +69,7 @@ def describe_calls(model, calls, weights):
             ('outputs', outputs), ('input_masks', input_masks), ('output_masks', many('mask', call.output_masks)),
             ('states', [name for name, _ in states]),
             ('weights', [weight_names[id(weight)] for weight in call.layer.weights if id(weight) in weight_names])]))
-    return fetched, entries
+    return fetched, entries, [names[id(x)] for x in model.outputs]
 
 
 def in_groups(pairs, sizes):
@@ -196,7 +196,7 @@ def write_capture(folder, model, compiled, inputs, targets, steps, command, drop
     weights = layer_calls.weight_names(model)
     calls, nested = layer_calls.find_calls(model)
     inputs = inputs(calls) if callable(inputs) else inputs
-    pairs, entries = describe_calls(model, calls, weights)
+    pairs, entries, outputs = describe_calls(model, calls, weights)
     feed = dict(zip(model.inputs, inputs.values()))
     feed[K.learning_phase()] = 0
     files, folder = OrderedDict(), str(folder)
@@ -226,7 +226,8 @@ def write_capture(folder, model, compiled, inputs, targets, steps, command, drop
     if compiled and steps:
         with writer('training.npz') as made:
             write_training(made, model, weights, inputs, targets, steps, slots)
-    manifest = describe_bundle(model, compiled and steps, entries, files, command)
+    manifest = describe_bundle(model, steps if compiled else 0, entries, files, command)
+    manifest['output_arrays'] = outputs
     manifest['nested_calls_that_differ'] = wrong
     manifest['dropout'] = dropout
     write_bytes(os.path.join(folder, bundle.MANIFEST), to_json(manifest))
@@ -259,9 +260,8 @@ def describe_bundle(model, steps, entries, files, command):
         ('calls', entries), ('files', OrderedDict())])
     for name in sorted(files):
         manifest['files'][name] = OrderedDict([('kind', 'capture'), ('arrays', files[name].hashes),
-                                               ('shapes', files[name].shapes)])
-        if name == 'training.npz':
-            manifest['files'][name]['tolerance'] = list(TRAINING_TOLERANCE)
+                                               ('shapes', files[name].shapes),
+                                               ('tolerance', list(TOLERANCE))])
     return manifest
 
 

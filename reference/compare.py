@@ -2,15 +2,17 @@
 
 A set is one `.npz` file or a folder of them; arrays are called `[batch/]stage[/...]`, as docs/porting.md lists. The
 stages of the decoder are put in the order of time, then of the equations: with input feeding a wrong score at one step
-makes wrong decoder states at the next, and the score is to be named.
+makes wrong decoder states at the next, and the score is to be named. The stages of a captured model are the calls of
+its layers, in the order that its manifest lists.
 """
-from collections import OrderedDict, namedtuple
-import json
+from collections import ChainMap, OrderedDict, namedtuple
+import fnmatch
 
 import numpy as np
 
 from reference.bundle import (  # noqa: F401  what users of this module need too
-    SetError, open_set, read_arrays, read_manifest, read_set, read_stage_map)
+    SetError, open_set, printable, read_arrays, read_manifest, read_set, read_stage_map)
+from reference.where import describe_difference
 
 BATCHES = ('padded', 'single')
 DECODER = ('decoder_states', 'scores', 'masked_scores', 'weights', 'context', 'attentional_states',
@@ -21,18 +23,63 @@ STAGES = (('initial', 'input', 'parameter', 'encoder_states', 'initial_states') 
            'greedy', 'beam', 'text'))
 # (relative, absolute), where the manifest of a set gives no other
 TOLERANCES = {'float32': (1e-6, 4e-6), 'float64': (1e-12, 1e-12)}
+# The first updates of a training, before rounding grows: weight decay moves a weight by 1e-4 of itself.
+FIRST_UPDATES, FIRST_TOLERANCE = ('step_1', 'step_2'), (1e-6, 1e-6)
 HIDDEN = -1e8       # a masked score or absent name, whatever a framework writes there: -inf, -1e9, the lowest number
 
-Result = namedtuple('Result', 'file name stage problem absolute relative ulp index recorded found order')
+Result = namedtuple('Result', 'file name stage problem absolute relative ulp index recorded found order where')
 Result.__doc__ = """How one array fared.
 
 problem: '' where it is equal within the tolerance, else one word or more. absolute, relative, ulp: the worst of each
 over the array. index: of the number that exceeds its tolerance most, with the two numbers `recorded` and `found` there.
-order: sorts results by what comes first in the calculation.
+order: sorts results by what comes first in the calculation. where: in which elements it differs, in words.
 """
 
 Tie = namedtuple('Tie', 'file name row step recorded found margin')
 Tie.__doc__ = 'Two tokens that rounding may exchange: the later steps of that row are not compared.'
+
+
+class Order(object):
+    """The stages of a set and their order.
+
+    # Arguments
+        manifest: of the set; that of a captured model lists its calls.
+    """
+
+    def __init__(self, manifest=None):
+        self.calls = OrderedDict((call['name'], call) for call in (manifest or {}).get('calls', ()))
+        self.captured = (manifest or {}).get('kind') == 'capture'
+        self.outputs = set((manifest or {}).get('output_arrays', ()))
+        before = ('input', 'target', 'parameter')
+        self.stages = before + tuple(self.calls) + ('second_call',) + STAGES[STAGES.index('loss'):] if (
+            self.captured) else STAGES
+
+    def stage_of(self, name):
+        """The stage in an array's name: `scores` of `padded/scores`, a call of `layer/CALL/output`."""
+        if self.captured and name.startswith('layer/'):
+            return name[len('layer/'):].rsplit('/', 1)[0]
+        return stage_of(name)
+
+    def part_of(self, name):
+        """0 for the states of a layer, which are made before its output, else 1."""
+        return 0 if name.rsplit('/', 1)[-1].startswith('state_') else 1
+
+    def position(self, stage):
+        return self.stages.index(stage) if stage in self.stages else len(self.stages)
+
+    def key(self, name, step):
+        """What results are sorted by; `step` is the first that differs in the array."""
+        stage = self.stage_of(name)
+        if stage in DECODER and not self.captured:
+            return self.position(DECODER[0]), step, self.position(stage)
+        return self.position(stage), self.part_of(name), 0
+
+    def optional(self, name):
+        """Whether a port need not have this array: inner calls, states and masks, but for the model's own outputs."""
+        if name.endswith('/runner_up'):
+            return True     # it is there for the rule about ties
+        return self.captured and name not in self.outputs and name.startswith(
+            ('layer/', 'optimizer_start/', 'second_call/'))
 
 
 def mapped(name, stage_map):
@@ -64,23 +111,36 @@ def ulps(one, other):
         return np.where(one > other, one - other, other - one)
 
 
-def compare_array(file, name, recorded, found, rtol, atol):
-    """`Result` of one pair of arrays; `found` is `None` where it is missing."""
-    stage = stage_of(name)
+def header_of(arrays, name):
+    """(shape, type) of an array, which is not loaded if it lies in a file; None where it is missing."""
+    if hasattr(arrays, 'headers'):
+        return arrays.headers.get(name)
+    array = arrays.get(name)
+    return None if array is None else (array.shape, array.dtype)
 
-    def result(problem, absolute=0., relative=0., ulp=0, index=(), values=(None, None), step=0):
-        known = STAGES.index(stage) if stage in STAGES else len(STAGES)
-        first = STAGES.index(DECODER[0])
-        order = (first, step, known) if stage in DECODER else (known, 0, 0)
-        return Result(file, name, stage, problem, absolute, relative, ulp, tuple(int(i) for i in index), values[0],
-                      values[1], order)
 
+def mismatch(recorded, found):
+    """Why two arrays with these headers cannot be compared number by number, or ''."""
     if found is None:
-        return result('missing')
-    if recorded.shape != found.shape:
-        return result('shape %s in place of %s' % (found.shape, recorded.shape))
-    if recorded.dtype.kind != found.dtype.kind or recorded.dtype.kind == 'f' and recorded.dtype != found.dtype:
-        return result('type %s in place of %s' % (found.dtype, recorded.dtype))
+        return 'missing'
+    (shape, dtype), (found_shape, found_dtype) = recorded, found
+    if shape != found_shape:
+        turned = ': transposed' if shape == found_shape[::-1] else ''
+        return 'shape %s in place of %s%s' % (found_shape, shape, turned)
+    if dtype.kind != found_dtype.kind or dtype.kind == 'f' and dtype != found_dtype:
+        return 'type %s in place of %s' % (found_dtype, dtype)
+    return ''
+
+
+def compare_array(file, name, recorded, found, rtol, atol, order=None, padding=None, scaled=False):
+    """`Result` of one pair of arrays with the same shape and kind.
+
+    # Arguments
+        padding: Boolean array over the first axes, or None: which positions are padding.
+        scaled: Boolean, `atol` is a share of the largest recorded number.
+    """
+    order = order or Order()
+    stage = order.stage_of(name)
     if recorded.dtype.kind != 'f':
         wrong = recorded != found
         absolute = np.zeros(wrong.shape) if recorded.dtype.kind in 'Ub' else np.abs(
@@ -88,8 +148,11 @@ def compare_array(file, name, recorded, found, rtol, atol):
         relative = ulp = np.zeros(wrong.shape)
         excess = wrong.astype('f8')
     else:
-        if stage in ('masked_scores', 'logits'):
+        if stage in ('masked_scores', 'logits') and not order.captured:
             recorded, found = [np.where(x < HIDDEN, x.dtype.type(-np.inf), x) for x in (recorded, found)]
+        if scaled and recorded.size:
+            finite = recorded[np.isfinite(recorded)]
+            atol = atol * float(np.max(np.abs(finite))) if finite.size else atol
         same = (recorded == found) | (np.isnan(recorded) & np.isnan(found))
         with np.errstate(all='ignore'):
             absolute = np.where(same, 0., np.abs(recorded.astype('f8') - found.astype('f8')))
@@ -98,47 +161,115 @@ def compare_array(file, name, recorded, found, rtol, atol):
         excess = np.where(np.isfinite(excess), excess, np.inf)
         wrong, ulp = excess > 0, np.where(same, np.uint64(0), ulps(recorded, found))
     if not absolute.size:
-        return result('')
+        return Result(file, name, stage, '', 0., 0., 0, (), None, None, order.key(name, 0), '')
     at = np.unravel_index(np.argmax(excess if wrong.any() else absolute), wrong.shape)
     step = int(np.argmax(wrong.reshape(wrong.shape[0], wrong.shape[1], -1).any(axis=(0, 2)))) if wrong.ndim > 1 else 0
-    return result('differs' if wrong.any() else '', float(np.max(absolute)), float(np.max(relative)), int(np.max(ulp)),
-                  at, (recorded[at].item(), found[at].item()), step)
+    where = describe_difference(recorded, found, wrong, padding, order.captured) if wrong.any() else ''
+    return Result(file, name, stage, 'differs' if wrong.any() else '', float(np.max(absolute)),
+                  float(np.max(relative)), int(np.max(ulp)), tuple(int(i) for i in at), recorded[at].item(),
+                  found[at].item(), order.key(name, step), where)
 
 
-def compare_files(file, recorded, found, tolerances=None, stage_map=None):
+def problem_result(file, name, problem, order):
+    return Result(file, name, order.stage_of(name), problem, 0., 0., 0, (), None, None, order.key(name, 0), '')
+
+
+def padding_of(name, recorded, order):
+    """Which positions of an array are padding, a Boolean array over its first axes, or None."""
+    if order.captured:
+        call = order.calls.get(order.stage_of(name), {})
+        mask = next((one for one in list(call.get('output_masks', ())) + list(call.get('input_masks', ()))
+                     if one and header_of(recorded, one)), None)
+        return ~recorded[mask].astype(bool) if mask and len(header_of(recorded, mask)[0]) == 2 else None
+    stage, prefix = stage_of(name), name.split('/')[0] + '/' if name.split('/')[0] in BATCHES else ''
+
+    def padded(side):
+        ids = recorded.get(prefix + side)
+        return None if ids is None or ids.ndim != 2 else ids == 0
+
+    source, output = padded('source'), padded('output')
+    if stage == 'encoder_states':
+        return source
+    if stage in ('scores', 'masked_scores', 'weights') and source is not None and output is not None:
+        return output[:, :, None] | source[:, None]
+    return output if stage in DECODER or stage in ('token_losses', 'coverage_losses') else None
+
+
+def tolerance_of(name, dtype, given, entry, order):
+    """(relative, absolute) of an array: given ones, else those of its stage or of its file, else of its type."""
+    if given is not None:
+        return given
+    entry = entry or {}
+    if entry.get('kind') == 'training' and order.stage_of(name) in FIRST_UPDATES:
+        return FIRST_TOLERANCE
+    if 'tolerance' in entry:
+        return tuple(entry['tolerance'])
+    return TOLERANCES.get(dtype.name, (0., 0.))
+
+
+def largest_logit(recorded, order):
+    """The largest finite logit of a file, for the limit of a tie; 0 where there is none."""
+    found = [0.]
+    for name in recorded:
+        header = header_of(recorded, name)
+        if order.stage_of(name) == 'logits' and header[1].kind == 'f':
+            values = recorded[name]
+            values = values[np.isfinite(values) & (values > HIDDEN)]
+            found.append(float(np.max(np.abs(values))) if values.size else 0.)
+    return max(found)
+
+
+def compare_files(file, recorded, found, tolerances=None, stage_map=None, entry=None, order=None):
     """Results and ties for the arrays of one file.
 
     # Arguments
-        tolerances: (relative, absolute) for every array, or `None` for those of each array's type.
+        recorded, found: {name: array}, or `ArrayFile`s, of which one array at a time is loaded.
+        tolerances: (relative, absolute) for every array, or `None` for those of the file, stage or type.
         stage_map: names in `found`, see `mapped`.
+        entry: of the file in the manifest. order: `Order`.
     """
-    def tolerance(array):
-        return tolerances or TOLERANCES.get(array.dtype.name, (0., 0.))
-
+    order, ties, skipped = order or Order(), [], {}
     names = [(name, mapped(name, stage_map or {})) for name in recorded]
-    found = {name: found.get(theirs) for name, theirs in names if theirs is not None}
-    ties = []
-    largest = max([np.max(np.abs(array[array > HIDDEN])) for name, array in recorded.items()
-                   if stage_of(name) == 'logits'] or [0.])
-    for name in list(found):
-        if not name.endswith('/ids') or found[name] is None or name[:-3] + 'runner_up' not in recorded:
+    theirs = {name: other for name, other in names if other is not None}
+
+    def tolerance(name):
+        return tolerance_of(name, header_of(recorded, name)[1], tolerances, entry, order)
+
+    original = recorded
+    for name in theirs:
+        group = [other for other in theirs if other.startswith(name[:-3])] if name.endswith('/ids') else []
+        if name[:-3] + 'runner_up' not in group or name[:-3] + 'margins' not in group or (
+                header_of(found, theirs[name]) is None):
             continue
-        group = {other: found[other] for other in found if other.startswith(name[:-3])}
-        rtol, atol = tolerance(recorded[name[:-3] + 'margins'])
-        recorded = dict(recorded)
-        ties += _skip_ties(file, name, recorded, group, 2. * (atol + rtol * float(largest)))
-        found.update(group)
-    # A runner-up is there for the rule about ties; a port need not tell its own.
-    compared = [name for name, _ in names if name in found and not (
-        name.endswith('/runner_up') and found[name] is None)]
-    return [compare_array(file, name, recorded[name], found[name], *tolerance(recorded[name]))
-            for name in compared], ties
+        rtol, atol = tolerance(name[:-3] + 'margins')
+        values = {other: found.get(theirs[other]) for other in group}
+        recorded = ChainMap({}, recorded)
+        ties += _skip_ties(file, name, recorded, values, 2. * (atol + rtol * largest_logit(original, order)))
+        skipped.update(values)
+    results = []
+    for name, other in theirs.items():
+        header = header_of(recorded, name) if name not in skipped else (recorded[name].shape, recorded[name].dtype)
+        their_header = header_of(found, other) if skipped.get(name) is None else (
+            skipped[name].shape, skipped[name].dtype)
+        if their_header is None and order.optional(name):
+            continue
+        problem = mismatch(header, their_header)
+        if problem:
+            results.append(problem_result(file, name, problem, order))
+            continue
+        results.append(compare_array(
+            file, name, recorded[name], found[other] if skipped.get(name) is None else skipped[name], *tolerance(name),
+            order=order, padding=padding_of(name, original, order), scaled=order.captured and tolerances is None))
+    return results, ties
 
 
 def _skip_ties(file, name, recorded, found, limit):
     """Makes what follows a tie equal in `found`, and both as long; returns the ties."""
     ids, rank, ties = found[name], recorded[name].ndim - 1, []
-    if ids.shape[:-1] != recorded[name].shape[:-1] or ids.dtype.kind not in 'iu' or recorded[name].ndim != ids.ndim:
+    parts = [recorded[name[:-3] + part] for part in ('runner_up', 'margins')]
+    if rank < 0 or any(part.shape != recorded[name].shape for part in parts) or (
+            ids.shape[:-1] != recorded[name].shape[:-1] or ids.dtype.kind not in 'iu' or recorded[name].ndim != ids.ndim
+            or recorded[name].dtype.kind not in 'iu'):
         return ties
     lengths = recorded[name].shape[-1], ids.shape[-1]
     for arrays, length in ((recorded, lengths[0]), (found, lengths[1])):
@@ -167,32 +298,53 @@ def _skip_ties(file, name, recorded, found, limit):
     return ties
 
 
-def compare_sets(recorded, found, manifest=None, tolerances=None, stage_map=None):
-    """Results and ties of two sets, as `read_set` gives them.
+def pair_files(recorded, found):
+    """`found` with the file names of `recorded`: two sets of one file each are compared whatever they are called."""
+    return OrderedDict(zip(recorded, found.values())) if len(recorded) == len(found) == 1 else found
 
-    Tolerances are the given ones, else those of each file in the manifest, else those of the type. Two sets of one
-    file each are compared whatever the files are called.
+
+def compare_sets(recorded, found, manifest=None, tolerances=None, stage_map=None, progress=None):
+    """Results and ties of two sets, as `read_set` or `open_set` gives them.
+
+    Tolerances are the given ones, else those of each file in the manifest, else those of the type. Files that `found`
+    lacks are left to `not_compared`.
     """
-    if len(recorded) == len(found) == 1:
-        found = dict(zip(recorded, found.values()))
-    unknown = sorted(set(found) - set(recorded))
-    if unknown:
-        raise SetError('%s: the reference set has no such file' % unknown[0])
+    found, order = pair_files(recorded, found), Order(manifest)
     results, ties = [], []
     for file, arrays in recorded.items():
-        if file not in found and (stage_map or {}).get(file, '') is None:
-            continue
-        if file not in found:
-            results.append(Result(file, '', 'input', 'file missing', 0., 0., 0, (), None, None, (-1, 0, 0)))
-            continue
-        entry = (manifest or {}).get('files', {}).get(file, {})
-        own = tolerances or (tuple(entry['tolerance']) if 'tolerance' in entry else None)
-        one, other = compare_files(file, arrays, found[file], own, stage_map)
-        results, ties = results + one, ties + other
+        if file in found:
+            entry = (manifest or {}).get('files', {}).get(file, {})
+            one, other = compare_files(file, arrays, found[file], tolerances, stage_map, entry, order)
+            results, ties = results + one, ties + other
+        if progress:
+            progress.advance()
     return results, ties
 
 
-# Reports
+def not_compared(recorded, found, stage_map=None, order=None):
+    """What only one of two sets has.
+
+    # Returns
+        Files missing in `found`, arrays missing there that a port need not have, and files and arrays that the
+        reference lacks, as three lists of names.
+    """
+    order, stage_map, found = order or Order(), stage_map or {}, pair_files(recorded, found)
+    files = [file for file in recorded if file not in found and stage_map.get(file, '') is not None]
+    missing, unknown = [], [file for file in found if file not in recorded]
+    for file in recorded:
+        if file in found:
+            theirs = {mapped(name, stage_map): name for name in recorded[file]}
+            missing += ['%s %s' % (file, name) for other, name in theirs.items() if other is not None and
+                        other not in found[file] and order.optional(name) and not name.endswith('runner_up')]
+            unknown += ['%s %s' % (file, name) for name in found[file] if name not in theirs]
+    return files, missing, unknown
+
+
+def choose_files(files, patterns):
+    """The files whose names fit one of the patterns; all without patterns."""
+    return OrderedDict((name, file) for name, file in files.items()
+                       if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns))
+
 
 def first_difference(results):
     """The `Result` that differs and comes first in the calculation, or `None`."""
@@ -202,43 +354,4 @@ def first_difference(results):
 
 def place(result):
     at = '[%s]' % ', '.join(map(str, result.index)) if result.index else ''
-    return '%s %s%s' % (result.file, result.name, at)
-
-
-def report(results, ties):
-    """Lines for people: the first stage that differs, then one line a stage with its worst array."""
-    lines, first = [], first_difference(results)
-    if first:
-        values = '' if first.recorded is None else ': %r recorded, %r here' % (first.recorded, first.found)
-        lines.append('first stage that differs: %s, at %s, %s%s' % (first.stage, place(first), first.problem, values))
-    else:
-        lines.append('no stage differs: %d arrays' % len(results))
-    lines.append('%-8s %-18s %6s %9s %9s %12s  %s' % ('', 'stage', 'arrays', 'absolute', 'relative', 'ULP', 'worst at'))
-    stages = OrderedDict()
-    for result in results:
-        stages.setdefault(result.stage, []).append(result)
-    for stage in sorted(stages, key=lambda stage: STAGES.index(stage) if stage in STAGES else len(STAGES)):
-        group = stages[stage]
-        worst = max(group, key=lambda result: (bool(result.problem), result.absolute))
-        absolute, relative, ulp = [max(getattr(result, field) for result in group)
-                                   for field in ('absolute', 'relative', 'ulp')]
-        lines.append('%-8s %-18s %6d %9.2g %9.2g %12d  %s' % (
-            'DIFFERS' if worst.problem else 'same' if absolute == 0 else 'close', stage, len(group), absolute,
-            relative, ulp, place(worst) if worst.problem or absolute else ''))
-    lines += ['tie: %s %s, step %d: %d recorded, %d here, margin %.2g' % (
-        tie.file, tie.name + str(list(tie.row)), tie.step, tie.recorded, tie.found, tie.margin) for tie in ties]
-    return lines
-
-
-def as_json(results, ties):
-    """The same for a program: `equal`, `first`, every array and every tie, as a string."""
-    def plain(result):
-        values = result._asdict()
-        values.pop('order')
-        # JSON knows no infinity
-        return {key: str(value) if isinstance(value, float) and not np.isfinite(value) else value
-                for key, value in values.items()}
-    first = first_difference(results)
-    return json.dumps({'equal': first is None, 'first': plain(first) if first else None,
-                       'arrays': [plain(result) for result in results], 'ties': [tie._asdict() for tie in ties]},
-                      indent=1, allow_nan=False)
+    return printable('%s %s%s' % (result.file, result.name, at))

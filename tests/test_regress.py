@@ -162,6 +162,94 @@ def test_a_stage_map_renames_and_leaves_out():
     assert compared(stages(), found)[0].problem == 'missing'
 
 
+def compare_command(tmp_path, recorded, found, *options):
+    """Exit code of `compare` for two sets {file name: arrays}."""
+    for folder, files in (('ref', recorded), ('new', found)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for name, arrays in files.items():
+            save(tmp_path / folder / name, arrays)
+    return regress.main(['compare', str(tmp_path / 'ref'), str(tmp_path / 'new')] + list(options))
+
+
+def test_a_row_of_the_table_gives_the_reason_where_no_number_was_compared(tmp_path, capsys):
+    found = stages(scores=stages()['padded/scores'].astype('f8'), weights=stages()['padded/weights'][:, :, :4])
+    del found['padded/logits']
+    assert compare_command(tmp_path, {'a.npz': stages()}, {'a.npz': found}) == 1
+    rows = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if line.startswith('DIFFERS')}
+    assert rows['scores'].endswith('padded/scores: type float64 in place of float32')
+    assert rows['weights'].endswith('padded/weights: shape (2, 3, 4) in place of (2, 3, 5)')
+    assert rows['logits'].endswith('padded/logits: missing') and ' 0 ' not in rows['logits']
+
+
+def test_names_that_the_reference_lacks_are_told_and_fail_with_strict(tmp_path, capsys):
+    found = stages()
+    found['padded/beams'] = np.zeros(3)
+    sets_of_files = {'a.npz': stages()}, {'a.npz': found, 'b.npz': stages()}
+    assert compare_command(tmp_path, *sets_of_files) == 0
+    assert 'not in the reference: b.npz, a.npz padded/beams' in capsys.readouterr().out
+    assert compare_command(tmp_path, *sets_of_files, '--strict') == 1
+    assert compare_command(tmp_path, *sets_of_files, '--strict', '--files', 'c*', 'a*') == 1
+    del found['padded/beams']
+    assert compare_command(tmp_path, *sets_of_files, '--strict', '--files', 'a*') == 0
+
+
+def test_a_subset_of_the_files_is_compared_and_what_is_missing_is_told(tmp_path, capsys):
+    files = {'a.npz': stages(), 'b.npz': stages(), 'c.npz': stages()}
+    assert compare_command(tmp_path, files, {'b.npz': stages(), 'c.npz': stages()}) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == 'no stage differs: 12 arrays' and lines[-1] == 'not compared, files missing: a.npz'
+    assert compare_command(tmp_path, files, {}, '--files', '[bc]*') == 0
+    (tmp_path / 'map.json').write_text('{"a.npz": null}')
+    assert compare_command(tmp_path, files, {}, '--stage-map', str(tmp_path / 'map.json')) == 0
+
+
+def test_a_comparison_of_nothing_is_an_error(tmp_path):
+    (tmp_path / 'map.json').write_text('{"padded": null}')
+    for recorded, found, options in (({'a.npz': {}}, {'a.npz': stages()}, ()), ({'a.npz': {}}, {'a.npz': {}}, ()),
+                                     ({'a.npz': stages()}, {'a.npz': stages()},
+                                      ('--stage-map', str(tmp_path / 'map.json'))),
+                                     ({'a.npz': stages()}, {'a.npz': stages()}, ('--files', 'x*'))):
+        with pytest.raises(UserError, match='nothing is compared'):
+            compare_command(tmp_path, recorded, found, *options)
+
+
+def test_the_first_updates_of_a_training_are_held_to_a_millionth():
+    weight = np.linspace(0.1, 1., 10).astype('f').reshape(2, 5)
+    recorded = OrderedDict(('step_%d/parameter/x/kernel' % step, weight) for step in (1, 2, 10))
+    decayed = OrderedDict((name, weight * np.float32(1. - 9e-5)) for name in recorded)
+    entry = {'kind': 'training', 'tolerance': [1e-4, 1e-5]}
+    results, _ = compare.compare_files('train.npz', recorded, decayed, entry=entry)
+    assert [bool(result.problem) for result in results] == [True, True, False]
+    rounded = OrderedDict((name, np.nextafter(weight, np.float32(2))) for name in recorded)
+    assert compare.first_difference(compare.compare_files('train.npz', recorded, rounded, entry=entry)[0]) is None
+
+
+# Where
+
+@pytest.mark.parametrize('change, told', [
+    (lambda x: np.where(np.arange(4)[None, :, None] > 2, x + 1, x), 'at time step 3 alone'),
+    (lambda x: np.where(np.arange(4)[None, :, None] > 1, x + 1, x), 'from time step 2 on'),
+    (lambda x: x * np.float32(1.5), 'a constant factor, 1.5'), (lambda x: x + 1, 'a constant offset, 1'),
+    (lambda x: x[::-1], 'reversed along axis 0'), (lambda x: x[:, [2, 0, 1, 3]], 'permuted along axis 1'),
+    (lambda x: x[[1, 2, 0]], 'rows permuted'), (lambda x: x[..., ::-1], 'reversed along axis 2'),
+    (lambda x: x.swapaxes(1, 2), 'transposed'), (lambda x: x * 0, 'all zeros'),
+    (lambda x: np.where(x > 1.5, np.nan, x), 'values are not finite'),
+    (lambda x: np.where(np.arange(3)[:, None, None] == 1, x + 1, x), 'in 16 of 48 elements; in rows 1')])
+def test_where_two_arrays_differ_is_said_in_words(change, told):
+    recorded = np.random.RandomState(0).uniform(1., 2., (3, 4, 4)).astype('f')
+    result, = compare.compare_files('x.npz', {'scores': recorded}, {'scores': change(recorded).astype('f')})[0]
+    assert told in result.where, result.where
+
+
+def test_a_difference_on_padding_alone_is_called_so():
+    recorded = stages()
+    recorded['padded/source'] = np.array([[4, 5, 6, 7, 8], [4, 5, 0, 0, 0]], 'i')
+    assert 'only on padding' in compared(recorded, changed(recorded, 'encoder_states', (1, 3), 1))[0].where
+    assert 'only outside of padding' in compared(recorded, changed(recorded, 'encoder_states', (1, 1), 1))[0].where
+    both = changed(changed(recorded, 'encoder_states', (1, 1), 1), 'encoder_states', (1, 3), 1)
+    assert 'padding' not in compared(recorded, both)[0].where
+
+
 # Ties
 
 def searched(ids, **changes):
@@ -262,9 +350,12 @@ def test_the_report_names_the_first_stage_on_top_and_has_a_line_for_each(capsys,
     assert regress.main(['compare', one, two]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith('first stage that differs: weights, at one.npz padded/weights[1, 0, 2]')
-    assert [line.split()[1] for line in lines[2:]] == [
+    table = lines[next(number for number, line in enumerate(lines) if line.split()[:2] == ['stage', 'arrays']) + 1:]
+    assert [line.split()[1] for line in table] == [
         'encoder_states', 'decoder_states', 'scores', 'weights', 'logits', 'gradient']
-    assert [line.split()[0] for line in lines[2:]] == ['same'] * 3 + ['DIFFERS'] + ['same'] * 2
+    assert [line.split()[0] for line in table] == ['same'] * 3 + ['DIFFERS'] + ['same'] * 2
+    assert lines[1] == '  where: in 1 of 30 elements; in rows 1; at time step 0 alone'
+    assert all(line.startswith('  usual cause: ') for line in lines[2:-len(table) - 1]) and len(lines) > 10
 
 
 def pickled(path):
@@ -295,6 +386,70 @@ def test_a_manifest_that_is_none_is_refused_in_one_line(tmp_path, text):
     (tmp_path / 'MANIFEST.json').write_text(text)
     with pytest.raises(UserError, match='MANIFEST.json: cannot be read as the manifest of a set'):
         regress.main(['compare', good, good])
+
+
+@pytest.mark.parametrize('value', [3, 'ab', [1, 2, 3], None, [1, -1], [True, 0], [1, None]])
+def test_a_tolerance_that_is_none_is_refused_in_one_line(tmp_path, value):
+    good = save(tmp_path / 'good.npz', stages())
+    (tmp_path / 'MANIFEST.json').write_text(json.dumps({'files': {'good.npz': {'arrays': {}, 'tolerance': value}}}))
+    with pytest.raises(UserError, match='the tolerance of good.npz is not two numbers'):
+        regress.main(['compare', good, good])
+
+
+def test_json_of_any_depth_and_a_pipe_are_refused_in_one_line(tmp_path):
+    good = save(tmp_path / 'good.npz', stages())
+    (tmp_path / 'map.json').write_text('[' * 100000)
+    with pytest.raises(UserError, match='map.json: cannot be read as a stage map'):
+        regress.main(['compare', good, good, '--stage-map', str(tmp_path / 'map.json')])
+    os.mkfifo(str(tmp_path / 'pipe.npz'))
+    with pytest.raises(UserError, match='pipe.npz: cannot be read .* is no regular file'):
+        regress.main(['compare', good, str(tmp_path / 'pipe.npz')])
+    (tmp_path / 'MANIFEST.json').write_text('{"files":' * 100000)
+    with pytest.raises(UserError, match='MANIFEST.json: cannot be read'):
+        regress.main(['compare', good, good])
+
+
+@pytest.mark.parametrize('changes', [
+    dict(logits=np.full((1, 2), -np.inf, 'f')), dict(logits=np.zeros((0, 2), 'f')), dict(logits=np.array(['a', 'b'])),
+    {'greedy/margins': None}, {'greedy/ids': np.array(3)}, {'greedy/runner_up': np.zeros((2, 1), 'i')},
+    {'greedy/ids': np.array(['a'])}, {'greedy/runner_up': None}, {'greedy/margins': np.array(1.)}],
+    ids=['hidden', 'empty', 'text', 'no margins', '0-d', 'short', 'text ids', 'no runner-up', '0-d margins'])
+def test_odd_sets_are_compared_without_a_traceback(changes):
+    odd = searched([5, 6, 3])
+    for name, value in changes.items():
+        odd['padded/' + name] = value
+    odd = OrderedDict((name, value) for name, value in odd.items() if value is not None)
+    for recorded, found in ((odd, searched([5, 8, 3])), (searched([5, 6, 3]), odd), (odd, odd)):
+        compare.compare_files('x.npz', recorded, found)
+
+
+@pytest.mark.parametrize('dtype', ['longdouble', 'complex64'])
+def test_numbers_of_more_than_64_bits_are_refused(tmp_path, dtype):
+    path = save(tmp_path / 'x.npz', {'scores': np.ones(3, dtype)})
+    with pytest.raises(UserError, match='x.npz: cannot be read'):
+        regress.main(['compare', path, path])
+
+
+def test_a_small_file_of_a_large_array_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
+    bomb = tmp_path / 'bomb.npz'
+    with zipfile.ZipFile(str(bomb), 'w', zipfile.ZIP_DEFLATED) as archive:
+        header = str({'descr': '<f4', 'fortran_order': False, 'shape': (2 ** 29,)}).ljust(117).encode() + b'\n'
+        archive.writestr('scores.npy', b'\x93NUMPY\x01\x00v\x00' + header)
+    monkeypatch.setattr(np.lib.format, 'read_array', lambda *_, **__: pytest.fail('is loaded'))
+    with pytest.raises(UserError, match='MANIFEST.json declares no such size'):
+        regress.main(['compare', str(bomb), str(bomb)])
+    good = tmp_path / 'good.npz'
+    np.savez(str(good), scores=np.ones(3, 'f'))
+    monkeypatch.undo()
+    assert regress.main(['compare', str(good), str(bomb)]) == 1      # another shape, told by the header
+
+
+def test_names_with_control_characters_are_printed_escaped(tmp_path, capsys):
+    one = save(tmp_path / 'one.npz', {'a\x1b[31m\nb': np.ones(2)})
+    two = save(tmp_path / 'two.npz', {'a\x1b[31m\nb': np.zeros(2), 'c\x07': np.ones(1)})
+    assert regress.main(['compare', one, two]) == 1
+    out = capsys.readouterr().out
+    assert '\x1b' not in out and '\x07' not in out and r'a\x1b[31m\nb' in out and r'c\x07' in out
 
 
 def test_a_truncated_file_is_refused_at_any_length(tmp_path):
