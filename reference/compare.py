@@ -50,9 +50,12 @@ class Order(object):
         self.calls = OrderedDict((call['name'], call) for call in (manifest or {}).get('calls', ()))
         self.captured = (manifest or {}).get('kind') == 'capture'
         self.outputs = set((manifest or {}).get('output_arrays', ()))
-        before = ('input', 'target', 'parameter')
-        self.stages = before + tuple(self.calls) + ('second_call',) + STAGES[STAGES.index('loss'):] if (
-            self.captured) else STAGES
+        self.stages = STAGES
+        if self.captured:
+            steps = sorted({int(name.split('/')[0][5:]) for entry in manifest['files'].values()
+                            for name in entry['arrays'] if name.startswith('step_')})
+            self.stages = (('input', 'target', 'parameter') + tuple(self.calls) + ('second_call', 'gradient', 'losses')
+                           + tuple('step_%d' % step for step in steps))
 
     def stage_of(self, name):
         """The stage in an array's name: `scores` of `padded/scores`, a call of `layer/CALL/output`."""
@@ -72,6 +75,9 @@ class Order(object):
         stage = self.stage_of(name)
         if stage in DECODER and not self.captured:
             return self.position(DECODER[0]), step, self.position(stage)
+        updates = [int(one[5:]) for one in self.stages if one.startswith('step_') and int(one[5:]) <= step]
+        if stage == 'losses' and updates:   # loss number t, from 0, comes after t updates
+            return self.position('step_%d' % max(updates)), 2, step
         return self.position(stage), self.part_of(name), 0
 
     def optional(self, name):
@@ -163,7 +169,8 @@ def compare_array(file, name, recorded, found, rtol, atol, order=None, padding=N
     if not absolute.size:
         return Result(file, name, stage, '', 0., 0., 0, (), None, None, order.key(name, 0), '')
     at = np.unravel_index(np.argmax(excess if wrong.any() else absolute), wrong.shape)
-    step = int(np.argmax(wrong.reshape(wrong.shape[0], wrong.shape[1], -1).any(axis=(0, 2)))) if wrong.ndim > 1 else 0
+    step = int(np.argmax(wrong.reshape(wrong.shape[0], wrong.shape[1], -1).any(axis=(0, 2)))) if wrong.ndim > 1 else (
+        int(np.argmax(wrong)) if wrong.ndim else 0)
     where = describe_difference(recorded, found, wrong, padding, order.captured) if wrong.any() else ''
     return Result(file, name, stage, 'differs' if wrong.any() else '', float(np.max(absolute)),
                   float(np.max(relative)), int(np.max(ulp)), tuple(int(i) for i in at), recorded[at].item(),

@@ -99,6 +99,13 @@ NAMED = [
           'coverage_losses'),
     named('coverage loss without its weight', 'training.trainer', 'settings.coverage_loss * coverage_loss(',
           'coverage_loss(', 'copy-lstm', 'token_losses'),
+    named('no weight decay', 'training.optimizer', 'self.lr * self.weight_decay * weight', '0. * weight', 'train-adam',
+          'step_1'),
+    named('decay on biases', 'training.optimizer', 'if self.weight_decay and K.ndim(weight) > 1:',
+          'if self.weight_decay:', 'train-adam', 'step_1'),
+    named('average not started at the weights', 'training.optimizer',
+          'K.minimum(K.constant(self.averaging), (t - 1.) / (t + 8.))', 'K.constant(self.averaging)', 'train-adam',
+          'step_1'),
     named('decoder input off by one', 'text.batches', 'pad([[START] + target for target in targets])',
           'pad([target + [END] for target in targets])', 'dot-lstm', 'input'),
 ]

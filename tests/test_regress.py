@@ -220,6 +220,11 @@ def test_the_first_updates_of_a_training_are_held_to_a_millionth():
     entry = {'kind': 'training', 'tolerance': [1e-4, 1e-5]}
     results, _ = compare.compare_files('train.npz', recorded, decayed, entry=entry)
     assert [bool(result.problem) for result in results] == [True, True, False]
+    recorded['losses'], decayed['losses'] = np.array([2., 1.], 'f'), np.array([2., 1.1], 'f')
+    assert compared(recorded, decayed, entry=entry)[0].stage == 'step_1'    # the second loss comes after an update
+    decayed['losses'] = np.array([2.1, 1.], 'f')
+    assert compared(recorded, decayed, entry=entry)[0].stage == 'losses'
+    del recorded['losses'], decayed['losses']
     rounded = OrderedDict((name, np.nextafter(weight, np.float32(2))) for name in recorded)
     assert compare.first_difference(compare.compare_files('train.npz', recorded, rounded, entry=entry)[0]) is None
 
