@@ -13,7 +13,7 @@ WIDTH, TOKENS, COUNT, BELOW_ONE = 2 ** 16, 2 ** 20, 10 ** 9, .999999
 class Setting(collections.namedtuple('Setting', 'name default kind choices group help minimum maximum')):
     """One row of the table.
 
-    `kind` is `int`, `float`, `str`, `bool` or `'files'` (a list of one or two paths); numbers lie between `minimum` and
+    `kind` is `int`, `float`, `str`, `bool` or `'files'` (a list of paths); numbers lie between `minimum` and
     `maximum`. Where the default is `None`, `None` is a value too.
     """
     __slots__ = ()
@@ -30,7 +30,7 @@ class Setting(collections.namedtuple('Setting', 'name default kind choices group
         if self.kind in (int, float):
             return '%s from %s to %s' % ('a whole number' if self.kind is int else 'a number', self.minimum,
                                          self.maximum)
-        return {bool: 'true or false', str: 'a text', 'files': 'a list of one or two paths'}[self.kind]
+        return {bool: 'true or false', str: 'a text', 'files': 'a list of paths'}[self.kind]
 
     def accepts(self, value):
         """Whether a value has the kind of the setting and lies in its range."""
@@ -43,7 +43,7 @@ class Setting(collections.namedtuple('Setting', 'name default kind choices group
         if self.kind is bool:
             return type(value) is bool
         if self.kind == 'files':
-            return isinstance(value, (list, tuple)) and len(value) in (1, 2) and all(map(_is_path, value))
+            return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_is_path, value))
         return _is_path(value)
 
     def parse(self, text):
@@ -102,7 +102,7 @@ def _table():
     add('data', 'data', 'samples/translate', str,
         'folder with train.tsv, val.tsv and optionally test.tsv (or .tsv.gz)')
     add('data', 'train', None, 'files',
-        'training text in place of --data: two files of equal length, or one tab-separated')
+        'training text in place of --data: one tab-separated file, or source files and then as many target files')
     add('data', 'val', None, 'files', 'validation text; without it, part of the training text is held out')
     add('data', 'test', None, 'files', 'test text, recorded for evaluate.py')
     choose('data', 'format', 'pairs', ('pairs', 'babi', 'qa'), 'of the files: source and target (pairs); bAbI stories; '

@@ -3,6 +3,7 @@
     train.py                                      # samples/translate into runs/translate
     train.py --task answer                        # questions: samples/answer into runs/answer
     train.py --train a.de a.en --val b.de b.en    # your own text, two files each or one tab-separated
+    train.py --train part-*.de.gz part-*.en.gz    # several source files, then as many target files
 """
 import argparse
 import contextlib

@@ -2,6 +2,8 @@
 import collections
 import hashlib
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -285,3 +287,35 @@ def test_subword_models_learn_from_an_even_sample_in_order(monkeypatch):
     assert len(numbers) == 500 and numbers == sorted(set(numbers))
     assert abs(np.mean(numbers) - 999.5) < 80 and numbers[-1] > 1900
     assert numbers == [int(text) for text in tokenizers._sample(iter(pairs), (9, 9))[0]]
+
+
+# ---- Memory
+
+MEASURE = """
+import resource, sys
+sys.path.insert(0, 'benchmarks')
+import generate_corpus
+from settings import with_defaults
+from storage.files import file_sha256
+from text import preparation
+count, folder = int(sys.argv[1]), sys.argv[2]
+generate_corpus.main(['--pairs', str(count), folder + '/t'])
+paths = {part: [folder + '/t.source', folder + '/t.target'] for part in ('train',)}
+hashes = {'train': [file_sha256(path) for path in paths['train']]}
+text = preparation.prepare(with_defaults(dict(source_tokenizer='space', target_tokenizer='space')), paths, hashes,
+                           cache=folder + '/cache')
+plan = text.train.plan(64, 1, 0, shuffle=True)
+assert len(text.train) == count - 1000 and len(plan) > 100
+for indices in plan[:100]:
+    text.train.batch(indices)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_million_pairs_take_little_memory(tmp_path):
+    """In lists of str and int they would take a gigabyte; docs/scaling.md has 5 million pairs."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    peak = subprocess.check_output([sys.executable, '-c', MEASURE, '1000000', str(tmp_path)], cwd=root,
+                                   stderr=subprocess.DEVNULL)
+    assert int(peak) < 300

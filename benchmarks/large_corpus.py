@@ -1,0 +1,88 @@
+"""What a large corpus costs: memory, pairs/s, the seconds until training starts, batches/s.
+
+    python benchmarks/generate_corpus.py --pairs 5000000 big
+    python benchmarks/generate_corpus.py --pairs 1000 --seed 2 val
+    python benchmarks/large_corpus.py big val --work DIR           # the text alone, without TensorFlow
+    python benchmarks/large_corpus.py big val --work DIR --train   # train.py until its first update, and --resume
+
+DIR gets the cache and the run; remove it to measure again.
+"""
+import argparse
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+from settings import with_defaults  # noqa: E402
+from storage.files import file_sha256  # noqa: E402
+from text import preparation  # noqa: E402
+
+VALUES = dict(source_tokenizer='space', target_tokenizer='space', source_vocabulary=50000, target_vocabulary=50000,
+              batch_size=64)
+
+
+def report(what, started, count=None):
+    seconds = time.time() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.
+    print('%-28s %8.2f s %9s  peak %4.0f MB' % (what, seconds, '%.0f/s' % (count / seconds) if count else '', peak),
+          flush=True)
+
+
+def measure_text(options, settings):
+    """Reads the text (twice: the second time from the cache), makes a plan and batches; prints each part's cost."""
+    paths = {'train': [options.train_text + '.source', options.train_text + '.target'],
+             'val': [options.validation_text + '.source', options.validation_text + '.target']}
+    for what in ('read and encode', 'open again'):
+        started = time.time()
+        hashes = {part: [file_sha256(path) for path in files] for part, files in paths.items()}
+        report('hash the files', started)
+        text = preparation.prepare(settings, paths, hashes, cache=os.path.join(options.work, 'corpus-cache'))
+        report(what + ', hashes included', started, len(text.train))
+    started = time.time()
+    plan = text.train.plan(settings.batch_size, 1, 0, shuffle=True)
+    report('plan of an epoch', started)
+    started, count = time.time(), min(5000, len(plan))
+    for indices in plan[:count]:
+        text.train.batch(indices)
+    report('%d batches' % count, started, count)
+
+
+def measure_training(options):
+    """Starts train.py and stops it after its first update; then the same with `--resume`."""
+    arguments = ['--run', os.path.join(options.work, 'run'), '--train', options.train_text + '.source',
+                 options.train_text + '.target', '--val', options.validation_text + '.source',
+                 options.validation_text + '.target']
+    for way in ([], ['--resume']):
+        extra = way or [text for name, value in VALUES.items() for text in ('--' + name.replace('_', '-'), str(value))]
+        started = time.time()
+        process = subprocess.Popen([sys.executable, os.path.join(ROOT, 'train.py')] + arguments + extra,
+                                   stderr=subprocess.PIPE, universal_newlines=True)
+        for line in process.stderr:
+            if line.startswith('model: '):  # the last line before the first update
+                report('train.py %s: model built' % ' '.join(way), started)
+                process.send_signal(signal.SIGINT)
+        process.wait()
+        report('train.py %s: first update' % ' '.join(way), started)
+        print('peak of train.py: %.0f MB' % (resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024.))
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('train_text', help='beginning of the two file names of the training text')
+    parser.add_argument('validation_text', help='the same of the validation text')
+    parser.add_argument('--work', required=True, metavar='DIR', help='directory for the cache and the run')
+    parser.add_argument('--train', action='store_true', help='measure train.py in place of the text alone')
+    options = parser.parse_args(argv)
+    if options.train:
+        measure_training(options)
+    else:
+        measure_text(options, with_defaults(VALUES))
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])
