@@ -8,9 +8,12 @@ from storage.files import write_bytes
 
 import numpy as np
 from reports.alignment_text import checked_weights, finite
-from reports.label_fonts import BUNDLED_FONT
+from reports.label_fonts import BUNDLED_FONT, glyph_ids
+from reports.page_font import font_subset
 
-TEMPLATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'alignment_page.html')
+HERE = os.path.dirname(os.path.abspath(__file__))
+# Chinese and kana with their punctuation: what a system without a Chinese font shows as boxes.
+EAST_ASIAN = re.compile('[\u2e80-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff]')
 
 
 def write_page(path, sentences):
@@ -18,34 +21,76 @@ def write_page(path, sentences):
 
     # Arguments
         path: file to write; `UserError` names it if that fails.
-        sentences: dicts of `source` (text), `source_tokens` (S strings) and `hypotheses`, best first: dicts of
-            `text`, `tokens` (T strings), `score` (a number or None) and `weights` (T, S) in [0, 1], or None from
-            a model without attention.
+        sentences: dicts of `source` (text), `source_tokens` (S strings) and `hypotheses`, best first: dicts as for
+            `hypothesis_data`. `unknown`, the positions of source tokens without an id, and `reference`, a text, may be
+            absent.
     """
     data = []
     for sentence in sentences:
-        source_tokens = list(sentence['source_tokens'])
-        hypotheses = []
-        for hypothesis in sentence['hypotheses']:
-            weights = hypothesis['weights']
-            if weights is not None:  # thousandths make a smaller page
-                weights = checked_weights(source_tokens, hypothesis['tokens'], weights)
-                weights = np.rint(weights * 1000).astype(int).tolist()
-            hypotheses.append({'text': hypothesis['text'], 'tokens': list(hypothesis['tokens']),
-                               'score': finite(hypothesis.get('score')), 'weights': weights})
-        data.append({'source': sentence['source'], 'source_tokens': source_tokens, 'hypotheses': hypotheses})
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(',', ':'))
-    with open(TEMPLATE, encoding='utf-8', newline='\n') as lines:
-        template = lines.read()
-    font = ''
-    if re.search('[\u2e80-\u9fff\uff00-\uffef]', text):  # for a machine without a Chinese font
-        with open(BUNDLED_FONT, 'rb') as lines:
-            font = ('@font-face { font-family: "Bundled"; src: url(data:font/ttf;base64,%s) }'
-                    % base64.b64encode(lines.read()).decode('ascii'))
-    parts = re.split('/\\*FONT\\*/|"DATA"', template)
-    page = parts[0] + font + parts[1] + html_safe(text) + parts[2]
+        tokens = list(sentence['source_tokens'])
+        entry = {'source': sentence['source'], 'source_tokens': tokens,
+                 'hypotheses': [hypothesis_data(tokens, hypothesis) for hypothesis in sentence['hypotheses']]}
+        entry.update({name: sentence[name] for name in ('unknown', 'reference') if sentence.get(name)})
+        data.append(entry)
+    east_asian = set(EAST_ASIAN.findall(json.dumps(data, ensure_ascii=False)))
+    outside = sorted(character for character in east_asian if ord(character) not in glyph_ids(BUNDLED_FONT))
+    text = json.dumps({'sentences': data, 'outside': ' '.join(outside)}, ensure_ascii=False, allow_nan=False,
+                      separators=(',', ':'))
+    page = fill_template('alignment_page.html', {'/*FONT*/': font_face(east_asian), '"DATA"': html_safe(text)})
     # A lone surrogate has no UTF-8; its backslash escape means the same to JSON.
     write_bytes(path, page.encode('utf-8', 'backslashreplace'))
+
+
+def hypothesis_data(source_tokens, hypothesis):
+    """What the pages show of an output, as JSON has it.
+
+    # Arguments
+        source_tokens: list of S strings.
+        hypothesis: dict of `text`, `tokens` (T strings), `score` (a number or `None`) and `weights` (T, S) in [0, 1],
+            or `None` from a model without attention. These may be absent: `unknown` and `copied`, positions of
+            tokens; `log_probabilities` (T); `candidates`, for each token a list of (token, probability).
+
+    # Returns
+        The dict with weights as integers, in thousandths.
+
+    # Raises
+        ValueError: `weights` is not (T, S), or not in [0, 1].
+    """
+    tokens, weights = list(hypothesis['tokens']), hypothesis['weights']
+    if weights is not None:  # thousandths make a smaller page
+        weights = np.rint(checked_weights(source_tokens, tokens, weights) * 1000).astype(int).tolist()
+    data = {'text': hypothesis['text'], 'tokens': tokens, 'score': finite(hypothesis.get('score')), 'weights': weights}
+    data.update({name: list(hypothesis[name]) for name in ('unknown', 'copied') if hypothesis.get(name)})
+    if hypothesis.get('log_probabilities'):
+        data['log_probabilities'] = [round(float(value), 4) for value in hypothesis['log_probabilities'][:len(tokens)]]
+    if hypothesis.get('candidates'):
+        data['candidates'] = [[[token, round(float(probability), 4)] for token, probability in step]
+                              for step in hypothesis['candidates'][:len(tokens)]]
+    return data
+
+
+def fill_template(name, values):
+    """The text of a page's template in this folder, with its parts put in.
+
+    # Arguments
+        values: dict of place holder to text. The style and the script that the pages share are put in too.
+    """
+    values = dict(values, **{'/*VIEW STYLE*/': _read('alignment_view.css'),
+                             '/*VIEW SCRIPT*/': _read('alignment_view.js')})
+    pattern = '|'.join(map(re.escape, values))  # one pass, so that no text is searched for place holders
+    return re.sub(pattern, lambda match: values[match.group()], _read(name))
+
+
+def _read(name):
+    with open(os.path.join(HERE, name), encoding='utf-8', newline='\n') as stream:
+        return stream.read()
+
+
+def font_face(characters):
+    """A CSS rule that holds these characters of the bundled font; empty where it has none of them."""
+    font = font_subset(characters)
+    return ('@font-face { font-family: "Embedded"; src: url(data:font/ttf;base64,%s) }'
+            % base64.b64encode(font).decode('ascii')) if font else ''
 
 
 def html_safe(json_text):

@@ -5,19 +5,19 @@ Matplotlib 3.3 draws a label in one font, without fallback. Matplotlib is import
 import functools
 import os
 import re
-import sys
 
+from command_line import tell
 from reports.alignment_text import BOX, printable
 
 BUNDLED_FONT = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'fonts', 'NotoSansSC-Subset.ttf')
+REPORTED = 20  # characters without a glyph that are named; a text in another script has thousands
 
 
 def label_font(text, size):
     """Makes `text` safe to draw and chooses a font for it.
 
     DejaVu Sans (part of Matplotlib) where it covers the text, else the bundled part of Noto Sans SC, else a Chinese
-    font of the system. A box replaces a character that no font has,
-    and one message on stderr names the first such character.
+    font of the system. A box replaces a character that no font has, and a message on stderr names it, once each.
 
     # Returns
         The text, and the `FontProperties` to draw it in.
@@ -28,7 +28,7 @@ def label_font(text, size):
     if path is None:
         path = min(_fonts(), key=lambda path: _missing(path, text))
         _report_missing(text, path)
-        known = _characters(path)
+        known = glyph_ids(path)
         box = BOX if ord(BOX) in known else '?'
         text = ''.join(character if ord(character) in known else box for character in text)
     return escape_dollars(text), FontProperties(fname=path, size=size)
@@ -40,7 +40,7 @@ def escape_dollars(text):
 
 
 def _missing(path, text):
-    return sum(ord(character) not in _characters(path) for character in text)
+    return sum(ord(character) not in glyph_ids(path) for character in text)
 
 
 def _fonts():
@@ -62,21 +62,21 @@ def _system_fonts():
 
 
 @functools.lru_cache(maxsize=None)
-def _characters(path):
-    """Code points that a font has glyphs for; none if the file is missing or not a font."""
+def glyph_ids(path):
+    """The glyph of each code point that a font has, as a dict; empty if the file is missing or not a font."""
     from matplotlib.ft2font import FT2Font
     try:
-        return frozenset(FT2Font(path).get_charmap())
+        return FT2Font(path).get_charmap()
     except (OSError, RuntimeError):
-        return frozenset()
+        return {}
 
 
-_reported = []
+_reported = set()
 
 
 def _report_missing(text, path):
-    if not _reported:
-        missing = next(character for character in text if ord(character) not in _characters(path))
-        print('plots: no font found for U+%04X and perhaps others; they are drawn as a box. '
-              'Install a font such as fonts-noto-cjk.' % ord(missing), file=sys.stderr)
-        _reported.append(missing)
+    missing = sorted({character for character in text if ord(character) not in glyph_ids(path)} - _reported)
+    if missing and len(_reported) < REPORTED:
+        _reported.update(missing)
+        tell('no font has %s: a box is drawn; install a font such as fonts-noto-cjk'
+             % ', '.join('%s (U+%04X)' % (character, ord(character)) for character in missing))

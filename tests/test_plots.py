@@ -14,6 +14,7 @@ import pytest
 from reports import label_fonts, plots
 from reports.alignment_page import write_page
 from reports.alignment_text import checked_weights, format_alignment
+from reports.page_font import font_subset
 from command_line import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(plots.__file__)))
@@ -162,13 +163,17 @@ def sample_characters():
 
 
 def test_bundled_font_covers_the_samples():
-    known = label_fonts._characters(label_fonts.BUNDLED_FONT)
+    known = label_fonts.glyph_ids(label_fonts.BUNDLED_FONT)
     wanted = sample_characters() + '我你他是的，。？！'
+    wanted += ''.join(bytes([lead, trail]).decode('gb2312') for lead in range(0xB0, 0xF8)  # level 1 and 2
+                      for trail in range(0xA1, 0xFF) if not (lead == 0xD7 and trail > 0xF9))
+    wanted += ''.join(bytes([lead, trail]).decode('big5') for lead in range(0xA4, 0xC6)  # the common traditional ones
+                      for trail in [*range(0x40, 0x7F), *range(0xA1, 0xFF)])
     assert [character for character in wanted if ord(character) not in known] == []
 
 
 def test_bundled_font_and_its_licence_are_there_and_small():
-    assert os.path.getsize(label_fonts.BUNDLED_FONT) < 400 * 1000
+    assert os.path.getsize(label_fonts.BUNDLED_FONT) < 4e6
     with open(os.path.join(ROOT, 'reports', 'fonts', 'OFL.txt'), encoding='utf-8') as lines:
         assert 'SIL OPEN FONT LICENSE Version 1.1' in lines.read()
 
@@ -190,30 +195,33 @@ def test_chinese_is_drawn_with_glyphs_that_differ():
 def test_font_is_chosen_label_by_label(monkeypatch, tmp_path):
     system = str(tmp_path / 'system.ttf')
     covered = {'DejaVuSans.ttf': 'abc□ ', 'NotoSansSC-Subset.ttf': 'ab书', 'system.ttf': 'a书龘'}
-    monkeypatch.setattr(label_fonts, '_characters', lambda path: frozenset(map(ord, covered[os.path.basename(path)])))
+    monkeypatch.setattr(label_fonts, 'glyph_ids', lambda path: dict.fromkeys(map(ord, covered[os.path.basename(path)])))
     monkeypatch.setattr(label_fonts, '_system_fonts', lambda: [system])
     chosen = {text: os.path.basename(label_fonts.label_font(text, 9)[1].get_file()) for text in ('abc', 'b书', '书龘')}
     assert chosen == {'abc': 'DejaVuSans.ttf', 'b书': 'NotoSansSC-Subset.ttf', '书龘': 'system.ttf'}
 
 
-def test_characters_without_any_font_are_told_once_and_drawn_as_boxes(monkeypatch, capsys):
-    monkeypatch.setattr(label_fonts, '_reported', [])
+def test_a_box_is_reported_with_its_character_once(monkeypatch, capsys):
+    monkeypatch.setattr(label_fonts, '_reported', set())
     monkeypatch.setattr(label_fonts, '_system_fonts', lambda: [])
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        plots.alignment_png(['\u9f98', 'a\u9fa0'], ['b', '\u9f98'], np.zeros((2, 2)))
-        plots.alignment_png(['\u9fa1'], ['b'], np.zeros((1, 1)))
-    told = capsys.readouterr().err
-    assert told.count('\n') == 1 and 'U+9F98' in told
-    assert label_fonts.label_font('a\u9fa0', 10)[0] == 'a□'
+        plots.alignment_png(['\u9fa2', 'a\u9fa3'], ['b', '\u9fa2'], np.zeros((2, 2)))
+        plots.alignment_png(['\u9fa4'], ['b'], np.zeros((1, 1)))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(':')[0] for line in lines] == [
+        'no font has %s (U+%s)' % pair for pair in (('\u9fa2', '9FA2'), ('\u9fa3', '9FA3'), ('\u9fa4', '9FA4'))]
+    assert label_fonts.label_font('a\u9fa3', 10)[0] == 'a□'
+    plots.alignment_png([chr(0x10000 + n) for n in range(100)], ['b'], np.zeros((1, 100)))
+    assert capsys.readouterr().err.count('\n') <= label_fonts.REPORTED
 
 
 def test_missing_bundled_font_is_no_crash(monkeypatch, capsys):
-    monkeypatch.setattr(label_fonts, '_reported', [])
+    monkeypatch.setattr(label_fonts, '_reported', set())
     monkeypatch.setattr(label_fonts, '_system_fonts', lambda: [])
     monkeypatch.setattr(label_fonts, 'BUNDLED_FONT', '/nowhere/font.ttf')
     plots.alignment_png(['书'], ['人'], [[1.0]])
-    assert capsys.readouterr().err.count('\n') == 1
+    assert capsys.readouterr().err.count('\n') == 2
 
 
 def test_importing_is_cheap_and_drawing_leaves_pyplot_alone():
@@ -343,7 +351,7 @@ def test_page_returns_hostile_tokens_unchanged_and_gains_no_tag(tmp_path):
     weights = np.eye(len(NASTY))
     page = Page(page_of(tmp_path, [{'source': ' '.join(NASTY), 'source_tokens': NASTY, 'hypotheses': [
         {'text': ''.join(NASTY), 'tokens': NASTY, 'score': -0.25, 'weights': weights}]}]))
-    assert json.loads(page.data) == [{'source': ' '.join(NASTY), 'source_tokens': NASTY, 'hypotheses': [
+    assert json.loads(page.data)['sentences'] == [{'source': ' '.join(NASTY), 'source_tokens': NASTY, 'hypotheses': [
         {'text': ''.join(NASTY), 'tokens': NASTY, 'score': -0.25, 'weights': (1000 * weights).tolist()}]}]
     assert page.tags == Page(page_of(tmp_path, [])).tags
     assert not set('<>&\u2028\u2029') & set(page.data), 'browsers end a script sooner than this parser'
@@ -355,7 +363,7 @@ def test_page_rounds_weights_and_keeps_what_json_has_no_number_for_out(tmp_path)
             {'text': 'c', 'tokens': ['c'], 'score': np.float32(-0.5), 'weights': np.float32([[0.12345, 0.87655]])},
             {'text': 'd', 'tokens': ['d'], 'score': float('-inf'), 'weights': None},
             {'text': '', 'tokens': [], 'score': None, 'weights': []}]},
-        {'source': '', 'source_tokens': [], 'hypotheses': []}])).data)
+        {'source': '', 'source_tokens': [], 'hypotheses': []}])).data)['sentences']
     assert data[0]['hypotheses'] == [
         {'text': 'c', 'tokens': ['c'], 'score': -0.5, 'weights': [[123, 877]]},
         {'text': 'd', 'tokens': ['d'], 'score': None, 'weights': None},
@@ -374,8 +382,31 @@ def test_page_refers_to_nothing_outside_itself(tmp_path):
 
 def test_page_carries_the_font_only_for_chinese(tmp_path):
     sentence = {'source': 'é', 'source_tokens': ['é'], 'hypotheses': []}
-    assert len(page_of(tmp_path, [sentence])) < 20000
-    assert len(page_of(tmp_path, [dict(sentence, source='书')])) > 200000
+    without, with_one, with_two = [page_of(tmp_path, [dict(sentence, source=text)]) for text in ('é', '书', '书人')]
+    assert len(without) < 30000 and 'font/ttf' not in without
+    assert len(without) + 1000 < len(with_one) < len(with_two) < len(without) + 6000
+
+
+def test_page_names_characters_that_its_font_lacks(tmp_path):
+    sentence = {'source': '\u9fa3书\U0002123f', 'source_tokens': [], 'hypotheses': []}
+    assert json.loads(Page(page_of(tmp_path, [sentence])).data)['outside'] == '\u9fa3 \U0002123f'
+
+
+def test_part_of_the_font_has_the_same_glyphs(tmp_path):
+    from matplotlib.ft2font import FT2Font
+    path, whole = tmp_path / 'part.ttf', FT2Font(label_fonts.BUNDLED_FONT)
+    path.write_bytes(font_subset('书人他们，。A\U0002123f\u9fa3'))
+    part = FT2Font(str(path))
+    assert sorted(map(chr, part.get_charmap())) == sorted('书人他们，。A')
+    for font in (part, whole):
+        font.set_size(40, 72)
+    for character in '书人他们，。A':
+        codes = ord(character)
+        glyphs = [font.load_char(codes, flags=2) for font in (part, whole)]  # 2: without hinting
+        assert len({(glyph.width, glyph.height, glyph.horiAdvance, glyph.bbox) for glyph in glyphs}) == 1
+        outlines = [font.get_path() for font in (part, whole)]
+        assert np.array_equal(outlines[0][0], outlines[1][0]) and len(outlines[0][0])
+    assert font_subset('\u9fa3') == b'' == font_subset('')
 
 
 def test_page_refuses_weights_that_do_not_fit(tmp_path):
