@@ -159,10 +159,14 @@ def band_rows(lengths, bleu, known, options):
         rows.append(Row('lines of %s' % band.label, len(band.indices), 'source tokens'))
         if len(band.indices):
             rows.append(Row('BLEU of %s' % band.label, bleu(band.indices), ''))
-            drawn.append((band.label, len(band.indices), rows[-1].value))
+            drawn.append({'label': band.label, 'lines': len(band.indices), 'score': rows[-1].value})
+            if options.bootstrap:
+                drawn[-1]['interval'] = metrics.bootstrap(lambda lines: bleu(band.indices[lines]), len(band.indices),
+                                                          options.bootstrap)
             sums = [known[i] for i in band.indices if i in known]
             if sums:
                 rows.append(Row('perplexity of %s' % band.label, metrics.perplexity(*map(sum, zip(*sums))), ''))
+                drawn[-1]['perplexity'] = rows[-1].value
     if options.plot:
         from reports import plots
         plots.plot_bands(options.plot, drawn, 'BLEU')

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import backend as K
 from text.batches import pad, plan_batches
 from text.questions import separators
-from text.vocabulary import END, START, Vocabulary
+from text.vocabulary import END, START, UNK, Vocabulary
 import beam_search
 from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
@@ -19,8 +19,8 @@ from settings import check, with_defaults
 from text.tokenizers import read_tokenizers
 
 Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ended margins '
-                                    'ranking source_tokens')
-Hypothesis.__new__.__defaults__ = ([],)
+                                    'ranking source_tokens unknown copied')
+Hypothesis.__new__.__defaults__ = ([], (), ())
 Hypothesis.__doc__ = """One output for one source text.
 
 `tokens` without `</s>`; `score` the sum of `log_probabilities` (nats), one for each token and, where `ended`, one for
@@ -202,7 +202,13 @@ class Translator(object):
         has_penalty = options.length_penalty or options.coverage_penalty
         return Hypothesis(self.target_tokenizer.detokenize(tokens), tokens, score, log_probabilities,
                           result.weights[row, n, :len(words), :len(source)], ended, margins,
-                          float(result.rankings[row, n]) if has_penalty else score, source)
+                          float(result.rankings[row, n]) if has_penalty else score, source,
+                          *self._marks(source, words))
+
+    def _marks(self, source, ids):
+        """Positions of the source tokens without an id, and of the output's ids that are copied source tokens."""
+        unknown = [s for s, i in enumerate(self.source_vocabulary.encode(source)) if i == UNK]
+        return unknown, [t for t, i in enumerate(ids) if i >= len(self.target_vocabulary)]
 
     def score(self, pairs, batch_size=32):
         """Scores given targets by forced decoding.
@@ -234,7 +240,7 @@ class Translator(object):
                 score = sum(log_probabilities)
                 results[i] = Hypothesis(pairs[i][1], tokens[i], score, log_probabilities,
                                         values[2][row, :len(target[i]), :len(source_tokens[i])], True, margins, score,
-                                        source_tokens[i])
+                                        source_tokens[i], *self._marks(source_tokens[i], target[i]))
         return results
 
     def _forced_graph(self):

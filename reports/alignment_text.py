@@ -10,15 +10,17 @@ SHOWN_WORDS = 3
 BOX = '\u25a1'  # replaces what cannot be shown; unlike U+FFFD, Chinese fonts have it
 
 
-def format_alignment(source_tokens, target_tokens, weights):
+def format_alignment(source_tokens, target_tokens, weights, unknown=(), copied=()):
     """The alignment as text: a line for each target token with the source tokens it attends to most.
 
     Up to three are shown, heaviest first (equal ones in source order), from a weight of 0.05 on; the heaviest
-    is always shown unless it is 0. Columns are aligned; a wide East Asian character counts as two cells.
+    is always shown unless it is 0. `<unk>` follows a source token that the model does not know, `<copy>` a target token
+    that it copied. Columns are aligned; a wide East Asian character counts as two cells.
 
     # Arguments
         source_tokens, target_tokens: lists of S and T strings.
         weights: (T, S), each in [0, 1].
+        unknown, copied: positions of source tokens without an id, and of copied target tokens.
 
     # Returns
         Text of T lines, without a final line feed.
@@ -27,11 +29,13 @@ def format_alignment(source_tokens, target_tokens, weights):
         ValueError: `weights` is not (T, S), or not in [0, 1].
     """
     weights = checked_weights(source_tokens, target_tokens, weights)
+    source = [printable(token) + ' <unk>' * (s in unknown) for s, token in enumerate(source_tokens)]
+    target = [printable(token) + ' <copy>' * (t in copied) for t, token in enumerate(target_tokens)]
     rows = []
-    for token, row in zip(target_tokens, weights):
+    for token, row in zip(target, weights):
         best = [s for s in np.argsort(-row, kind='stable')[:SHOWN_WORDS] if row[s] > 0]
         shown = [s for s in best[1:] if row[s] >= SHOWN_WEIGHT]
-        rows.append([printable(token)] + ['%s %.2f' % (printable(source_tokens[s]), row[s]) for s in best[:1] + shown])
+        rows.append([token] + ['%s %.2f' % (source[s], row[s]) for s in best[:1] + shown])
     widths = [max(display_width(row[n]) for row in rows if len(row) > n) for n in range(max(map(len, rows), default=0))]
     return '\n'.join('  '.join(cell + ' ' * (width - display_width(cell)) for cell, width in zip(row, widths)).rstrip()
                      for row in rows)

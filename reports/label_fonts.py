@@ -6,11 +6,19 @@ import functools
 import os
 import re
 
-from command_line import tell
+from command_line import require, tell
 from reports.alignment_text import BOX, printable
 
 BUNDLED_FONT = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'fonts', 'NotoSansSC-Subset.ttf')
-REPORTED = 20  # characters without a glyph that are named; a text in another script has thousands
+REPORTED = 20  # at most so many characters without a glyph are named
+RIGHT_TO_LEFT = re.compile('[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]')  # Hebrew, Arabic and their like
+
+
+def check_direction(tokens):
+    """Refuses tokens of a right-to-left script: Matplotlib neither shapes nor orders their letters."""
+    for token in tokens:
+        require(not RIGHT_TO_LEFT.search(token), 'a picture cannot show the right-to-left text %r: write a page with '
+                '--html, which shows it', token)
 
 
 def label_font(text, size):
@@ -23,7 +31,7 @@ def label_font(text, size):
         The text, and the `FontProperties` to draw it in.
     """
     from matplotlib.font_manager import FontProperties
-    text = printable(text)
+    text = RIGHT_TO_LEFT.sub(BOX, printable(text))
     path = next((path for path in _fonts() if _missing(path, text) == 0), None)
     if path is None:
         path = min(_fonts(), key=lambda path: _missing(path, text))

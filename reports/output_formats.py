@@ -127,9 +127,10 @@ class Page(Format):
         if len(self.sentences) == LARGEST_PAGE:
             self.left_out += 1
             return
-        self.sentences.append({'source': source, 'source_tokens': hypotheses[0].source_tokens, 'hypotheses': [
-            {'text': one.text, 'tokens': one.tokens, 'score': one.score, 'weights': one.alignment}
-            for one in hypotheses]})
+        self.sentences.append({'source': source, 'source_tokens': hypotheses[0].source_tokens,
+                               'unknown': hypotheses[0].unknown, 'hypotheses': [
+            {'text': one.text, 'tokens': one.tokens, 'score': one.score, 'weights': one.alignment, 'copied': one.copied,
+             'log_probabilities': one.log_probabilities} for one in hypotheses]})
 
     def close(self):
         write_page(self.path, self.sentences)
@@ -151,7 +152,8 @@ class Pictures(Format):
         best = hypotheses[0]
         if best.source_tokens:
             plots.plot_alignment(os.path.join(self.folder, '%04d.png' % number), best.source_tokens, best.tokens,
-                                 best.alignment)
+                                 best.alignment, 'line %d, score %.3f' % (number, best.score), best.unknown,
+                                 best.copied)
 
 
 class AlignmentPrinter(Format):
@@ -161,7 +163,7 @@ class AlignmentPrinter(Format):
         best = hypotheses[0]
         if best.source_tokens:
             tokens = [list(map(printable, tokens)) for tokens in (best.source_tokens, best.tokens)]
-            tell('%s\n%s' % (source, format_alignment(*tokens, best.alignment)))
+            tell('%s\n%s' % (source, format_alignment(*tokens, best.alignment, best.unknown, best.copied)))
 
 
 class UnknownWords(object):
@@ -186,6 +188,7 @@ class UnknownWords(object):
         if unknown not in hypothesis.tokens:
             return hypothesis
         tokens, pieces = [], []
+        copied = list(hypothesis.copied) + [t for t, token in enumerate(hypothesis.tokens) if token == unknown]
         for token, weights in zip(hypothesis.tokens, hypothesis.alignment):
             if token == unknown:
                 source_token = hypothesis.source_tokens[int(np.argmax(weights))]
@@ -194,4 +197,4 @@ class UnknownWords(object):
             else:
                 pieces.append(token)
             tokens.append(token)
-        return hypothesis._replace(tokens=tokens, text=target_tokenizer.detokenize(pieces))
+        return hypothesis._replace(tokens=tokens, text=target_tokenizer.detokenize(pieces), copied=sorted(copied))

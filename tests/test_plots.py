@@ -84,6 +84,75 @@ def test_control_characters_and_lone_surrogates_are_drawn_as_replacements(capsys
     assert capsys.readouterr().err == ''
 
 
+def test_right_to_left_text_is_refused_or_a_box_never_drawn_wrongly(tmp_path):
+    for token in ('هذا', 'ספר'):
+        with pytest.raises(UserError, match=token + '.*--html'):
+            plots.plot_alignment(str(tmp_path / 'a.png'), ['a'], [token], [[1.0]])
+        assert plots.alignment_figure([token], ['b'], [[1.0]]).axes[0].texts[0].get_text() == '□□□'
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_unknown_and_copied_words_are_marked_and_explained():
+    figure = plots.alignment_figure(['a', 'b'], ['c', 'd'], np.eye(2), unknown=[1], copied=[0])
+    colours = {text.get_text(): text.get_color() for text in drawn_texts(figure)}
+    assert colours == {'a': 'black', 'b': plots.UNKNOWN_COLOUR, 'c': plots.COPIED_COLOUR, 'd': 'black'}
+    assert {text.get_text() for text in figure.texts} == {'source →', '← output', 'unknown', 'copied'}
+    assert format_alignment(['a', 'b'], ['c', 'd'], np.eye(2), [1], [0]) == 'c <copy>  a 1.00\nd         b <unk> 1.00'
+
+
+def test_axes_and_colour_bar_have_names():
+    figure = plots.alignment_figure(['a'], ['b'], [[1.0]], title='line 1, score -0.5')
+    assert [text.get_text() for text in figure.texts] == ['source →', '← output', 'line 1, score -0.5']
+    assert figure.axes[1].get_ylabel() == 'attention weight'
+
+
+@pytest.mark.parametrize('source_length, target_length', [(3, 4), (57, 30), (120, 120)])
+def test_cells_lie_exactly_on_the_grid(source_length, target_length):
+    tokens = ['w'] * source_length, ['v'] * target_length
+    weights = np.indices((target_length, source_length)).sum(0) % 2
+    figure = plots.alignment_figure(*tokens, weights)
+    image = pixels(plots.alignment_png(*tokens, weights))[..., 0].astype(int)
+    left, bottom = figure.axes[0].transData.transform((-0.5, target_length - 0.5))
+    right, top = figure.axes[0].transData.transform((source_length - 0.5, -0.5))
+    assert np.allclose([left, bottom, right, top], np.rint([left, bottom, right, top]), atol=1e-6)
+    side = int(round((right - left) / source_length))
+    row = image[int(round(image.shape[0] - top)) + side // 2, int(round(left)):int(round(right))].reshape(-1, side)
+    inner = row[:, 2:-2]  # the lines of the grid are one pixel wide
+    assert np.array_equal(inner.min(1), inner.max(1)), 'no cell is mixed with the next one'
+    assert set(inner[::2, 0]) != set(inner[1::2, 0]) and len(set(inner[:, 0])) == 2
+
+
+def test_labels_of_120_tokens_are_all_there_and_legible():
+    tokens = ['word%d' % n for n in range(120)]
+    labels = drawn_texts(plots.alignment_figure(tokens, tokens, np.eye(120)))
+    assert len(labels) == 240 and min(label.get_fontsize() for label in labels) * plots.DPI / 72 >= 16
+
+
+@pytest.mark.parametrize('name, start', [
+    ('a.svg', b'<?xml'), ('a.PDF', b'%PDF'), ('a.png', b'\x89PNG'), ('a', b'\x89PNG')])
+def test_the_name_of_the_file_gives_its_format(tmp_path, name, start):
+    written = []
+    for _ in range(2):
+        plots.plot_alignment(str(tmp_path / name), ['他', 'b'], ['书'], [[0.5, 0.5]], title='书')
+        written.append((tmp_path / name).read_bytes())
+    assert written[0].startswith(start) and (written[0] == written[1] or name == 'a.svg')
+
+
+def test_bands_show_values_intervals_and_perplexity(tmp_path, monkeypatch):
+    figures, make = [], plots._figure
+    monkeypatch.setattr(plots, '_figure', lambda *size: figures.append(make(*size)) or figures[-1])
+    plots.plot_bands(str(tmp_path / 'b.png'), [
+        {'label': 'up to 10', 'lines': 1, 'score': 81.25, 'interval': (70.0, 90.5), 'perplexity': 1.5},
+        {'label': 'over 10', 'lines': 7, 'score': 0.0}], 'BLEU')
+    plots.plot_bands(str(tmp_path / 'c.png'), [{'label': 'over 10', 'lines': 7, 'score': 3.0}], 'BLEU')
+    above, below = figures[0].axes
+    assert [text.get_text() for text in above.texts] == ['81.25\n[70, 90.5]', '0']
+    assert [text.get_text() for text in below.texts] == ['1.5']
+    assert [bar.get_height() for bar in above.patches] == [81.25, 0.0]
+    assert [label.get_text() for label in above.get_xticklabels()] == ['up to 10\n1 line', 'over 10\n7 lines']
+    assert len(figures[1].axes) == 1
+
+
 def test_long_tokens_are_cut():
     assert plots._cut('x' * 24, 24) == 'x' * 24
     assert plots._cut('x' * 25, 24) == 'x' * 23 + '…'
@@ -106,7 +175,7 @@ def test_long_titles_are_cut_at_the_width_of_the_picture():
     for title in ('W' * 200, 'i' * 200, '书' * 200, 'short'):
         figure = plots.alignment_figure(['a'] * 5, ['b'], np.zeros((1, 5)), title=title)
         figure.canvas.draw()
-        text, = figure.texts
+        text = figure.texts[-1]
         width, box = figure.bbox.width, text.get_window_extent()
         assert 0 <= box.x0 and box.x1 <= width
         assert text.get_text() == title or text.get_text().endswith('…') and box.x1 > 0.85 * width
@@ -253,16 +322,16 @@ def test_training_curves_hold_the_logged_values_and_gaps(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert curves(monkeypatch, rows) == {
-            'perplexity': {'train perplexity': [(10, 90), (20, 40.5)], 'val perplexity': [(30, 30)]},
-            'bleu': {'val bleu': [(20, 3.5)]}, 'learning rate': {'learning rate': [(30, 0.001)]}}
+            'perplexity': {'train perplexity': [(10, 90), (20, 40.5)], 'validation perplexity': [(30, 30)]},
+            'bleu': {'validation bleu': [(20, 3.5)]}, 'learning rate': {'learning rate': [(30, 0.001)]}}
 
 
 @pytest.mark.parametrize('rows, panels', [
     ([], {}),
     ([{'epoch': 1}], {}),
-    ([{'val_accuracy': 0.5}, {'val_accuracy': 0.75}], {'accuracy': {'val accuracy': [(1, 0.5), (2, 0.75)]}}),
+    ([{'val_accuracy': 0.5}, {'val_accuracy': 0.75}], {'accuracy': {'validation accuracy': [(1, 0.5), (2, 0.75)]}}),
     ([{'epoch': 1, 'val_perplexity': 2.0}, {'epoch': 2, 'val_perplexity': 2.0}],
-     {'perplexity': {'val perplexity': [(1, 2.0), (2, 2.0)]}}),
+     {'perplexity': {'validation perplexity': [(1, 2.0), (2, 2.0)]}}),
     ([{'epoch': 1, 'train_perplexity': 0.0}], {})])
 def test_training_curves_of_thin_logs(monkeypatch, rows, panels):
     assert curves(monkeypatch, rows) == panels
@@ -413,3 +482,25 @@ def test_page_refuses_weights_that_do_not_fit(tmp_path):
     with pytest.raises(ValueError, match=r'\(1, 1\)'):
         page_of(tmp_path, [{'source': 'a', 'source_tokens': ['a', 'b'], 'hypotheses': [
             {'text': 'c', 'tokens': ['c'], 'score': 0, 'weights': [[1]]}]}])
+
+
+def test_the_marks_of_a_translation_reach_page_picture_and_text(tmp_path, monkeypatch, capsys):
+    from reports import output_formats
+    from text.vocabulary import SPECIALS, Vocabulary
+    from translator import Hypothesis, Translator
+    translator = Translator([], None, (None, Vocabulary([*SPECIALS, 'a'])), (None, Vocabulary([*SPECIALS, 'c'])))
+    unknown, copied = translator._marks(['a', 'b', '<s>'], [4, 5, 1])
+    assert (unknown, copied) == ([1, 2], [1])
+    one = Hypothesis('c b', ['c', 'b'], -0.5, [-0.2, -0.2, -0.1], np.eye(2), True, [], -0.5, ['a', 'b'], [1], [1])
+    page = output_formats.Page(str(tmp_path / 'page.html'))
+    page.write(3, 'a b', [one])
+    page.close()
+    entry, = json.loads(Page((tmp_path / 'page.html').read_text(encoding='utf-8')).data)['sentences']
+    assert entry['unknown'] == [1] and entry['hypotheses'][0]['copied'] == [1]
+    assert entry['hypotheses'][0]['log_probabilities'] == [-0.2, -0.2]
+    drawn = []
+    monkeypatch.setattr(plots, 'alignment_figure', lambda *args: drawn.append(args) or plots._figure())
+    output_formats.Pictures(str(tmp_path)).write(3, 'a b', [one])
+    assert drawn[0][3:] == ('line 3, score -0.500', [1], [1])
+    output_formats.AlignmentPrinter().write(3, 'a b', [one])
+    assert capsys.readouterr().err == 'a b\nc         a 1.00\nb <copy>  b <unk> 1.00\n'

@@ -37,3 +37,15 @@ def test_the_checksum_is_the_one_of_rfc_3720():
     for data, crc in ((bytes(32), 0x8A9136AA), (b'\xff' * 32, 0x62A8AB43), (bytes(range(32)), 0x46DD794E)):
         masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
         assert tensorboard_events._checksum(data) == struct.pack('<I', masked)
+
+
+def test_training_and_validation_share_a_chart_and_seconds_are_left_out(tmp_path):
+    from tensorboard.plugins.custom_scalar import layout_pb2
+    path = tmp_path / 'events.out.tfevents.0000000007'
+    path.write_bytes(tensorboard_events.pack_events(7, 1.5e9, {
+        'train_perplexity': 4., 'val_perplexity': 3., 'val_bleu': 2., 'learning_rate': .1, 'seconds': 9.}))
+    values = {value.tag: value for event in tf.train.summary_iterator(str(path)) for value in event.summary.value}
+    assert 'seconds' not in values and values['learning_rate'].simple_value == np.float32(.1)
+    layout = layout_pb2.Layout.FromString(tf.make_ndarray(values['custom_scalars__config__'].tensor).item())
+    assert [(chart.title, list(chart.multiline.tag)) for chart in layout.category[0].chart] == [
+        ('bleu', ['^(train|val)_bleu$']), ('perplexity', ['^(train|val)_perplexity$'])]

@@ -88,7 +88,7 @@ def test_hypotheses_come_best_first_with_their_scores_and_an_empty_text_gives_an
     assert len(found) == len(TEXTS)
     for text, hypotheses in zip(TEXTS, found):
         if not text:
-            assert [one[:3] + one[5:] for one in hypotheses] == [('', [], 0., True, [], 0., [])]
+            assert [one[:3] + one[5:] for one in hypotheses] == [('', [], 0., True, [], 0., [], (), ())]
             continue
         assert len(hypotheses) == len({one.text for one in hypotheses}) == 3
         rankings = [one.ranking for one in hypotheses]
