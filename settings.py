@@ -86,6 +86,7 @@ PRESETS = collections.OrderedDict([
         word_dropout=0., label_smoothing=.1, averaging=.999, beam_width=5))])
 
 CORPORA = [name for name in PRESETS if name.split()[0] not in TASKS]
+NEED_FILES = ('multi30k',)  # presets of a corpus that samples/ does not have
 
 
 def _table():
@@ -149,12 +150,16 @@ def _table():
         'draw all kernels and embeddings from a uniform distribution of this half-width; 0: as Keras does', 0, 100)
     add('model', 'tie_embeddings', False, bool, 'target embedding and output share their weights')
     add('model', 'copy', False, bool, 'the decoder may copy source words, those without an id too')
+    add('model', 'init_from', None, str,
+        'run whose weights the training starts from, where names and shapes are equal; embeddings by token')
     add('model', 'source_embeddings', None, str, 'pretrained source vectors in word2vec or GloVe text format')
     add('model', 'target_embeddings', None, str, 'pretrained target vectors in word2vec or GloVe text format')
 
     add('training', 'epochs', 14, int, 'passes over the training text', 1, 10 ** 6)
     add('training', 'max_minutes', 0.0, float,
-        'start no further epoch after this many minutes of training; 0: no limit', 0, 10 ** 7)
+        'stop at the first update after this many minutes of training; 0: no limit', 0, 10 ** 7)
+    add('training', 'checkpoint_minutes', 0.0, float,
+        'write a checkpoint inside an epoch after this many minutes; 0: only at validations', 0, 10 ** 7)
     add('training', 'batch_size', 32, int, 'pairs in a batch B', 1, WIDTH)
     add('training', 'accumulate', 1, int, 'batches whose gradients make one update, weighted by tokens', 1, WIDTH)
     choose('training', 'optimizer', 'adam', ('adam', 'sgd', 'rmsprop'), 'rule that updates the weights')
@@ -211,7 +216,7 @@ def _table():
 
 SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
 # Settings that the first config.json files of version 1 do not have: the value with which such a run was trained.
-ADDED = {'kernels': 'keras'}
+ADDED = {'kernels': 'keras', 'checkpoint_minutes': 0., 'init_from': None}
 # The options of the search for which a run has defaults.
 DECODING = tuple(row.name for row in SETTINGS.values() if row.group == 'decoding')
 

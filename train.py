@@ -6,23 +6,32 @@
     train.py --train part-*.de.gz part-*.en.gz    # several source files, then as many target files
 """
 import argparse
+import collections
 import contextlib
 import os
 import platform
 import shlex
 import time
-from text import preparation, questions
-from text.corpus import corpus_paths, read_vectors
-from training import memory_estimate
+
+from command_line import VERSION, CommandParser, require, run_command, tell
 import settings
 from storage.config_file import config_bytes, read_config_file
 from storage.files import file_sha256
 from storage.run_directory import RunDirectory
-from command_line import CommandParser, UserError, run_command, tell
+from text import corpus, preparation, questions
+from text.vocabulary import UNK
+from training import initial_weights, memory_estimate
 
 SHOWN = 4  # sentences translated after each validation, always the same ones
+SAMPLED = 2000  # pairs of the training text that are looked at for <unk>
+MANY_UNKNOWN = .2  # share of <unk> in a side of the training text that is worth a warning
+# A resumed run may differ in these: when to stop and to save, what memory to use, what to show, and the paths of the
+# data (their hashes must be the same).
+FREE_ON_RESUME = ('epochs', 'max_minutes', 'patience', 'checkpoint_minutes', 'memory_limit', 'tensorboard', 'data',
+                  'train', 'val', 'test')
 
 
+# ---- The command ----------------------------------------------------------------------------------------------
 def parse(argv):
     parser = CommandParser(prog='train.py', description=__doc__.split('\n')[0],
                            formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -31,10 +40,10 @@ def parse(argv):
     parser.add_argument('--config', metavar='FILE', help='settings as JSON, such as another config.json; options win')
     parser.add_argument('--preset', choices=settings.CORPORA, help='other defaults for a well-known corpus, see below')
     ways = parser.add_mutually_exclusive_group()
-    ways.add_argument('--resume', action='store_true', help='go on with the run that lies there')
-    ways.add_argument('--overwrite', action='store_true', help='replace the run that lies there')
+    ways.add_argument('--resume', action='store_true', help='continue the run in the run directory')
+    ways.add_argument('--overwrite', action='store_true', help='replace the run in the run directory')
     ways.add_argument('--dry-run', action='store_true',
-                      help='check the data, build the model, tell time and memory from a few steps; write nothing')
+                      help='check the data, build the model, estimate time and memory from a few steps; write nothing')
     ways.add_argument('--print-config', action='store_true',
                       help='print all settings as JSON: a --config that makes the same run; do nothing else')
     parser.add_argument('--corpus-cache', metavar='DIR',
@@ -48,142 +57,194 @@ def parse(argv):
     return options
 
 
-def run_path(options, chosen):
-    if options.run:
-        return options.run
+def main(argv):
+    options = parse(argv)
+    chosen = settings.resolve_settings(options.given, options.preset)
+    path, run = options.run or run_path(chosen), None
+    with contextlib.ExitStack() as stack:
+        # Settings: those of the command line, or those of the run to continue.
+        if options.resume:
+            run = stack.enter_context(RunDirectory.open(path, lock=True))
+            chosen = resumed_settings(options.given, run)
+        settings.check(chosen)
+        if options.print_config:
+            print(config_bytes(vars(chosen)).decode('ascii'), end='')
+            return
+        require(options.preset not in settings.NEED_FILES or chosen.train or 'data' in options.given,
+                '--preset %s needs the files of its corpus: name them with --train, --val and --test', options.preset)
+        if not options.resume and not options.dry_run:
+            RunDirectory.check_new(path, options.overwrite)
+
+        # Data: hashes, tokens, vocabularies, and whatever else training starts from.
+        paths = corpus.corpus_paths(chosen)
+        hashes = {part: [file_sha256(file) for file in files] for part, files in paths.items()}
+        if options.resume:
+            check_same_data(run, hashes, paths)
+        cache = None if options.dry_run else options.corpus_cache or os.path.join(
+            os.path.dirname(os.path.abspath(path)), 'corpus-cache')
+        text = preparation.prepare(chosen, paths, hashes, run, cache)
+        vocabularies = collections.OrderedDict(zip(('vocab.source.txt', 'vocab.target.txt'), text.vocabularies))
+        sizes = [len(vocabulary) for vocabulary in text.vocabularies]
+        tell('vocabularies: %s source and %s target tokens' % tuple(format(size, ',') for size in sizes))
+        warn_of_unknown_tokens(text.train)
+        separators = questions.separators(chosen, text.vocabularies[0])
+        memory_estimate.check(chosen, *sizes, text.train)
+        checkpoint = run.read_checkpoint() if options.resume else None
+        previous = initial_weights.read_run(chosen.init_from) if chosen.init_from and checkpoint is None else None
+        vectors = read_vectors(chosen, vocabularies) if checkpoint is None else []
+
+        # The run.
+        if options.resume:
+            if previous is not None:
+                require(run.manifest().get('init_from') == about_previous(previous),
+                        '%s: its weights are not those that this run began with: restore them, or train another run '
+                        'with --run', previous.path)
+            for name, vocabulary in vocabularies.items():
+                require(run.read_file(name) == vocabulary.to_bytes(), '%s: is not the vocabulary of the training text: '
+                        'train again with --overwrite', run.file(name))
+            run.write_config(vars(chosen))
+        elif not options.dry_run:
+            files = dict(text.models, **{name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()})
+            about = about_command(argv, hashes)
+            if previous is not None:
+                about['init_from'] = about_previous(previous)
+            run = stack.enter_context(RunDirectory.create(path, vars(chosen), files, about, options.overwrite))
+
+        # The model.
+        import tf_session
+        from training.trainer import Trainer
+        from translator import Translator
+        session = tf_session.new_session(chosen.threads)
+        stack.enter_context(tf_session.opened(session))
+        trainer = Trainer(chosen, *sizes, text.train, text.validation, run, checkpoint=checkpoint,
+                          separators=separators)
+        del checkpoint  # as large as the model and the optimiser's slots together
+        translator = Translator(trainer.model, session, *zip(text.tokenizers, text.vocabularies))
+        trainer.show = lambda row: show(run, chosen, translator, row, text.texts[:SHOWN])
+        trainer.decoded_score = lambda: score(chosen, translator, text.texts)
+        tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
+                                                   chosen.threads or tf_session.available_cores()))
+        if previous is not None:
+            values, counts = initial_weights.matching(previous, trainer.layers(), vocabularies)
+            trainer.start_from(values)
+            tell(counts)
+        for side, ids, rows in vectors:
+            trainer.start_from_vectors(side, ids, rows)
+
+        # Training.
+        if options.dry_run:
+            from training import dry_run
+            dry_run.estimate(trainer)
+            return
+        fit(trainer, run, options.resume)
+
+
+def fit(trainer, run, resumed):
+    """Trains to the end, and says how the training ended."""
+    from reports import plots
+    from training import schedule
+    state, reason = trainer.state, schedule.reason_to_stop(trainer.settings, trainer.state)
+    if reason:
+        tell('nothing is left to train: %s; to train longer, raise that option' % reason)
+    elif resumed:
+        tell('resuming at epoch %d, batch %d' % (state.epoch + 1, state.position + 1))
+    trainer.fit()
+    run.write_file('curves.png', plots.training_png(trainer.state.log))
+    state = trainer.state
+    if state.epoch < trainer.settings.epochs and not reason:
+        tell('stopped in epoch %d after batch %d of %d: %s; continue it with --resume and a larger value' % (
+            state.epoch + (state.position > 0), state.position or trainer.batches, trainer.batches,
+            schedule.reason_to_stop(trainer.settings, state)))
+    if state.best is None:
+        tell('no validation was reached: %s has no weights yet' % run.path)
+    else:
+        tell('the best weights are in %s; try: predict.py --run %s' % (run.path, shlex.quote(run.path)))
+
+
+# ---- Settings and the run -------------------------------------------------------------------------------------
+def run_path(chosen):
+    """The default run directory: runs/ and the name of the data folder."""
     folder = chosen.data if chosen.train is None else os.path.dirname(os.path.abspath(chosen.train[0]))
     return os.path.join('runs', os.path.basename(os.path.abspath(folder)))
 
 
-def cache_path(options, path):
-    """The directory of encoded corpora: that of `--corpus-cache`, or one beside the run directory `path`."""
-    return options.corpus_cache or os.path.join(os.path.dirname(os.path.abspath(path)), 'corpus-cache')
+def resumed_settings(given, run):
+    """The settings of a run with those of the dict `given` that may change; refuses the others by name."""
+    recorded = run.read_config()
+    for name, value in given.items():
+        require(name in FREE_ON_RESUME or value == recorded[name],
+                '%s: the run was trained with %s %s, not %s: omit the option, or train another run with --run',
+                run.path, settings.SETTINGS[name].option, recorded[name], value)
+    if 'data' in given:
+        recorded = dict(recorded, train=None, val=None, test=None)
+    return settings.with_defaults(dict(recorded, **given))
 
 
-def about(argv, hashes):
-    """What the manifest tells beside the files' hashes."""
+def check_same_data(run, hashes, paths):
+    """Refuses texts with other hashes than those that the run began with."""
+    recorded = run.manifest().get('data')
+    recorded = recorded if isinstance(recorded, dict) else {}
+    for part in sorted(set(hashes) | set(recorded)):
+        require(hashes.get(part) == recorded.get(part),
+                '%s: the %s text is not the one that the run began with (%s): restore that text, or train another run '
+                'with --run', run.path, part, ' '.join(paths.get(part, ['none'])))
+
+
+def about_command(argv, hashes):
+    """What the manifest records beside the files' hashes: command line, hashes of the data, versions."""
     import h5py
     import keras
     import numpy
     import tensorflow
-    return {'command': ' '.join(map(shlex.quote, ['train.py'] + argv)), 'data': hashes,
-            'versions': {'python': platform.python_version(), 'keras': keras.__version__,
-                         'tensorflow': tensorflow.__version__, 'numpy': numpy.__version__, 'h5py': h5py.__version__}}
+    return collections.OrderedDict([
+        ('command', ' '.join(map(shlex.quote, ['train.py'] + argv))), ('data', hashes),
+        ('versions', {'global-attention': VERSION, 'python': platform.python_version(), 'keras': keras.__version__,
+                      'tensorflow': tensorflow.__version__, 'numpy': numpy.__version__, 'h5py': h5py.__version__})])
 
 
-# A resumed run may differ in these: when to stop, what memory to take, what to show, and where the data lie (their
-# hashes must be the same).
-FREE_ON_RESUME = ('epochs', 'max_minutes', 'patience', 'memory_limit', 'tensorboard', 'data', 'train', 'val', 'test')
+def about_previous(previous):
+    """What the manifest records about the run that the weights come from."""
+    return {'run': os.path.abspath(previous.path), 'sha256': previous.sha256}
 
 
-def resumed_settings(options, kept, path):
-    """The settings of the run in `path` with those that may change; refuses the others by name."""
-    for name, value in options.given.items():
-        if name not in FREE_ON_RESUME and value != kept[name]:
-            raise UserError('%s: the run was trained with %s %s, not %s: leave the option out, or train another run '
-                            'with --run' % (path, settings.SETTINGS[name].option, kept[name], value))
-    if 'data' in options.given:
-        kept = dict(kept, train=None, val=None, test=None)
-    return dict(kept, **options.given)
+# ---- Data -----------------------------------------------------------------------------------------------------
+def warn_of_unknown_tokens(train):
+    """Warns of a side of the training corpus that has many <unk>, by a sample of its pairs."""
+    records = [train.record(index) for index in range(0, len(train), max(1, len(train) // SAMPLED))]
+    for side, sequences in zip(('source', 'target'), zip(*records)):
+        ids = [i for sequence in sequences for i in sequence]
+        share = ids.count(UNK) / float(len(ids))
+        if share > MANY_UNKNOWN:
+            tell('warning: %.1f %% of the %s tokens are <unk>: check --%s-tokenizer, --%s-vocabulary and --min-count'
+                 % (100 * share, side, side, side))
 
 
-def train(options, argv):
-    """Trains as the options tell; returns the run's path, or `None` where none was made."""
-    if options.resume:
-        path = options.run or run_path(options, settings.resolve_settings(options.given, options.preset))
-        with RunDirectory.open(path, lock=True) as run:
-            chosen = settings.with_defaults(resumed_settings(options, run.read_config(), path))
-            settings.check(chosen)
-            paths = corpus_paths(chosen)
-            hashes = data_hashes(paths)
-            recorded = run.manifest().get('data')
-            recorded = recorded if isinstance(recorded, dict) else {}
-            for part in sorted(set(hashes) | set(recorded)):
-                if hashes.get(part) != recorded.get(part):
-                    raise UserError('%s: the %s text is not the one the run began with (%s): give that text back, or '
-                                    'train another run with --run' % (path, part, ' '.join(paths.get(part, ['none']))))
-            run.write_config(vars(chosen))
-            text = preparation.prepare(chosen, paths, hashes, run, cache_path(options, path))
-            fit(run, chosen, text, resume=True)
-        return path
-    chosen = settings.resolve_settings(options.given, options.preset)
-    settings.check(chosen)
-    if options.print_config:
-        print(config_bytes(vars(chosen)).decode('ascii'), end='')
-        return None
-    if options.dry_run:
-        fit(None, chosen, preparation.prepare(chosen, corpus_paths(chosen)))
-        return None
-    path = run_path(options, chosen)
-    RunDirectory.check_new(path, options.overwrite)
-    paths = corpus_paths(chosen)
-    hashes = data_hashes(paths)
-    text = preparation.prepare(chosen, paths, hashes, cache=cache_path(options, path))
-    fit(lambda files: RunDirectory.create(path, vars(chosen), files, about(argv, hashes), options.overwrite),
-        chosen, text)
-    return path
-
-
-def data_hashes(paths):
-    return {part: [file_sha256(path) for path in files] for part, files in paths.items()}
-
-
-def fit(run, chosen, text, resume=False):
-    """Trains; `run` is the locked directory, or makes it from the vocabularies' bytes once the data have been read, or
-    is `None`: then nothing is written, and what training would need is told."""
-    source, target = text.vocabularies
-    tell('vocabularies: %s source and %s target tokens' % (format(len(source), ','), format(len(target), ',')))
-    separators = questions.separators(chosen, source)
-    memory_estimate.check(chosen, len(source), len(target), text.train)
-    vocabularies, vectors = {'vocab.source.txt': source, 'vocab.target.txt': target}, []
-    checkpoint = run.read_checkpoint() if resume else None
+def read_vectors(chosen, vocabularies):
+    """[(side, ids, vectors)] of the pretrained embeddings that the settings name."""
+    vectors = []
     for side in ('source', 'target'):
         path = getattr(chosen, side + '_embeddings')
-        if path and checkpoint is None:
+        if path:
             vocabulary = vocabularies['vocab.%s.txt' % side]
-            vectors.append((side, *read_vectors(path, vocabulary, chosen.embedding)))
-            tell('%s: vectors for %d of %d %s tokens' % (path, len(set(vectors[-1][1])), len(vocabulary), side))
-    if resume:
-        for name, vocabulary in vocabularies.items():
-            if run.read_file(name) != vocabulary.to_bytes():
-                raise UserError('%s: is not the vocabulary of the training text: train again with --overwrite'
-                                % run.file(name))
-    import tf_session
-    from training.trainer import Trainer
-    from translator import Translator, with_vocabularies
-    if run is not None and not resume:
-        run = run(dict(text.models, **{name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()}))
-    session = tf_session.new_session(chosen.threads)
-    with run or contextlib.ExitStack(), tf_session.opened(session):
-        trainer = Trainer(chosen, len(source), len(target), text.train, text.validation, run,
-                          lambda row: show(run, chosen, translator, row, text.texts[:SHOWN]),
-                          lambda: score(chosen, translator, text.texts), checkpoint, separators)
-        del checkpoint  # as large as the model and the optimiser's slots together
-        translator = Translator(trainer.model, session, *with_vocabularies(text.tokenizers, vocabularies.get))
-        tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
-                                                   chosen.threads or tf_session.available_cores()))
-        for side, ids, rows in vectors:
-            trainer.start_from_vectors(side, ids, rows)
-        if run is None:
-            from training.dry_run import estimate
-            estimate(trainer)
-            return
-        if resume:
-            tell('resuming at epoch %d, batch %d' % (trainer.state.epoch + 1, trainer.state.position + 1))
-        trainer.fit()
-        from reports import plots
-        run.write_file('curves.png', plots.training_png(trainer.state.log))
+            ids, rows = corpus.read_vectors(path, vocabulary, chosen.embedding)
+            tell('%s: vectors for %d of %d %s tokens' % (path, len(set(ids)), len(vocabulary), side))
+            vectors.append((side, ids, rows))
+    return vectors
 
 
+# ---- Validation -----------------------------------------------------------------------------------------------
 def outputs(chosen, translator, pairs):
-    found = translator.translate([source for source, _ in pairs], chosen.batch_size, **settings.decoding(chosen, {}))
-    return [hypotheses[0] for hypotheses in found]
+    """The best hypothesis for each source of these pairs of text."""
+    results = translator.translate([source for source, _ in pairs], chosen.batch_size,
+                                   **settings.decoding(chosen, {}))
+    return [hypotheses[0] for hypotheses in results]
 
 
 def score(chosen, translator, pairs):
     """`chosen.metric` of the outputs for pairs of text."""
     from reports import metrics
-    texts, references = [one.text for one in outputs(chosen, translator, pairs)], [target for _, target in pairs]
+    texts = [hypothesis.text for hypothesis in outputs(chosen, translator, pairs)]
+    references = [target for _, target in pairs]
     if chosen.metric == 'bleu':
         tokenize = {'chinese': 'zh', 'jieba': 'zh', 'char': 'char', 'space': 'none'}.get(chosen.target_tokenizer, '13a')
         return metrics.bleu(texts, references, tokenize).score
@@ -193,30 +254,23 @@ def score(chosen, translator, pairs):
 
 
 def show(run, chosen, translator, row, pairs):
-    """Tells the outputs for a few validation pairs; for TensorBoard, if that is asked, with the log's row of scores."""
-    found = outputs(chosen, translator, pairs)
-    for (source, reference), best in zip(pairs, found):
+    """Shows the outputs for a few validation pairs, and writes them with the log's row of scores for TensorBoard."""
+    hypotheses = outputs(chosen, translator, pairs)
+    for (source, reference), best in zip(pairs, hypotheses):
         tell('    %s\n  = %s\n  > %s' % (source, reference, best.text))
     if chosen.tensorboard:
         from reports import plots
         from reports import tensorboard_events
         samples = ['| source | reference | output |', '|---|---|---|'] + [
             '| %s |' % ' | '.join(text.replace('|', '\\|') for text in (*pair, best.text))
-            for pair, best in zip(pairs, found)]
+            for pair, best in zip(pairs, hypotheses)]
         pictures = [] if chosen.score == 'none' else [
             plots.alignment_png(translator.encode(source), best.tokens, best.alignment)
-            for (source, _), best in zip(pairs, found)]
+            for (source, _), best in zip(pairs, hypotheses)]
         run.write_events(row['step'], tensorboard_events.pack_events(
             row['step'], time.time(), {name: value for name, value in row.items() if name not in ('epoch', 'step')},
             {'samples': '\n'.join(samples)},
             {'alignment/%d' % number: png for number, png in enumerate(pictures, 1)}))
-
-
-def main(argv):
-    path = train(parse(argv), argv)
-    if path is None:
-        return
-    tell('the best weights are in %s; try: predict.py --run %s' % (path, shlex.quote(path)))
 
 
 if __name__ == '__main__':

@@ -47,9 +47,9 @@ def measure(kind, options):
     opened = tf_session.new_session(chosen.threads)
     with tf_session.opened(opened):
         trainer = Trainer(chosen, len(vocabulary), len(vocabulary), corpus, corpus, None)
-        trainer._update([range(options.batch_size)])
+        trainer.update([range(options.batch_size)])
         started = time.time()
-        trainer._update([range(options.batch_size)])
+        trainer.update([range(options.batch_size)])
         step, trained = time.time() - started, peak()
         side = make_tokenizer('space'), vocabulary
         translator = Translator(trainer.model, opened, side, side)

@@ -290,7 +290,7 @@ def training_outputs(settings, recorded, dtype):
         kept = OrderedDict()
         while trainer.state.update < STEPS:
             for indices in corpus.plan(chosen.batch_size, chosen.seed, trainer.state.epoch, shuffle=True):
-                trainer._update([indices])
+                trainer.update([indices])
                 if trainer.state.update in KEPT:
                     step = 'step_%d/' % trainer.state.update
                     kept.update(with_prefix(step + 'parameter/', get_parameters(trainer.model)))

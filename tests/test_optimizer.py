@@ -180,7 +180,7 @@ def test_batches_that_add_up_move_a_model_as_one_large_batch_does_and_report_the
         K.batch_set_value(list(zip(variables, start)))
         made.state = first_state
         for group in updates:
-            made._update(group)
+            made.update(group)
         assert made.state.update == 2 and made.state.micro_step == sum(map(len, updates))
         ends.append((K.batch_get_value(variables), made.state.sums))
     assert max(np.max(np.abs(end - first)) for end, first in zip(ends[0][0], start)) > 1e-4
@@ -191,7 +191,7 @@ def test_batches_that_add_up_move_a_model_as_one_large_batch_does_and_report_the
     # What training adds up over the batches of an epoch is what evaluation reports for the same weights.
     K.batch_set_value(list(zip(variables, start)))
     made.state = first_state
-    made._update([[0, 1, 2], [3, 4], [5, 6]])
+    made.update([[0, 1, 2], [3, 4], [5, 6]])
     K.batch_set_value(list(zip(variables, start)))
     nll, accuracy = made.evaluate(encoded)
     tokens = made.state.sums[2]

@@ -38,19 +38,19 @@ def send():
 if count == '0':  # from the first moment of the process
     threading.Thread(target=send, daemon=True).start()
 import tf_session
-from training import trainer
-original = getattr(training.Trainer, place)
+from training.trainer import Trainer
+original = getattr(Trainer, place)
 
 def cut(self, *arguments):
     calls.append(0)
     if place == 'evaluate' and len(calls) == int(count):
         send()
     result = original(self, *arguments)
-    if place == '_update' and len(calls) == int(count):
+    if place == 'update' and len(calls) == int(count):
         threading.Thread(target=send).start() if float(wait) else send()
     return result
 
-setattr(training.Trainer, place, cut)
+setattr(Trainer, place, cut)
 runpy.run_path(os.path.join(root, 'train.py'), run_name='__main__')
 '''
 TIMES = ('seconds', 'words_per_second')
@@ -103,7 +103,7 @@ def resume(home, path, *arguments, **options):
 @pytest.mark.slow
 def test_a_run_stopped_inside_an_epoch_ends_as_one_never_stopped(cut, trained, tmp_path):  # noqa: F811
     path = tmp_path / 'run'
-    stopped = cut(trained.home, '_update', 25, 'SIGINT', '--data', 'numbers', '--run', path, *SETTINGS,
+    stopped = cut(trained.home, 'update', 25, 'SIGINT', '--data', 'numbers', '--run', path, *SETTINGS,
                   PYTHONHASHSEED='7')
     assert (stopped.code, stopped.stdout) == (130, b''), stopped.stderr
     assert stopped.stderr.splitlines()[-1] == 'train.py: stopped by SIGINT; continue it with --resume'
@@ -115,9 +115,9 @@ def test_a_run_stopped_inside_an_epoch_ends_as_one_never_stopped(cut, trained, t
 
 
 SIGNALS = [
-    ('_update', 1, 'SIGTERM', 143, (0, 2)),  # before the first validation
-    ('_update', 30, 'SIGTERM', 143, (2, 19)),  # the last update of an epoch
-    ('_update', 80, 'SIGINT', 130, (7, 19)),  # the last one of all
+    ('update', 1, 'SIGTERM', 143, (0, 2)),  # before the first validation
+    ('update', 30, 'SIGTERM', 143, (2, 19)),  # the last update of an epoch
+    ('update', 80, 'SIGINT', 130, (7, 19)),  # the last one of all
     ('evaluate', 3, 'SIGINT', 130, (3, 2)),  # while it validates: the next update is finished first
     ('evaluate', 8, 'SIGTERM', 0, (8, 0)),  # nothing is left to be done
 ]
@@ -139,7 +139,7 @@ def test_a_run_stopped_at_any_place_ends_as_one_never_stopped(cut, trained, tmp_
 @pytest.mark.slow
 def test_a_second_signal_ends_at_once_and_the_checkpoint_before_stays_whole(cut, trained, tmp_path):  # noqa: F811
     path = tmp_path / 'run'
-    stopped = cut(trained.home, '_update', 25, 'SIGINT,SIGINT', '--data', 'numbers', '--run', path, *SETTINGS)
+    stopped = cut(trained.home, 'update', 25, 'SIGINT,SIGINT', '--data', 'numbers', '--run', path, *SETTINGS)
     assert stopped.code in (-signal.SIGINT, 130)
     state = state_of(path)
     assert (state['epoch'], state['position']) == (2, 0)
@@ -158,7 +158,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_never_stopped(cut, trained, 
         # Ten updates make an epoch: the kill comes inside it, at its end while files are written, or soon after.
         # Every fourth comes at any time at all, while Python starts or TensorFlow is imported too.
         at_any_time = number % 4 == 3
-        place = ('_update', 0 if at_any_time else chosen.randint(1, 12))
+        place = ('update', 0 if at_any_time else chosen.randint(1, 12))
         wait = chosen.uniform(0, seconds) if at_any_time else chosen.choice([1e-4, .01, .1])
         result = cut(trained.home, *place, 'SIGKILL', '--run', path,
                      *(['--resume'] if (path / 'config.json').exists() else begin), wait=wait)
@@ -233,7 +233,7 @@ def test_a_larger_model_without_accumulation_resumes_exactly_too(cut, tmp_path):
     whole = run('train.py', '--data', '.', '--run', 'whole', *RICH, cwd=tmp_path)
     assert whole.code == 0, whole.stderr
     for begin, count in ((['--data', '.'] + RICH, 5), (['--resume'], 9)):
-        assert cut(tmp_path, '_update', count, 'SIGTERM', '--run', 'cut', *begin).code == 143
+        assert cut(tmp_path, 'update', count, 'SIGTERM', '--run', 'cut', *begin).code == 143
     resume(tmp_path, 'cut')
     found, expected = outcome(tmp_path / 'cut'), outcome(tmp_path / 'whole')
     assert found == expected

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies
 
 from training import schedule
-from training.schedule import State, first_state, judged
+from training.schedule import State, after_validation, first_state
 from settings import with_defaults
 
 
@@ -34,7 +34,7 @@ def history(scores, **values):
     """The states after validations with these scores."""
     states = [first_state()]
     for score in scores:
-        states.append(judged(with_defaults(values), states[-1], score))
+        states.append(after_validation(with_defaults(values), states[-1], score))
     return states[1:]
 
 
@@ -54,17 +54,19 @@ def test_plateau_lowers_the_rate_after_so_many_validations_and_then_waits_again(
 
 
 def test_training_stops_at_the_last_epoch_out_of_time_or_out_of_patience():
-    def stops(chosen, **values):
-        return schedule.finished(with_defaults(chosen), first_state()._replace(**values))
-    assert [stops(dict(epochs=3), epoch=epoch, since_best=99) for epoch in (0, 2, 3, 4)] == [False, False, True, True]
-    assert [stops(dict(max_minutes=2.), seconds=seconds) for seconds in (119., 120.)] == [False, True]
-    assert not stops(dict(max_minutes=2.), seconds=999., position=1)  # an epoch that has begun is ended
-    assert [stops(dict(patience=3), since_best=number, position=1) for number in (2, 3, 4)] == [False, True, True]
+    def reason(chosen, **values):
+        return schedule.reason_to_stop(with_defaults(chosen), first_state()._replace(**values))
+    assert [reason(dict(epochs=3), epoch=epoch, since_best=99) for epoch in (0, 2)] == [None, None]
+    assert [reason(dict(epochs=3), epoch=epoch) for epoch in (3, 4)] == ['all 3 epochs are done (--epochs)'] * 2
+    assert reason(dict(max_minutes=2.), seconds=119., position=1) is None
+    assert reason(dict(max_minutes=2.), seconds=120., position=1) == 'the limit of 2 minutes is reached (--max-minutes)'
+    assert reason(dict(patience=3), since_best=2) is None
+    assert reason(dict(patience=3), since_best=4, position=1) == 'no new best in 4 validations (--patience)'
 
 
 def test_validation_is_due_once_at_the_end_of_an_epoch_and_after_so_many_updates():
     def due(every, **values):
-        return schedule.due(with_defaults(dict(validate_every=every)), first_state()._replace(**values), 10)
+        return schedule.validation_due(with_defaults(dict(validate_every=every)), first_state()._replace(**values), 10)
     assert not due(0) and not due(3)
     assert due(0, update=5, position=10) and due(3, update=5, position=10)
     assert not due(0, update=6, position=9) and due(3, update=6, position=9)
@@ -75,14 +77,17 @@ def test_the_best_and_those_to_be_averaged_stay_on_disk():
     made = [dict(step=step, score=score) for step, score in enumerate([7., 3., 5., 3., 9., 4.])]
 
     def stay(**values):
-        return [one['step'] for one in schedule.worth_keeping(with_defaults(values), made)]
+        return [one['step'] for one in schedule.checkpoints_to_keep(with_defaults(values), made)]
+
+    def averaged(**values):
+        return [one['step'] for one in schedule.checkpoints_to_average(with_defaults(values), made)]
     assert stay() == []
     assert stay(keep=1) == [1] and stay(keep=3) == [1, 3, 5] and stay(keep=9) == [0, 1, 2, 3, 4, 5]
     assert stay(keep=1, metric='bleu') == [4]
     assert stay(average=3) == [1, 3, 5] and stay(average=2, keep=4) == [1, 2, 3, 5]
     assert stay(average=2, average_of='last') == [1, 4, 5]  # and the best, in case that no mean is better
-    assert [one['step'] for one in schedule.averaged(with_defaults(dict(average=2, average_of='last')), made)] == [4, 5]
-    assert [one['step'] for one in schedule.averaged(with_defaults(dict(average=3)), made)] == [1, 3, 5]
+    assert averaged(average=2, average_of='last') == [4, 5]
+    assert averaged(average=3) == [1, 3, 5]
 
 
 def test_keeping_step_by_step_keeps_what_keeping_at_the_end_would():
@@ -91,8 +96,8 @@ def test_keeping_step_by_step_keeps_what_keeping_at_the_end_would():
     for values in (dict(keep=3), dict(average=4), dict(keep=2, average=3, average_of='last'), dict(average=1)):
         chosen, kept = with_defaults(values), []
         for one in made:
-            kept = schedule.worth_keeping(chosen, kept + [one])
-        assert kept == schedule.worth_keeping(chosen, made)
+            kept = schedule.checkpoints_to_keep(chosen, kept + [one])
+        assert kept == schedule.checkpoints_to_keep(chosen, made)
 
 
 GOOD = first_state()._replace(
@@ -119,9 +124,10 @@ def test_a_state_with_anything_in_one_place_is_none_or_can_be_used(field, value)
     state = schedule.read_state(with_defaults({}), values, 10)
     if state is not None:
         chosen = with_defaults(dict(keep=2, average=2, validate_every=3))
-        kept = schedule.worth_keeping(chosen, state.kept + [dict(file='a', sha256='b', step=1, score=2.)])
+        kept = schedule.checkpoints_to_keep(chosen, state.kept + [dict(file='a', sha256='b', step=1, score=2.)])
         assert all(isinstance(one['file'], str) for one in kept)
-        schedule.due(chosen, state, 10), schedule.finished(chosen, state), judged(chosen, state, 3.)
+        schedule.validation_due(chosen, state, 10), schedule.reason_to_stop(chosen, state)
+        after_validation(chosen, state, 3.)
         schedule.learning_rate(chosen, state.update, 5, state.rate_scale)
         assert sum(state.sums) is not None and 0 <= state.position <= 10
 

@@ -160,13 +160,13 @@ def test_a_loss_that_is_no_number_is_told_with_step_lines_and_last_good_checkpoi
     trainer.fit()
     trainer.settings.epochs = 2
     plan = trainer.train.plan(4, trainer.settings.seed, 1, shuffle=True)
-    update = trainer._update
+    update = trainer.update
 
     def ruin(group):
         if trainer.state.update == 4:
             trainer._put([np.full(K.int_shape(weight), np.nan) for weight in trainer.weights])
         update(group)
-    trainer._update = ruin
+    trainer.update = ruin
     with pytest.raises(UserError) as caught:
         trainer.fit()
     lines = ', '.join(str(line) for line in sorted(10 * (index + 1) for index in plan[1]))

@@ -1,4 +1,4 @@
-"""What the history of a run decides: the learning rate, the best validation, when to stop, which checkpoints stay.
+"""What the history of a run decides: learning rate, best validation, when to stop, which checkpoints are kept.
 
 Pure functions of the settings and of `State`, so that a resumed run decides as one never stopped.
 """
@@ -7,16 +7,16 @@ import math
 
 State = collections.namedtuple(
     'State', 'epoch position micro_step update validated best since_best rate_scale since_drop seconds sums kept log')
-State.__doc__ = """Where the training stands. With the weights, the optimiser's slots and its iteration, which a
+State.__doc__ = """The progress of a training. With the weights, the optimiser's slots and its iteration, which a
 checkpoint holds beside it, this is all that resuming needs. Data order and dropout are pure functions of the seed and
-of these numbers, so there is no random state to keep.
+of these numbers, so there is no random state to store.
 
-epoch, position: epochs done, and batches done in the one under way. micro_step, update: batches and updates in all.
-validated: the update that was validated last. best: the best score so far, `None` before the first; since_best:
-validations after it. rate_scale, since_drop: of the plateau schedule, its factor now and the validations without a new
-best since it changed. seconds: of training, without validation. sums: nll, correct, tokens, words since the last
-validation. kept: validated checkpoints on disk, pointers with `score`, in the order of their steps; the checkpoint that
-holds the state is not among them, as no file holds its own hash. log: rows of log.csv.
+epoch, position: epochs done, and batches done in the current one. micro_step, update: batches and updates in all.
+validated: the update of the last validation. best: the best score so far, `None` before the first; since_best:
+validations after it. rate_scale, since_drop: of the plateau schedule, its current factor and the validations without a
+new best since it changed. seconds: of training, without validation. sums: nll, correct, tokens, words since the last
+validation. kept: validated checkpoints on disk, pointers with `score`, in the order of their steps; without the
+checkpoint that holds the state, since no file holds its own hash. log: rows of log.csv.
 """
 
 # Metric -> column of the log, and whether more is better.
@@ -31,7 +31,7 @@ def first_state():
 
 
 def read_state(settings, values, batches):
-    """The `State` in a dict out of a file; `None` where it cannot be one of a run with so many batches an epoch."""
+    """The `State` in a dict from a file; `None` if it cannot be that of a run with this many batches an epoch."""
     def number(value):
         return type(value) in (int, float) and math.isfinite(value)
 
@@ -47,8 +47,8 @@ def read_state(settings, values, batches):
             and all(isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
                     for rows in (state.kept, state.log))
             and all(number(row.get(key)) for row in state.log for key in ('seconds', 'step', column))
-            and all(number(one.get('score')) and number(one.get('step')) and isinstance(one.get('file'), str)
-                    and 'sha256' in one for one in state.kept)
+            and all(number(pointer.get('score')) and number(pointer.get('step'))
+                    and isinstance(pointer.get('file'), str) and 'sha256' in pointer for pointer in state.kept)
             and (state.validated == 0) == (not state.log) == (state.best is None))
     return state if fits else None
 
@@ -68,8 +68,8 @@ def learning_rate(settings, update, per_epoch, rate_scale=1.):
     return settings.learning_rate * warmup * decay
 
 
-def due(settings, state, batches):
-    """Whether these weights are to be validated: at the end of an epoch of so many batches, or between."""
+def validation_due(settings, state, batches):
+    """Whether to validate now: at the end of an epoch of this many batches, or every `--validate-every` updates."""
     between = settings.validate_every and state.update % settings.validate_every == 0
     return state.update > state.validated and bool(state.position == batches or between)
 
@@ -78,8 +78,8 @@ def is_better(settings, score, best):
     return best is None or (score > best if METRICS[settings.metric][1] else score < best)
 
 
-def judged(settings, state, score):
-    """The state after a validation with this score; `since_best` is 0 where it is the best."""
+def after_validation(settings, state, score):
+    """The state after a validation with this score; `since_best` is 0 if it is the best."""
     if is_better(settings, score, state.best):
         return state._replace(best=score, since_best=0, since_drop=0)
     state = state._replace(since_best=state.since_best + 1, since_drop=state.since_drop + 1)
@@ -88,27 +88,32 @@ def judged(settings, state, score):
     return state
 
 
-def finished(settings, state):
-    """Whether to stop: all epochs done, no time for a further one, or too long without a new best."""
-    late = state.position == 0 and 0 < settings.max_minutes * 60 <= state.seconds
-    return state.epoch >= settings.epochs or late or 0 < settings.patience <= state.since_best
+def reason_to_stop(settings, state):
+    """Why the training ends here, with the option that decides it; `None` if it goes on."""
+    if state.epoch >= settings.epochs:
+        return 'all %d epochs are done (--epochs)' % settings.epochs
+    if 0 < settings.patience <= state.since_best:
+        return 'no new best in %d validations (--patience)' % state.since_best
+    if 0 < settings.max_minutes * 60 <= state.seconds:
+        return 'the limit of %g minutes is reached (--max-minutes)' % settings.max_minutes
+    return None
 
 
 def best_of(settings, checkpoints, count):
     """The `count` best of these checkpoints, the best first, of equals the earlier."""
     sign = -1 if METRICS[settings.metric][1] else 1
-    return sorted(checkpoints, key=lambda one: (sign * one['score'], one['step']))[:count]
+    return sorted(checkpoints, key=lambda pointer: (sign * pointer['score'], pointer['step']))[:count]
 
 
-def averaged(settings, checkpoints):
-    """Those of which the mean is taken at the end, by step."""
+def checkpoints_to_average(settings, checkpoints):
+    """The checkpoints whose mean is taken at the end, by step."""
     if settings.average_of == 'best':
-        return sorted(best_of(settings, checkpoints, settings.average), key=lambda one: one['step'])
+        return sorted(best_of(settings, checkpoints, settings.average), key=lambda pointer: pointer['step'])
     return checkpoints[-settings.average:] if settings.average else []
 
 
-def worth_keeping(settings, checkpoints):
-    """Those of the validated checkpoints that stay on disk, by step."""
-    stay = best_of(settings, checkpoints, max(settings.keep, min(settings.average, 1)))
-    stay += averaged(settings, checkpoints)
-    return [one for one in checkpoints if one in stay]
+def checkpoints_to_keep(settings, checkpoints):
+    """The validated checkpoints that stay on disk, by step."""
+    needed = best_of(settings, checkpoints, max(settings.keep, min(settings.average, 1)))
+    needed += checkpoints_to_average(settings, checkpoints)
+    return [pointer for pointer in checkpoints if pointer in needed]

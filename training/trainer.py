@@ -1,29 +1,29 @@
-"""The training loop: batches, validation, checkpoints, progress. What its history decides is told in `schedule`."""
+"""The training loop: batches, validation, checkpoints. `schedule` decides what follows from the history of a run."""
 import collections
 import math
 import signal
-import sys
 import time
 
 import tf_session  # first: it fixes the import order
 import numpy as np
 from keras import backend as K
-from tqdm import tqdm
+
+from command_line import Stopped, UserError
+from pointer_generator import coverage_loss
+from seq2seq_model import Seq2Seq, TokenLoss
+from settings import with_defaults
 from text.vocabulary import PAD
 from fused_loss import FusedLoss
 from training import schedule
 from training.optimizer import OPTIMIZERS
-from pointer_generator import coverage_loss
+from training.progress import Progress, duration, report
 from training.schedule import METRICS
-from seq2seq_model import Seq2Seq, TokenLoss
-from command_line import Stopped, UserError
-from settings import with_defaults
 
-LINES_NAMED = 50  # of a batch whose loss is no number
+LINES_NAMED = 50  # of a batch whose loss is not a number
 
 
 class Signals(object):
-    """Inside the `with` block SIGINT and SIGTERM are remembered in `.received`; the second one ends the process."""
+    """Inside the `with` block `.received` holds the first SIGINT or SIGTERM; the second one ends the process."""
 
     def __enter__(self):
         self.received = None
@@ -57,10 +57,10 @@ class Trainer(object):
         settings: object with the attributes of `settings.SETTINGS`.
         source_size, target_size: sizes of the vocabularies.
         train, validation: `EncodedCorpus`.
-        run: `run_directory.RunDirectory`, locked; `None` where nothing is saved.
-        show: function called with the log's row after each validation, on the weights that were validated.
-        decoded_score: function without argument to the score of `settings.metric`, where that needs decoding.
-        checkpoint: (arrays, state) to go on with, the last of `run`; `None` to begin.
+        run: `run_directory.RunDirectory`, locked; `None` to save nothing.
+        show: function of the log's row, called after each validation, while the validated weights are in place.
+        decoded_score: function without arguments that returns the score of `settings.metric`, if it needs decoding.
+        checkpoint: (arrays, state) to resume from, the last of `run`; `None` to begin.
         separators: `questions.Separators` of the source vocabulary, for `encoder` 'dmn'.
     """
 
@@ -69,7 +69,7 @@ class Trainer(object):
         self.settings, self.train, self.validation, self.run = settings, train, validation, run
         self.show, self.decoded_score = show, decoded_score
         tf_session.seed_weights(settings.seed)
-        # Keras' orthogonal initialiser takes its memory while the graph is built; here nothing it draws would stay.
+        # Keras' orthogonal initialiser needs memory while the graph is built; a checkpoint replaces what it draws.
         shape = with_defaults(dict(vars(settings), init_scale=1.)) if checkpoint else settings
         self.model = Seq2Seq(shape, source_size, target_size, separators)
         self.optimizer = OPTIMIZERS[settings.optimizer](
@@ -79,17 +79,23 @@ class Trainer(object):
         self.keras_model = self.model.training_model
         self.keras_model.compile(self.optimizer, loss.loss, sample_weight_mode='temporal',
                                  weighted_metrics=[loss.negative_log_likelihood, loss.token_accuracy])
-        self.keras_model._make_train_function()  # makes the optimiser's slots, which a checkpoint fills
+        self.keras_model._make_train_function()  # creates the optimiser's slots, which a checkpoint fills
         self.weights = self.keras_model.trainable_weights
         self.batches = int(math.ceil(len(train) / float(settings.batch_size)))
         self.updates_per_epoch = int(math.ceil(self.batches / float(settings.accumulate)))
         self.state = schedule.first_state()
         if checkpoint:
             self._restore(*checkpoint)
-        self._begun = time.time(), self.state.update
+        self._begun = time.monotonic(), self.state.update
+        self._saved = time.monotonic()
+
+    def start_from(self, values):
+        """Sets weights before the first step; `values` maps their names to arrays."""
+        K.batch_set_value([(weight, values[weight.name]) for weight in self.keras_model.weights
+                           if weight.name in values])
 
     def start_from_vectors(self, side, ids, vectors):
-        """Puts pretrained vectors `(n, E)` in the place of rows `ids` of the embedding of `side`, source or target."""
+        """Puts pretrained vectors `(n, E)` into the rows `ids` of the embedding of `side`, source or target."""
         layer = self.model.target_embedding if side == 'target' else self.model.source_embedding
         table = K.get_value(layer.embeddings)
         table[ids] = vectors
@@ -110,18 +116,20 @@ class Trainer(object):
         return collections.OrderedDict(zip(names, K.batch_get_value(variables)))
 
     def save(self):
-        """Writes a checkpoint of the state as it is now; a validated one may be among those that are kept."""
+        """Writes a checkpoint of the current state."""
         self.run.write_log(self.state.log)
         pointer = self.run.write_checkpoint(self.state.micro_step, self.arrays(), dict(self.state._asdict()),
-                                            [one['file'] for one in self.state.kept])
+                                            [kept['file'] for kept in self.state.kept])
         self._keep(pointer)
-        self.run.prune_checkpoints([one['file'] for one in self.state.kept])
+        self.run.prune_checkpoints([kept['file'] for kept in self.state.kept])
+        self._saved = time.monotonic()
 
     def _keep(self, pointer):
-        """Puts the checkpoint just written or read among the kept ones, if it was validated and is worth it."""
+        """Adds the last checkpoint to the kept ones, if it was validated and is good enough."""
         if self.state.log and self.state.validated == self.state.update:
-            made = dict(pointer, score=self.state.log[-1][METRICS[self.settings.metric][0]])
-            self.state = self.state._replace(kept=schedule.worth_keeping(self.settings, self.state.kept + [made]))
+            validated = dict(pointer, score=self.state.log[-1][METRICS[self.settings.metric][0]])
+            self.state = self.state._replace(
+                kept=schedule.checkpoints_to_keep(self.settings, self.state.kept + [validated]))
 
     def _restore(self, arrays, state):
         names, variables = self._variables()
@@ -136,49 +144,49 @@ class Trainer(object):
         K.batch_set_value([(variable, arrays[name]) for name, variable in zip(names, variables)])
         self._keep(self.run.last_checkpoint())
         if self.state.best is not None:
-            self.run.read_file('weights.h5')  # a damaged one should show now, not at the end
+            self.run.read_file('weights.h5')  # report damage now, not at the end
         self.run.write_log(self.state.log)
 
     # The loop
 
     def fit(self):
-        """Trains until `schedule.finished`; a checkpoint is on disk afterwards.
+        """Trains until `schedule.reason_to_stop`; the last state is in a checkpoint afterwards.
 
         # Raises
-            Stopped: after SIGINT or SIGTERM. UserError: the loss is no longer a number.
+            Stopped: after SIGINT or SIGTERM. UserError: the loss is not a finite number.
         """
         with Signals() as signals:
-            while not schedule.finished(self.settings, self.state):
+            while not schedule.reason_to_stop(self.settings, self.state):
                 self._epoch(signals)
+            if self.state.update > max(self.state.validated, self._begun[1]):  # ended by the limit of time
+                self.save()
             if self.settings.average and self.state.kept:
                 self._average_checkpoints()
 
     def _epoch(self, signals):
         settings, epoch = self.settings, self.state.epoch
         plan = self.train.plan(settings.batch_size, settings.seed, epoch, shuffle=True)
-        bar = tqdm(total=len(plan), initial=self.state.position, unit='batch', leave=False, file=sys.stderr,
-                   disable=not sys.stderr.isatty(), dynamic_ncols=True,
-                   desc='epoch %d/%d' % (epoch + 1, settings.epochs))
-        with bar:
+        with Progress('epoch %d/%d' % (epoch + 1, settings.epochs), len(plan), self.state.position) as progress:
             while True:
-                if schedule.due(settings, self.state, self.batches):
+                if schedule.validation_due(settings, self.state, self.batches):
                     self._validate()
-                if self.state.epoch > epoch or schedule.finished(settings, self.state):
+                if self.state.epoch > epoch or schedule.reason_to_stop(settings, self.state):
                     return
                 group = plan[self.state.position:self.state.position + settings.accumulate]
-                self._update(group)
-                bar.update(len(group))
-                bar.set_postfix_str(self._progress(), refresh=False)
+                self.update(group)
+                progress.advance(len(group), self._progress())
                 if signals.received:
                     self.save()
                     raise Stopped(signals.received)
+                if 0 < settings.checkpoint_minutes * 60 <= time.monotonic() - self._saved:
+                    self.save()
 
     def learning_rate(self, update):
         return schedule.learning_rate(self.settings, update, self.updates_per_epoch, self.state.rate_scale)
 
-    def _update(self, group):
-        """One update of the weights, from one batch or from several whose gradients add up."""
-        settings, state, started = self.settings, self.state, time.time()
+    def update(self, group):
+        """One update of the weights, from one batch of indices or from several whose gradients add up."""
+        settings, state, started = self.settings, self.state, time.monotonic()
         batches = [self.train.batch(indices) for indices in group]
         counts = [np.count_nonzero(output) for _, output in batches]
         nll, correct, _, words = state.sums
@@ -187,7 +195,7 @@ class Trainer(object):
             K.set_value(self.model.noise.step, state.micro_step + number)
             if settings.accumulate > 1:
                 K.set_value(self.optimizer.apply, int(number == len(group) - 1))
-            # Keras takes the mean over this batch's tokens; the weight makes it a share of the whole group's mean.
+            # Keras takes the mean over the tokens of this batch; the weight makes it a share of the group's mean.
             share = count / float(sum(counts))
             weights = share * (output != PAD)
             loss, batch_nll, batch_correct = self.keras_model.train_on_batch(inputs, output[:, :, None],
@@ -200,9 +208,9 @@ class Trainer(object):
             correct += float(batch_correct) / share * count
             words += count + np.count_nonzero(inputs[0])
         self.state = state._replace(position=state.position + len(group), micro_step=state.micro_step + len(group),
-                                    update=state.update + 1, seconds=state.seconds + time.time() - started,
+                                    update=state.update + 1, seconds=state.seconds + time.monotonic() - started,
                                     sums=[nll, correct, state.sums[2] + sum(counts), float(words)])
-        self.speed = (words - state.sums[3]) / (time.time() - started)
+        self.speed = (words - state.sums[3]) / max(time.monotonic() - started, 1e-9)
 
     def _lines(self, indices):
         lines = sorted(self.train.lines[index] for index in indices)
@@ -217,19 +225,21 @@ class Trainer(object):
 
     def _progress(self):
         nll, correct, tokens, _ = self.state.sums
-        return 'loss %.3f, perplexity %.2f, accuracy %.1f %%, %.0f words/s, %s left' % (
-            nll / tokens, perplexity(nll / tokens), 100. * correct / tokens, self.speed, duration(self._left()))
+        return ['perplexity %.2f' % perplexity(nll / tokens), '%s left' % duration(self._left()),
+                '%.0f words/s' % self.speed, 'accuracy %.1f %%' % (100. * correct / tokens)]
 
     def _left(self):
-        """Seconds to the last epoch's end, by the pace of this process with all that it did."""
+        """Seconds to the end of the last epoch or to the time limit, by the mean pace of this process."""
         begun, updates = self._begun
         left = self.settings.epochs * self.updates_per_epoch - self.state.update
-        return left * (time.time() - begun) / max(1, self.state.update - updates)
+        left *= (time.monotonic() - begun) / max(1, self.state.update - updates)
+        limit = self.settings.max_minutes * 60
+        return min(left, max(0., limit - self.state.seconds)) if limit else left
 
     # Validation
 
     def _validate(self):
-        """Scores the weights, or their running average, writes them if they are the best, and then a checkpoint."""
+        """Scores the weights, or their running average; writes them if they are the best, and then a checkpoint."""
         settings, state = self.settings, self.state
         column, _ = METRICS[settings.metric]
         nll, correct, tokens, words = state.sums
@@ -249,7 +259,7 @@ class Trainer(object):
         before = state.log[-1]['seconds'] if state.log else 0.
         row.update([('words_per_second', words / max(state.seconds - before, 1e-9)), ('seconds', state.seconds)])
         ended = state.position == self.batches
-        self.state = schedule.judged(settings, state._replace(
+        self.state = schedule.after_validation(settings, state._replace(
             epoch=state.epoch + ended, position=0 if ended else state.position, validated=state.update, sums=[0.] * 4,
             log=state.log + [row]), row[column])
         report('epoch %d%s: train perplexity %.2f, accuracy %.1f %%; validation perplexity %.2f, accuracy %.1f %%%s%s; '
@@ -273,7 +283,8 @@ class Trainer(object):
     def evaluate(self, corpus, batches=None):
         """Mean negative log-likelihood (nats, without smoothing) and accuracy over the target tokens of a corpus.
 
-        `batches`: some batches of its plan, in place of all.
+        # Arguments
+            batches: some batches of the corpus' plan; all by default.
         """
         nll = correct = tokens = 0.
         for indices in batches or corpus.plan(self.settings.batch_size):
@@ -286,51 +297,38 @@ class Trainer(object):
         return nll / tokens, correct / tokens
 
     def _average_checkpoints(self):
-        """Makes weights.h5 the mean of the chosen checkpoints where that is better than the best of all alone."""
-        settings, chosen = self.settings, schedule.averaged(self.settings, self.state.kept)
-        total = [0.] * len(self.weights)
-        for pointer in chosen:
-            total = [one + value.astype('f8') for one, value in zip(total, self._validated_weights(pointer))]
-        self._put([one / len(chosen) for one in total])
+        """Writes the mean of checkpoints to weights.h5 if it is better than the best checkpoint, else the latter."""
+        settings, pointers = self.settings, schedule.checkpoints_to_average(self.settings, self.state.kept)
+        sums = [0.] * len(self.weights)
+        for pointer in pointers:
+            sums = [total + value.astype('f8') for total, value in zip(sums, self._validated_weights(pointer))]
+        self._put([total / len(pointers) for total in sums])
         if settings.metric == 'perplexity':
             score = perplexity(self.evaluate(self.validation)[0])
         else:
             score = self.decoded_score()
         better = schedule.is_better(settings, score, self.state.best)
-        report('mean of the checkpoints of steps %s: validation %s %.4g, the best alone %.4g: the %s goes to weights.h5'
-               % (', '.join(str(one['step']) for one in chosen), settings.metric, score, self.state.best,
-                  'mean' if better else 'best alone'))
+        report('mean of the checkpoints of steps %s: validation %s %.4g, best checkpoint %.4g: weights.h5 is the %s'
+               % (', '.join(str(pointer['step']) for pointer in pointers), settings.metric, score, self.state.best,
+                  'mean' if better else 'best checkpoint'))
         if not better:
             self._put(self._validated_weights(schedule.best_of(settings, self.state.kept, 1)[0]))
         self.run.write_weights(self.layers())
 
     def _validated_weights(self, pointer):
-        """The weights that were validated for a kept checkpoint, in the order of `self.weights`."""
+        """The weights of a kept checkpoint that were validated, in the order of `self.weights`."""
         arrays, _ = self.run.read_checkpoint({key: pointer[key] for key in ('file', 'sha256', 'step')})
         averages = self.optimizer.averages
         kind, variables = ('optimizer', averages) if averages else ('model', self.weights)
         return [arrays['%s/%s' % (kind, variable.op.name)] for variable in variables]
 
     def layers(self):
-        """The model's weights as the run directory takes them: [(layer name, [(weight name, array), ...]), ...]."""
+        """The model's weights as `RunDirectory.write_weights` takes them: [(layer, [(weight, array), ...]), ...]."""
         return [(layer.name, [(weight.name, value) for weight, value in
                               zip(layer.weights, K.batch_get_value(layer.weights))])
                 for layer in self.keras_model.layers if layer.weights]
 
 
 def perplexity(nll):
-    """e to the mean negative log-likelihood; infinity in place of an overflow would not fit JSON, so it is cut."""
+    """e to the power of the mean negative log-likelihood, limited: JSON has no infinity."""
     return math.exp(min(nll, 700.))
-
-
-def duration(seconds):
-    """`83` as `1:23`, `3683` as `1:01:23`."""
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return '%d:%02d:%02d' % (hours, minutes, seconds) if hours else '%d:%02d' % (minutes, seconds)
-
-
-def report(text):
-    """A line on stderr, above the progress bar where one stands."""
-    tqdm.write(text, file=sys.stderr)
-    sys.stderr.flush()
