@@ -192,6 +192,7 @@ def check_same_data(run, hashes, paths):
 
 def about_command(argv, hashes):
     """What the manifest records beside the files' hashes: command line, hashes of the data, versions."""
+    import tf_session  # noqa: F401  first: it fixes the import order
     import h5py
     import keras
     import numpy

@@ -668,7 +668,7 @@ def test_a_run_killed_at_any_call_goes_on_to_the_same_end(finished, memory, monk
                 with RunDirectory.open(path) as run:
                     config = run.read_config()
             except UserError as error:
-                assert 'no run' in str(error) or 'no such' in str(error)
+                assert 'is not a run' in str(error) or 'no such' in str(error)
                 start(path, overwrite)  # the same command again
             else:
                 if config['units'] == 7:  # not yet begun
