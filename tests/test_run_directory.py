@@ -212,6 +212,28 @@ def test_a_checkpoint_that_was_cut_short_makes_room_for_the_next(path, monkeypat
         assert run.read_checkpoint()[1] == make_state(LAST)
 
 
+# ---- Settings of version 1 -----------------------------------------------------------------------------------
+FIRST_SETTINGS = """
+    task data train val test format source_tokenizer target_tokenizer source_vocabulary target_vocabulary
+    min_count share_vocabulary on_bad_utf8 max_source_length max_target_length attention score
+    attention_units attention_scale attention_normalize window input_feeding cell units encoder_units
+    embedding encoder_layers decoder_layers bidirectional residual recurrent_activation init_scale
+    tie_embeddings copy source_embeddings target_embeddings epochs max_minutes batch_size accumulate
+    optimizer learning_rate warmup decay decay_factor decay_start decay_every decay_patience clip_norm
+    dropout word_dropout label_smoothing coverage_loss weight_decay averaging validate_every metric
+    patience keep average average_of seed beam_width length_penalty coverage_penalty min_length max_length
+    no_repeat_ngram threads memory_limit tensorboard
+""".split()
+
+
+def test_the_config_of_a_run_from_before_a_setting_existed_loads_with_the_value_it_was_trained_with():
+    values = {name: SETTINGS[name].default for name in FIRST_SETTINGS}
+    config = check_config(dict(values, version=1), 'x')
+    assert {name: config[name] for name in FIRST_SETTINGS} == values
+    assert config['kernels'] == 'keras' and config['checkpoint_minutes'] == 0 and config['init_from'] is None
+    assert set(config) == set(SETTINGS)  # a new setting belongs into settings.ADDED
+
+
 # ---- Settings -------------------------------------------------------------------------------------------------
 BAD_SETTINGS = [
     ({'batchsize': 3}, "unknown setting 'batchsize': did you mean 'batch_size'?"),
