@@ -1,7 +1,8 @@
-"""Writes a trained run as a TensorFlow SavedModel: strings in; strings, scores and alignments out.
+"""Writes a trained run as a TensorFlow SavedModel or as ONNX: text in; text, scores and alignments out.
 
     export.py runs/translate served/translate/1
     export.py --beam-width 5 --n-best 5 runs/translate served/translate/2
+    export.py --format onnx runs/translate folder
 
 Tokenising, vocabularies, weights and the search are all in the graph, made of TensorFlow's core ops alone, so that
 TensorFlow Serving or any TensorFlow from 1.12 on runs it without this program. The signature is `serving_default`, for
@@ -19,12 +20,17 @@ B texts, N outputs of each (`--n-best`), best first, of at most T tokens, and S 
 With `--tokens`, and where a tokeniser of the run has no graph form, `text` gives way to `tokens` on both sides: string
 (B, S) in, '' behind the last one of each text, and all but `text` and `source_tokens` out. A text without tokens gives
 an output without tokens. Where a search finds fewer than N outputs, the rest are empty, with rankings of -3.4e38.
+
+With `--format onnx` the directory holds `encoder.onnx`, `step.onnx`, the vocabularies and tokenisers, and
+`translate.py`, which needs onnxruntime and NumPy alone.
 """
+import contextlib
 import os
 import shutil
 import tempfile
 
 import settings
+from storage.files import to_json
 from storage.run_directory import RunDirectory
 from command_line import CommandParser, UserError, positive_int, run_command, tell
 from settings import check, with_defaults
@@ -38,12 +44,17 @@ def parse(argv):
     parser.add_argument('run', metavar='RUN', help='run directory')
     parser.add_argument('folder', metavar='DIR', help='new directory for the SavedModel; TensorFlow Serving wants its '
                         'name to be a number')
+    parser.add_argument('--format', choices=('saved_model', 'onnx'), default='saved_model',
+                        help='onnx: a folder for onnxruntime and NumPy; needs requirements-onnx.txt (default: '
+                        '%(default)s)')
     group = settings.add_search_options(parser)
     group.add_argument('--n-best', type=positive_int, default=1, metavar='N',
                        help='outputs returned for each text; needs --beam-width (default: %(default)s)')
     parser.add_argument('--tokens', action='store_true', help='tokens in and out, in place of texts')
     options = parser.parse_args(argv)
     settings.refuse_search_contradictions(options, parser.error)
+    if options.format == 'onnx' and options.tokens:
+        parser.error('--tokens is for --format saved_model')
     return options
 
 
@@ -145,30 +156,85 @@ def build(run, chosen, options):
     return inputs, outputs
 
 
-def write(run, chosen, options):
-    """Writes the SavedModel: beside its place first, so that what lies there is whole."""
-    import tensorflow as tf
-    parent = os.path.dirname(os.path.abspath(options.folder))
+@contextlib.contextmanager
+def new_folder(path):
+    """A hidden folder beside `path`, renamed to it at the end, so that what is at `path` is complete."""
+    parent = os.path.dirname(os.path.abspath(path))
     try:
         os.makedirs(parent, exist_ok=True)
         hidden = tempfile.mkdtemp(prefix='.export.', dir=parent)
     except OSError as error:
-        raise UserError('%s: cannot be made: %s' % (options.folder, error.strerror))
+        raise UserError('%s: cannot be made: %s' % (path, error.strerror))
     try:
-        with tf.Graph().as_default(), tf.Session() as session:
-            inputs, outputs = build(run, chosen, options)
-            builder = tf.saved_model.builder.SavedModelBuilder(os.path.join(hidden, 'model'))
-            builder.add_meta_graph_and_variables(
-                session, [tf.saved_model.tag_constants.SERVING], clear_devices=True,
-                signature_def_map={'serving_default': tf.saved_model.predict_signature_def(inputs, outputs)},
-                main_op=tf.tables_initializer())
-            builder.save()
-        os.rename(os.path.join(hidden, 'model'), options.folder)
+        inside = os.path.join(hidden, 'model')
+        yield inside
+        os.rename(inside, path)
     except OSError as error:
-        raise UserError('%s: cannot be written: %s' % (options.folder, error.strerror))
+        raise UserError('%s: cannot be written: %s' % (path, error.strerror))
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
+
+
+def write(run, chosen, options):
+    """Writes the SavedModel."""
+    import tensorflow as tf
+    with new_folder(options.folder) as hidden, tf.Graph().as_default(), tf.Session() as session:
+        inputs, outputs = build(run, chosen, options)
+        builder = tf.saved_model.builder.SavedModelBuilder(hidden)
+        builder.add_meta_graph_and_variables(
+            session, [tf.saved_model.tag_constants.SERVING], clear_devices=True,
+            signature_def_map={'serving_default': tf.saved_model.predict_signature_def(inputs, outputs)},
+            main_op=tf.tables_initializer())
+        builder.save()
     return inputs, outputs
+
+
+# What an ONNX folder holds besides the graphs: files of the run, and of this checkout under their new names.
+RUN_FILES = ('vocab.source.txt', 'vocab.target.txt', 'tokenizer.source.model', 'tokenizer.target.model')
+PROGRAM_FILES = (('adapters/onnx_translate.py', 'translate.py'), ('command_line.py', 'command_line.py')) + tuple(
+    ('text/' + name, 'text/' + name) for name in ('__init__.py', 'tokenizers.py', 'subwords.py', 'vocabulary.py'))
+
+
+def onnx_files(run, chosen, options):
+    """{name: bytes} of a folder that translates with onnxruntime and NumPy alone."""
+    try:
+        import onnx_graph
+    except ImportError:
+        raise UserError('--format onnx needs the package onnx: .venv/bin/python -m pip install --require-hashes '
+                        '-r requirements-onnx.txt')
+    import tf_session
+    from reference.numpy_model import neutral
+    from keras import backend as K
+    from text.vocabulary import Vocabulary
+    import beam_search
+    from translator import load_model_weights
+    asked = beam_search.Options(**searched(chosen, options))
+    sizes = [len(Vocabulary.from_bytes(run.read_file(name), run.file(name))) for name in RUN_FILES[:2]]
+    with tf_session.opened(tf_session.new_session()) as session:
+        weights = load_model_weights(run, chosen, sizes[0], sizes[1], '').training_model.weights
+        arrays = {neutral(weight.name): value for weight, value in zip(weights, K.batch_get_value(weights))}
+        session.close()
+    kept = vars(chosen)
+    files = {'encoder.onnx': onnx_graph.encoder(kept, arrays).SerializeToString(),
+             'step.onnx': onnx_graph.step(kept, arrays).SerializeToString(),
+             'config.json': to_json({'settings': kept, 'search': asked._asdict()})}
+    files.update((name, run.read_file(name)) for name in RUN_FILES if os.path.exists(run.file(name)))
+    here = os.path.dirname(os.path.abspath(__file__))
+    for source, name in PROGRAM_FILES:
+        with open(os.path.join(here, source), 'rb') as stream:
+            files[name] = stream.read()
+    return files
+
+
+def write_onnx(run, chosen, options):
+    """Writes the folder beside its place first, then renames it. Returns the names of its files."""
+    files = onnx_files(run, chosen, options)
+    with new_folder(options.folder) as hidden:
+        for name, data in files.items():
+            os.makedirs(os.path.dirname(os.path.join(hidden, name)), exist_ok=True)
+            with open(os.path.join(hidden, name), 'wb') as stream:
+                stream.write(data)
+    return sorted(files)
 
 
 def main(argv):
@@ -178,11 +244,17 @@ def main(argv):
     run = RunDirectory.open(options.run)
     chosen = with_defaults(run.read_config())
     check(chosen)
-    if chosen.copy:
+    if chosen.copy and options.format == 'saved_model':
         raise UserError('%s: was trained with --copy, whose words of no vocabulary have no form in a SavedModel: use '
-                        'predict.py, or train without --copy' % options.run)
+                        'predict.py, or --format onnx' % options.run)
     if chosen.score == 'none' and searched(chosen, options)['coverage_penalty']:
         raise UserError('%s: this run has no attention (--score none): leave --coverage-penalty out' % options.run)
+    if options.format == 'onnx':
+        if chosen.encoder != 'recurrent' or chosen.hops > 1:
+            raise UserError('%s: was trained with --encoder %s --hops %d, which have no ONNX form here: use --format '
+                            'saved_model or predict.py' % (options.run, chosen.encoder, chosen.hops))
+        tell('%s: %s' % (options.folder, ' '.join(write_onnx(run, chosen, options))))
+        return
     inputs, outputs = write(run, chosen, options)
     tell('%s: %s in; %s out' % (options.folder, ', '.join(inputs), ', '.join(sorted(outputs))))
 

@@ -1,0 +1,90 @@
+"""ONNX folders: the outputs of `translate.py` in a process of its own against those of `Translator`."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import export
+from command_line import UserError
+from test_commands import environment, one_line, run
+from test_predict import random_run
+
+pytest.importorskip('onnxruntime', reason='onnxruntime is not installed: make onnx')
+pytest.importorskip('onnx', reason='onnx is not installed: make onnx')
+
+TEXTS = ['one two three', '', 'three', 'two unheard one of two three', 'one one', 'three three two one ' * 3]
+BEAM = ['--beam-width', '4', '--n-best', '3', '--length-penalty', '0.7']
+KINDS = [
+    (dict(), []), (dict(), BEAM + ['--coverage-penalty', '0.2', '--min-length', '2']),
+    (dict(cell='gru', score='general', input_feeding=True, encoder_units=6), BEAM + ['--no-repeat-ngram', '2']),
+    (dict(score='dot', encoder_layers=2, decoder_layers=2, residual=True, attention_scale=True), BEAM),
+    (dict(score='scaled_dot', bidirectional=False, recurrent_activation='sigmoid', tie_embeddings=True), BEAM),
+    (dict(score='concat', attention_normalize=True, attention_units=3, cell='gru', share_vocabulary=True), BEAM),
+    (dict(score='location', max_source_length=12, embedding=3, tie_embeddings=True), BEAM),
+    (dict(attention='local-m', window=1), BEAM), (dict(attention='local-p', window=2, score='general'), BEAM),
+    (dict(score='none', cell='gru', decoder_layers=2), BEAM),
+    (dict(copy=True, source_tokenizer='word', target_tokenizer='word'), []),
+    (dict(copy=True, source_tokenizer='word', target_tokenizer='word', cell='gru', score='general'),
+     BEAM + ['--no-repeat-ngram', '1', '--max-length-ratio', '1.5'])]
+
+
+def translated(folder, *options):
+    """What translate.py writes for TEXTS, without this checkout on its path."""
+    done = subprocess.run([sys.executable, 'translate.py', '--json'] + list(options), cwd=str(folder),
+                          input='\n'.join(TEXTS).encode('utf-8') + b'\n', env=environment(), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr.decode()
+    return [json.loads(line) for line in done.stdout.decode('utf-8').splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('changes, options', KINDS)
+def test_the_outputs_of_an_onnx_folder_are_those_of_predict(changes, options, tmp_path):
+    from translator import Translator
+    path = random_run(tmp_path / 'run', **changes)
+    export.main(['--format', 'onnx'] + options + [str(path), str(tmp_path / 'folder')])
+    asked = export.parse(options + ['x', 'y'])
+    translator = Translator.load(str(path), threads=1)
+    expected = translator.translate(TEXTS, **export.searched(translator.settings, asked))
+    found = translated(tmp_path / 'folder')
+    several = 0
+    for ours, theirs in zip(expected, found):
+        ours = [one for one in ours if one.ranking > -1e30]
+        assert [one.text for one in ours] == [one['text'] for one in theirs]
+        several += len(ours) > 1
+        for one, other in zip(ours, theirs):
+            assert one.tokens == other['tokens']
+            assert np.allclose([one.score, one.ranking], [other['score'], other['ranking']], atol=2e-5)
+            if changes.get('score') != 'none' and one.tokens:
+                assert np.allclose(one.alignment, other['alignment'], atol=1e-5)
+    assert several >= 4 or not options
+
+
+def test_an_option_of_the_search_replaces_the_exported_one(tmp_path):
+    path = random_run(tmp_path / 'run')
+    export.main(['--format', 'onnx', str(path), str(tmp_path / 'folder')])
+    assert {len(row) for row in translated(tmp_path / 'folder')} == {1}
+    wide = translated(tmp_path / 'folder', '--beam-width', '3', '--n-best', '2')
+    assert [len(row) for row in wide] == [2, 1, 2, 2, 2, 2]
+
+
+def test_a_folder_that_is_there_is_refused(tmp_path):
+    path = random_run(tmp_path / 'run')
+    (tmp_path / 'folder').mkdir()
+    with pytest.raises(UserError, match='is there already'):
+        export.main(['--format', 'onnx', str(path), str(tmp_path / 'folder')])
+
+
+def test_without_onnx_one_line_names_the_remedy(tmp_path):
+    random_run(tmp_path / 'run')
+    (tmp_path / 'onnx.py').write_text('raise ImportError("no onnx")\n')
+    one_line(run('export.py', '--format', 'onnx', 'run', 'folder', cwd=tmp_path, PYTHONPATH=tmp_path), 'export.py',
+             'requirements-onnx.txt')
+
+
+def test_a_run_that_has_no_onnx_form_is_refused(tmp_path):
+    path = random_run(tmp_path / 'run', hops=2)
+    with pytest.raises(UserError, match='--hops 2, which have no ONNX form'):
+        export.main(['--format', 'onnx', str(path), str(tmp_path / 'folder')])
