@@ -100,6 +100,21 @@ class GlobalAttention(attention.GlobalAttention):
         scores = additive_scores(K.dot(query, self.query_kernel), keys, self.score_vector())
         return self.factor * scores if self.scale else scores
 
+    def product_keys(self, memory):
+        """Keys k `(B, S, Dq)` with which every score but the additive one is the product h_t . k_s."""
+        if self.score == 'location':    # eq. 8: column s of W_a, whatever the encoder states
+            length = tf.shape(memory)[1]
+            fits = tf.assert_less_equal(length, self.source_limit,
+                                        message='Source longer than max_source_length of the location score.')
+            with tf.control_dependencies([fits]):
+                columns = tf.transpose(self.kernel)[:length]
+            keys = tf.tile(columns[None], tf.stack([tf.shape(memory)[0], 1, 1]))
+        elif self.score == 'general':   # h W_a m = h . (m W_a^T)
+            keys = K.dot(memory, tf.transpose(self.kernel))
+        else:
+            keys = memory / self.memory_size ** 0.5 if self.score == 'scaled_dot' else memory
+        return self.factor * keys if self.scale else keys
+
     def score_vector(self):
         """v `(U, 1)`, normalized where the layer asks for it."""
         v = self.score_kernel

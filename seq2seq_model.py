@@ -13,6 +13,7 @@ import tensorflow as tf
 from attention import GlobalAttention, LocalAttention
 import attention_blocks
 from decoder_cell import DecoderCell, InputFeedingRNN, Memory
+from fast_decoder import FeedingDecoder
 import fast_kernels
 from model_layers import Alignment, Dropout, Noise, Slice, SourceMask, TiedOutput, Unmasked, WordDropout, ZeroState
 from pointer_generator import KnownIds, PointerGenerator
@@ -166,7 +167,7 @@ class Seq2Seq(object):
         if settings.score == 'location':
             options['max_source_length'] = settings.max_source_length
         kinds = {'global': GlobalAttention, 'local-m': LocalAttention, 'local-p': LocalAttention}
-        if settings.kernels == 'fast' and not settings.input_feeding:
+        if settings.kernels == 'fast' and not (settings.input_feeding and settings.hops > 1):
             kinds = {name: getattr(attention_blocks, kind.__name__) for name, kind in kinds.items()}
         if settings.attention != 'global':
             options.update(alignment={'local-m': 'monotonic', 'local-p': 'predictive'}[settings.attention],
@@ -187,7 +188,8 @@ class Seq2Seq(object):
                                     self.noise, [self._next_site() for _ in cells], settings.hops, name='decoder_cell')
             initial = [ZeroState(2 * units)(self.source)] + self.initial_states + [ZeroState(1)(self.source)]
             mask = self._sentence_ends if settings.encoder == 'dmn' else SourceMask()(self.source)
-            decoder = InputFeedingRNN(self.cell, return_sequences=True, name='decoder')
+            loop = FeedingDecoder if settings.kernels == 'fast' and settings.hops == 1 else InputFeedingRNN
+            decoder = loop(self.cell, return_sequences=True, name='decoder')
             outputs = decoder(x, initial_state=initial, constants=[memory, mask])                       # (B, T, 2D)
             attentional, top = Slice(0, units)(outputs), Slice(units, 2 * units)(outputs)
             # The cell has one output, so the weights come from one attention call over all its states.

@@ -63,15 +63,30 @@ CASES = [
     dict(score='general', encoder_layers=2, decoder_layers=2, residual=True, label_smoothing=0.1, tie_embeddings=True),
     dict(score='concat', cell='gru', recurrent_activation='sigmoid', copy=True, coverage_loss=0.5),
 ]
+FEEDING = [
+    dict(score='general', attention='local-p', decoder_layers=3, encoder_layers=2, residual=True, attention_scale=True),
+    dict(score='concat', cell='gru', decoder_layers=2, attention_normalize=True, attention_scale=True,
+         recurrent_activation='sigmoid', bidirectional=False),
+    dict(score='dot', attention='local-m', window=1, label_smoothing=0.1),
+    dict(score='location', cell='gru', residual=True, decoder_layers=2, copy=True, coverage_loss=0.5),
+    dict(score='scaled_dot', attention='local-p', cell='gru', window=3),
+    dict(score='concat', attention='local-p', recurrent_activation='sigmoid', attention_units=7)]
+ALL = CASES + [dict(case, input_feeding=True) for case in FEEDING]
+FAST = (0, 1, 2, 3)
 
 
-@pytest.mark.parametrize('case', CASES, ids=['lstm', 'gru'])
+def name(case):
+    return '-'.join(str(value) for value in case.values())
+
+
+@pytest.mark.parametrize('case', [pytest.param(case, id=name(case), marks=[] if number in FAST else pytest.mark.slow)
+                                  for number, case in enumerate(ALL)])
 def test_fast_kernels_give_what_keras_gives(case):
     compare('float64', training=True, **case)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('case', CASES, ids=['lstm', 'gru'])
+@pytest.mark.parametrize('case', ALL[:3], ids=name)
 def test_fast_kernels_give_what_keras_gives_in_float32(case):
     compare('float32', **case)
 
