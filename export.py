@@ -76,7 +76,7 @@ def max_lengths(source_lengths, asked):
     return limits
 
 
-def frozen_search(run, chosen, sizes, asked):
+def frozen_search(run, chosen, vocabularies, asked):
     """The graph of a run's search, by `search.Options`, with its weights as constants.
 
     # Returns
@@ -89,7 +89,7 @@ def frozen_search(run, chosen, sizes, asked):
     from translator import load_model_weights
     chosen = with_defaults(dict(vars(chosen), dropout=0., word_dropout=0.))  # no op of theirs in the graph
     with tf_session.opened(tf_session.new_session()) as opened:
-        model = load_model_weights(run, chosen, sizes[0], sizes[1], '')
+        model = load_model_weights(run, chosen, *vocabularies, scope='')
         longest = tf.placeholder(tf.int32, [None], 'max_lengths')
         found = beam_search.search(model.step, model.start(), longest, asked, model.memory.mask)
         graph = tf.graph_util.convert_variables_to_constants(opened, opened.graph.as_graph_def(),
@@ -109,7 +109,7 @@ def build(run, chosen, options):
     asked = beam_search.Options(**searched(chosen, options))
     (source_tokenizer, source_vocabulary), (target_tokenizer, target_vocabulary) = with_vocabularies(
         read_tokenizers(run, chosen), lambda name: Vocabulary.from_bytes(run.read_file(name), run.file(name)))
-    frozen, fed, names = frozen_search(run, chosen, [len(source_vocabulary), len(target_vocabulary)], asked)
+    frozen, fed, names = frozen_search(run, chosen, (source_vocabulary, target_vocabulary), asked)
     formless = [one.name for one in (source_tokenizer, target_tokenizer) if not graph_text.has_form(one)]
     whole = not options.tokens and not formless
     if formless:
@@ -209,9 +209,9 @@ def onnx_files(run, chosen, options):
     import beam_search
     from translator import load_model_weights
     asked = beam_search.Options(**searched(chosen, options))
-    sizes = [len(Vocabulary.from_bytes(run.read_file(name), run.file(name))) for name in RUN_FILES[:2]]
+    vocabularies = [Vocabulary.from_bytes(run.read_file(name), run.file(name)) for name in RUN_FILES[:2]]
     with tf_session.opened(tf_session.new_session()) as session:
-        weights = load_model_weights(run, chosen, sizes[0], sizes[1], '').training_model.weights
+        weights = load_model_weights(run, chosen, *vocabularies, scope='').training_model.weights
         arrays = {neutral(weight.name): value for weight, value in zip(weights, K.batch_get_value(weights))}
         session.close()
     kept = vars(chosen)
