@@ -14,6 +14,7 @@ import math
 import os
 import time
 from text import corpus
+from text.alignments import read_alignments
 from text.corpus import corpus_paths
 from text.text_files import read_lines
 from reports import metrics
@@ -96,7 +97,7 @@ def read_outputs(path, pairs):
 
 
 def read_gold(options, pairs):
-    gold = metrics.read_alignments(options.alignments)
+    gold = read_alignments(options.alignments)
     if len(gold) != len(pairs):
         raise UserError('%s: %d lines for %d pairs: give the links of just these pairs'
                         % (options.alignments, len(gold), len(pairs)))

@@ -83,17 +83,17 @@ class FusedLoss(object):
     # Arguments
         model: `Seq2Seq`.
         smoothing: e, the share of the probability that the loss spreads evenly over the vocabulary.
-        coverage: an additional loss of each token, a tensor `(B, T)`, or `None`.
+        attention_loss: loss of the attention of each token, a tensor `(B, T)`, or `None`.
     """
 
-    def __init__(self, model, smoothing=0., coverage=None):
-        self.model, self.smoothing, self.coverage = model, smoothing, coverage
+    def __init__(self, model, smoothing=0., attention_loss=None):
+        self.model, self.smoothing, self.attention_loss = model, smoothing, attention_loss
         self._made = {}
 
     def loss(self, ids, logits):
-        """Cross-entropy, smoothed, in nats, and the coverage loss."""
+        """The smoothed cross-entropy plus the loss of the attention, in nats."""
         losses = self._parts(ids)[0]
-        return losses if self.coverage is None else losses + self.coverage
+        return losses if self.attention_loss is None else losses + self.attention_loss
 
     def negative_log_likelihood(self, ids, logits):
         """-log p_y without smoothing, in nats."""

@@ -34,7 +34,8 @@ class Seq2Seq(object):
             `copy` there is a third input, the id that copying each source position outputs, `(B, S)`, and the logits
             are those of a `PointerGenerator`, `(B, T, V + X)`.
         copied: the third input; `None` without `copy`.
-        alignment_model: the same inputs to logits and weights `(B, T, S)`; `None` without attention.
+        gold: with `guided_alignment` the last input, which only the loss reads: 1 for aligned tokens, `(B, T, S)`.
+        alignment_model: the same inputs, without `gold`, to logits and weights `(B, T, S)`; `None` without attention.
         encoder_model: source ids to encoder states `(B, S, Dm)` and the initial states of the decoder's cells `(B, D)`.
         memory: the `Memory` of the source ids.
         output_states: what the last product multiplies, `(B, T, D)`, or `(B, T, E)` with tied embeddings.
@@ -43,12 +44,13 @@ class Seq2Seq(object):
     """
 
     def __init__(self, settings, source_size, target_size, separators=None):
-        self.settings, self.target_size = settings, target_size
+        self.settings, self.target_size, self.separators = settings, target_size, separators
         self.noise = Noise(settings.seed)
         self._noise_sites = 0
         self.source = Input((None,), dtype='int32', name='source')                                      # (B, S)
         self.target = Input((None,), dtype='int32', name='target')                                      # (B, T)
         self.copied = Input((None,), dtype='int32', name='copied') if settings.copy else None           # (B, S)
+        self.gold = Input((None, None), name='gold_alignment') if settings.guided_alignment else None   # (B, T, S)
         inputs = [self.source, self.target] + [self.copied] * settings.copy
         source_ids, target_ids = self.source, self.target
         if settings.copy:
@@ -78,7 +80,7 @@ class Seq2Seq(object):
             self.pointer = PointerGenerator(self._kernel_initializer(), name='pointer_generator')
             self.pointer_inputs = [logits, weights, memory, states, embedded, self.copied]
             logits = self.pointer(self.pointer_inputs)                                              # (B, T, V + X)
-        self.training_model = Model(inputs, logits)
+        self.training_model = Model(inputs + [self.gold] * bool(settings.guided_alignment), logits)
         self.alignment_model = None
         if weights is not None:
             self.alignment_model = Model(inputs, [logits, weights])
@@ -300,20 +302,20 @@ class TokenLoss(object):
     # Arguments
         smoothing: e, the share of the probability that the loss spreads evenly over the vocabulary:
             (1 - e) (-log p_y) + e mean_v(-log p_v).
-        coverage: coverage loss of each token, a tensor `(B, T)`, or `None`.
+        attention_loss: loss of the attention of each token, a tensor `(B, T)`, or `None`.
 
     # References
         - [Rethinking the Inception Architecture](https://arxiv.org/abs/1512.00567), section 7
     """
 
-    def __init__(self, smoothing=0., coverage=None):
-        self.smoothing, self.coverage = smoothing, coverage
+    def __init__(self, smoothing=0., attention_loss=None):
+        self.smoothing, self.attention_loss = smoothing, attention_loss
         self._cross_entropies = {}
 
     def loss(self, ids, logits):
-        """The smoothed cross-entropy plus the coverage loss, in nats."""
+        """The smoothed cross-entropy plus the loss of the attention, in nats."""
         loss = self._cross_entropy(ids, logits)
-        return loss if self.coverage is None else loss + self.coverage
+        return loss if self.attention_loss is None else loss + self.attention_loss
 
     def _cross_entropy(self, ids, logits):
         # Loss and metric share this tensor: only the matrix products of the graph take longer.

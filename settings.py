@@ -108,6 +108,8 @@ def _table():
     add('data', 'test', None, 'files', 'test text, recorded for evaluate.py')
     choose('data', 'format', 'pairs', ('pairs', 'babi', 'qa'), 'of the files: source and target (pairs); bAbI stories; '
            'context, question and answer separated by tabs (qa)')
+    add('data', 'alignments', None, str,
+        'gold alignments of --train for --guided-alignment, in Pharaoh format: 0-0 1-2')
     choose('data', 'source_tokenizer', 'word', tokenizers, 'tokeniser of the source text')
     choose('data', 'target_tokenizer', 'chinese', tokenizers, 'tokeniser of the target text')
     add('data', 'source_vocabulary', 10000, int,
@@ -181,6 +183,9 @@ def _table():
         'probability spread over the vocabulary in the training loss', 0, BELOW_ONE)
     add('training', 'coverage_loss', 0.0, float,
         'weight in the training loss of attention that falls on a word again', 0, 1000)
+    add('training', 'guided_alignment', 0.0, float,
+        "weight in the training loss of attention's cross-entropy with --alignments, or with bAbI's supporting facts",
+        0, 1000)
     add('training', 'weight_decay', 0.0, float, 'decoupled weight decay, times the learning rate', 0, 1000)
     add('training', 'averaging', 0.99, float,
         'decay of the running average of the weights that is validated and kept; 0: none', 0, BELOW_ONE)
@@ -331,8 +336,18 @@ def check(settings):
             '--val and --test belong to --train; with --data the folder holds them')
     require(settings.max_length is None or settings.max_length >= settings.min_length,
             '--max-length must be at least --min-length %d, not %s', settings.min_length, settings.max_length)
+    _check_alignments(settings)
     _check_model(settings)
     _check_vocabularies(settings)
+
+
+def _check_alignments(settings):
+    require(settings.alignments is None or settings.guided_alignment,
+            '--alignments are read for --guided-alignment WEIGHT: give that too')
+    require(settings.alignments is None or settings.format == 'pairs',
+            '--alignments belong to --format pairs, not to %s', settings.format)
+    require(not settings.guided_alignment or settings.alignments is not None or settings.format == 'babi',
+            '--guided-alignment needs gold alignments: --alignments FILE, or the supporting facts of --format babi')
 
 
 def _check_model(settings):
@@ -355,7 +370,7 @@ def _check_model(settings):
             '--hops and --encoder dmn need attention, which --score none does not have: choose another score')
     require(settings.encoder == 'recurrent' or not settings.copy,
             '--copy needs attention to words, and --encoder dmn attends to sentences: omit one of them')
-    for name in ('attention_scale', 'input_feeding', 'copy', 'coverage_loss', 'coverage_penalty'):
+    for name in ('attention_scale', 'input_feeding', 'copy', 'coverage_loss', 'coverage_penalty', 'guided_alignment'):
         require(score != 'none' or not getattr(settings, name),
                 '%s needs attention, which --score none does not have: omit one of them', SETTINGS[name].option)
     require(score == 'concat' or not settings.attention_normalize,

@@ -28,7 +28,7 @@ MANY_UNKNOWN = .2  # share of <unk> in a side of the training text that is worth
 # A resumed run may differ in these: when to stop and to save, what memory to use, what to show, and the paths of the
 # data (their hashes must be the same).
 FREE_ON_RESUME = ('epochs', 'max_minutes', 'patience', 'checkpoint_minutes', 'memory_limit', 'tensorboard', 'data',
-                  'train', 'val', 'test')
+                  'train', 'val', 'test', 'alignments')
 
 
 # ---- The command ----------------------------------------------------------------------------------------------

@@ -42,7 +42,10 @@ CASES = OrderedDict([
     ('none-lstm', dict(score='none', bidirectional=True, encoder_layers=2, decoder_layers=2, residual=True)),
     ('copy-lstm', dict(score='concat', copy=True, bidirectional=True, coverage_loss=0.5)),
     ('copy-gru', dict(score='general', copy=True, cell='gru', input_feeding=True, share_vocabulary=True)),
+    ('guided-lstm', dict(score='concat', bidirectional=True, input_feeding=True, guided_alignment=0.5)),
+    ('dmn-gru', dict(score='general', encoder='dmn', hops=3, cell='gru', bidirectional=True, guided_alignment=0.5)),
 ])
+SEPARATORS = (4, (5,))
 SEARCHES = {
     'dot-gru': dict(BEAM, n_best=2, length_penalty='average'),  # fewer than the beam is wide: when it stops matters
     'general-lstm': dict(BEAM, coverage_penalty=0.3),
@@ -68,6 +71,8 @@ def describe(name):
     settings = dict(BASE, **changed)
     vocabulary = (VOCABULARY[0],) * 2 if settings['share_vocabulary'] else VOCABULARY
     entry = {'kind': 'training' if name in TRAININGS else 'case', 'model': settings, 'vocabulary': list(vocabulary)}
+    if settings.get('encoder') == 'dmn':
+        entry['separators'] = [SEPARATORS[0], list(SEPARATORS[1])]
     if name in TRAININGS:
         entry['tolerance'] = list(TRAINING_TOLERANCE)
     else:
@@ -77,6 +82,16 @@ def describe(name):
 
 def draw_sentences(random, lengths, size):
     return [random.randint(4, size, n).tolist() for n in lengths]
+
+
+def punctuate(sources):
+    """Makes a question and a story of each long source: `q | a b . c d`, and `q | a b` of a short one."""
+    for source in sources:
+        source[:] = [word if word not in (4, 5) else 6 for word in source]
+        if len(source) > 2:
+            source[1] = SEPARATORS[0]
+        if len(source) > 4:
+            source[4] = SEPARATORS[1][0]
 
 
 def draw_names(random, sources, targets, sizes):
@@ -145,18 +160,24 @@ def draw_once(name, shapes, random):
                             for lengths, size in zip((source, target), sizes)]
         if batch == 'padded':
             sources[2] = [UNK] * 3
+        if 'separators' in describe(name):
+            punctuate(sources)
         copied = draw_names(random, sources, targets, sizes) if copy else None
         arrays[batch + '/source'] = pad(sources)
         if copied:
             arrays[batch + '/copied'] = pad(copied)
         arrays[batch + '/given'] = pad([[START] + row for row in targets])
         arrays[batch + '/output'] = pad([row + [END] for row in targets])
+        if describe(name)['model'].get('guided_alignment'):
+            shape = arrays[batch + '/output'].shape + arrays[batch + '/source'].shape[1:]
+            arrays[batch + '/alignments'] = np.asarray(random.uniform(size=shape) < .3, 'f')
     return arrays
 
 
 def lively(name, arrays):
     entry = describe(name)
-    model = NumpyModel(entry['model'], {key[10:]: value for key, value in arrays.items() if key[:10] == 'parameter/'})
+    model = NumpyModel(entry['model'], {key[10:]: value for key, value in arrays.items() if key[:10] == 'parameter/'},
+                       entry.get('separators'))
     source, copied = arrays['padded/source'], arrays.get('padded/copied')
     limits = np.full(len(source), LIMIT)
     greedy = model.greedy(source, limits, copied)

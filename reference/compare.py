@@ -17,10 +17,10 @@ from reference.where import describe_difference
 BATCHES = ('padded', 'single')
 DECODER = ('decoder_states', 'scores', 'masked_scores', 'weights', 'context', 'attentional_states',
            'vocabulary_logits', 'p_gen', 'copy_distribution', 'logits')
-INPUTS = ('source', 'copied', 'given', 'output', 'vocabulary')
+INPUTS = ('source', 'copied', 'alignments', 'given', 'output', 'vocabulary')
 STAGES = (('initial', 'input', 'parameter', 'encoder_states', 'initial_states') + DECODER +
-          ('coverage_losses', 'token_losses', 'loss', 'gradient', 'losses', 'step_1', 'step_2', 'step_10', 'step_50',
-           'greedy', 'beam', 'text'))
+          ('coverage_losses', 'guided_losses', 'token_losses', 'loss', 'gradient', 'losses', 'step_1', 'step_2',
+           'step_10', 'step_50', 'greedy', 'beam', 'text'))
 # (relative, absolute), where the manifest of a set gives no other
 TOLERANCES = {'float32': (1e-6, 4e-6), 'float64': (1e-12, 1e-12)}
 # The first updates of a training, before rounding grows: weight decay moves a weight by 1e-4 of itself.

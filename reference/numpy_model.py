@@ -35,6 +35,7 @@ import re
 import numpy as np
 
 PAD, UNK, START, END = 0, 1, 2, 3
+LEAST_WEIGHT = 1e-7  # the minimum of a weight in the logarithm of guided alignment
 TINY = 1e-37        # the least attention to a word of the source, in eq. 9: its logarithm is finite in float32 too
 
 Memory = namedtuple('Memory', 'states mask copied')
@@ -543,3 +544,19 @@ def coverage_losses(weights, target):
 def coverage_loss(weights, target):
     """Mean of `coverage_losses` over the valid tokens of the batch."""
     return np.sum(coverage_losses(weights, target)) / np.count_nonzero(target)
+
+
+def guided_alignment_losses(weights, gold, valid, target):
+    """-sum_s A_ts log a_ts of each valid target token, `(B, T)`; 0 on padding and without gold alignment.
+
+    # Arguments
+        weights: attention weights `(B, T, S)`. target: as for `token_losses`.
+        gold: 1 for aligned tokens and 0 elsewhere, `(B, T, S)`; A is gold over its sum at the valid positions.
+        valid: the positions that attention covers, `(B, S)`.
+    """
+    losses = np.zeros(weights.shape[:2])
+    for row, step in zip(*np.nonzero(target)):
+        linked = np.flatnonzero(gold[row, step] * valid[row])
+        if len(linked):
+            losses[row, step] = -np.mean(np.log(np.maximum(weights[row, step, linked], LEAST_WEIGHT)))
+    return losses

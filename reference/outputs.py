@@ -16,7 +16,9 @@ from keras import backend as K
 import attention
 from text.batches import make_batch, pad
 from text.corpus_builder import encode_pairs
+from text.questions import Separators, separators
 from text.vocabulary import END, PAD, SPECIALS, START, Vocabulary
+import guided_alignment
 import pointer_generator
 import beam_search
 import seq2seq_model
@@ -61,7 +63,8 @@ def watched():
 
     def attend(self, query, *arguments):
         output = originals[0](self, query, *arguments)
-        seen.update(output._asdict(), decoder_states=query)
+        seen.update(output._asdict())
+        seen.setdefault('queries', []).append(query)
         return output
 
     def logits(self, x):
@@ -80,6 +83,11 @@ def watched():
             mock.patch.object(pointer, 'switch', switch), \
             mock.patch.object(pointer, 'attention_to_words', attention_to_words):
         yield seen
+
+
+def separators_of(entry):
+    """The `Separators` in a manifest's entry, or `None`."""
+    return Separators(*entry['separators']) if 'separators' in entry else None
 
 
 def set_parameters(model, parameters):
@@ -125,6 +133,10 @@ class Stages(object):
                                     ('initial_states', tf.stack(model.encoder_model.outputs[1:], axis=1))])
         if settings.score == 'none':
             seen['decoder_states'] = seen['attentional_states']
+        else:  # with several hops, the other queries are attentional states, and the alignment is the mean of the hops
+            seen['decoder_states'] = seen['queries'][-settings.hops]
+            if settings.hops > 1:
+                seen['weights'] = model.alignment_model.outputs[1]
         for name in ('decoder_states', 'scores', 'masked_scores', 'weights', 'context'):
             if name in seen:
                 self.forward[name] = seen[name]
@@ -139,6 +151,9 @@ class Stages(object):
         loss = token_loss(settings, model)
         if settings.coverage_loss:
             self.forward['coverage_losses'] = pointer_generator.coverage_loss(model.alignment_model.outputs[1])
+        if settings.guided_alignment:
+            self.forward['guided_losses'] = guided_alignment.guided_alignment_loss(
+                model.alignment_model.outputs[1], model.gold, model.memory.mask)
         keras_model.compile('sgd', loss.loss, sample_weight_mode='temporal')
         self.forward['token_losses'] = loss.loss(keras_model.targets[0], keras_model.outputs[0])
         self.forward['loss'] = keras_model.total_loss
@@ -160,23 +175,27 @@ class Stages(object):
             fed[self.model.copied] = copied
         return fed
 
-    def teacher_forced(self, source, given, output, copied, gradients):
+    def teacher_forced(self, source, given, output, copied, gradients, alignments=None):
         """Arrays of the stages for a batch of ids, gradients included where wanted and made."""
         fetched = OrderedDict(list(self.forward.items()) + (list(self.gradients.items()) if gradients else []))
         fed, keras_model, valid = self.feed(source, copied), self.model.training_model, output != PAD
         fed.update({self.model.target: given, keras_model.targets[0]: output[:, :, None],
                     keras_model.sample_weights[0]: valid.astype(K.floatx())})
+        if alignments is not None:
+            fed[self.model.gold] = alignments
         arrays = OrderedDict(zip(fetched, K.get_session().run(list(fetched.values()), fed)))
         if 'masked_scores' in arrays:
             hidden = arrays['masked_scores'] < compare.HIDDEN
             arrays['masked_scores'][hidden] = -np.inf
-        for name in ('coverage_losses', 'token_losses'):
+        for name in ('coverage_losses', 'guided_losses', 'token_losses'):
             if name in arrays:
                 arrays[name] = np.where(valid, arrays[name], arrays['loss'].dtype.type(0))
         inputs = [('source', source), ('given', given), ('output', output)]
         if copied is not None:
             inputs.insert(1, ('copied', copied))
             arrays['copy_distribution'] = by_word(arrays['copy_distribution'], copied, arrays['logits'])
+        if alignments is not None:
+            inputs.append(('alignments', alignments))
         return OrderedDict(inputs + list(arrays.items()))
 
     def searched(self, source, limits, copied):
@@ -246,7 +265,8 @@ def case_outputs(settings, recorded, dtype, gradients=True, searches=True):
     arrays = OrderedDict()
     with opened_session(dtype):
         with watched() as seen:
-            model = seq2seq_model.Seq2Seq(with_defaults(settings['model']), *settings['vocabulary'])
+            model = seq2seq_model.Seq2Seq(with_defaults(settings['model']), *settings['vocabulary'],
+                                          separators=separators_of(settings))
         for name, value in get_parameters(model).items():
             if value.ndim < 2:  # biases and scalars start from constants; matrices from random numbers
                 arrays['initial/' + name] = value
@@ -259,7 +279,8 @@ def case_outputs(settings, recorded, dtype, gradients=True, searches=True):
             ids, copied = make_batch(source, target, range(len(source))), None
             if model.copied is not None:
                 copied = pad(rows_of_ids(recorded['%s/copied' % batch]))
-            made = stages.teacher_forced(*ids, copied=copied, gradients=batch == 'padded')
+            made = stages.teacher_forced(*ids, copied=copied, gradients=batch == 'padded',
+                                         alignments=recorded.get('%s/alignments' % batch))
             if searches:
                 made.update(stages.searched(ids[0], np.full(len(source), LIMIT, 'i'), copied))
             arrays.update(with_prefix(batch + '/', made))
@@ -317,7 +338,8 @@ def run_outputs(settings, recorded, sides=None):
     arrays = OrderedDict((name, recorded[name]) for name in ('vocabulary/source', 'vocabulary/target', 'text/source'))
     with opened_session() as session:
         with watched() as seen:
-            model = seq2seq_model.Seq2Seq(chosen, *[len(vocabulary) for _, vocabulary in sides])
+            model = seq2seq_model.Seq2Seq(chosen, *[len(vocabulary) for _, vocabulary in sides],
+                                          separators=separators(chosen, sides[0][1]))
         set_parameters(model, {name[10:]: value for name, value in recorded.items() if name.startswith('parameter/')})
         arrays.update(with_prefix('parameter/', get_parameters(model)))
         working, options = translator.Translator(model, session, *sides), beam_search.Options(**settings['beam'])

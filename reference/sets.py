@@ -22,7 +22,7 @@ import translator
 from storage.files import to_json, write_bytes
 from reference import cases, compare, outputs, verify
 from command_line import UserError
-from settings import SETTINGS
+from settings import SETTINGS, with_defaults
 from storage.weights_file import array_hash
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -96,7 +96,8 @@ def shapes_of(name):
     """{parameter: shape} of a case, from a model that is thrown away."""
     entry = cases.describe(name)
     with outputs.opened_session():
-        model = outputs.seq2seq_model.Seq2Seq(outputs.namespace(entry['model']), *entry['vocabulary'])
+        model = outputs.seq2seq_model.Seq2Seq(with_defaults(entry['model']), *entry['vocabulary'],
+                                              separators=outputs.separators_of(entry))
         return [(parameter, value.shape) for parameter, value in outputs.get_parameters(model).items()]
 
 
@@ -119,6 +120,10 @@ def run_job(job):
     model = OrderedDict((name, value) for name, value in loaded.run.read_config().items() if name in SETTINGS)
     entry = OrderedDict([('kind', 'run'), ('model', model), ('beam', beam), ('tolerance', list(RUN_TOLERANCE)),
                          ('run', loaded.run.manifest().get('command', ''))])
+    model['guided_alignment'] = 0.  # sentences have no gold alignments
+    separators = loaded.models[0].separators
+    if separators:
+        entry['separators'] = [separators.question_end, list(separators.sentence_ends)]
     sides = ((loaded.source_tokenizer, loaded.source_vocabulary), (loaded.target_tokenizer, loaded.target_vocabulary))
     recorded = OrderedDict(('vocabulary/' + side, np.array(vocabulary.tokens))
                            for side, (_, vocabulary) in zip(('source', 'target'), sides))

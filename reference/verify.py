@@ -9,7 +9,8 @@ import numpy as np
 
 from reference import compare
 from reference.cases import LIMIT
-from reference.numpy_model import PAD, NumpyModel, coverage_losses, loss, token_losses
+from reference.numpy_model import (
+    PAD, NumpyModel, coverage_losses, guided_alignment_losses, loss, token_losses)
 
 # (relative, absolute): float32 graphs against float64 NumPy, and rounding of differences
 AGREEMENT = {'float32': (2e-5, 2e-5), 'float64': (1e-10, 1e-10)}
@@ -19,6 +20,17 @@ ADAM = dict(beta_1=0.9, beta_2=0.999, epsilon=1e-7)
 
 def parameters_of(arrays, prefix='parameter/'):
     return OrderedDict((name[len(prefix):], value) for name, value in arrays.items() if name.startswith(prefix))
+
+
+def numpy_model_of(entry, arrays):
+    return NumpyModel(entry['model'], parameters_of(arrays), entry.get('separators'))
+
+
+def guide_of(model, arrays, prefix):
+    """Gold alignments of a batch and the positions that attention covers; `None` without guided alignment."""
+    if prefix + 'alignments' not in arrays:
+        return None
+    return arrays[prefix + 'alignments'], model.start(arrays[prefix + 'source'])[0].mask
 
 
 def disagreements(file, entry, arrays):
@@ -38,18 +50,22 @@ def forward(model, entry, arrays, prefix):
     """(name, value) of the teacher-forced stages of a batch."""
     source, given, output = [arrays[prefix + name] for name in ('source', 'given', 'output')]
     stages = model.forward(source, given, arrays.get(prefix + 'copied'))
-    stages.update(losses(entry['model'], stages, output))
+    stages.update(losses(entry['model'], stages, output, guide_of(model, arrays, prefix)))
     for name, value in stages.items():
         yield prefix + name, value
 
 
-def losses(settings, stages, output):
-    """OrderedDict: token_losses and loss, which with `coverage_loss` are those of eq. 13 and have coverage_losses."""
+def losses(settings, stages, output, guide=None):
+    """OrderedDict: token_losses and loss, and the losses of attention that they contain: coverage_losses (eq. 13) and
+    guided_losses, whose gold alignments and valid positions are in `guide`."""
     found, each = OrderedDict(), token_losses(stages['logits'], output, settings['label_smoothing'])
     rate = settings.get('coverage_loss')        # a set that is older than this setting has not got it
     if rate:
         found['coverage_losses'] = coverage_losses(stages['weights'], output)
         each = each + rate * found['coverage_losses']
+    if guide:
+        found['guided_losses'] = guided_alignment_losses(stages['weights'], *guide, target=output)
+        each = each + settings['guided_alignment'] * found['guided_losses']
     found['token_losses'], found['loss'] = each, np.sum(each) / np.count_nonzero(output)
     return found
 
@@ -76,7 +92,7 @@ def searches(model, entry, arrays, prefix, limits):
 
 
 def _case(entry, arrays):
-    model = NumpyModel(entry['model'], parameters_of(arrays))
+    model = numpy_model_of(entry, arrays)
     for batch in compare.BATCHES:
         prefix = batch + '/'
         for pair in forward(model, entry, arrays, prefix):
@@ -84,14 +100,14 @@ def _case(entry, arrays):
         for pair in searches(model, entry, arrays, prefix, np.full(len(arrays[prefix + 'source']), LIMIT)):
             yield pair
     source, given, output = [arrays['padded/' + name] for name in ('source', 'given', 'output')]
-    random, step = np.random.RandomState(0), 1e-6
+    random, step, guide = np.random.RandomState(0), 1e-6, guide_of(model, arrays, 'padded/')
     for name, value in parameters_of(arrays).items():
         gradient = arrays['padded/gradient/' + name].astype('f8')
         direction, around = random.uniform(-1., 1., value.shape), []
         for sign in (1., -1.):
             model.weights[name] = value.astype('f8') + sign * step * direction
             stages = model.forward(source, given, arrays.get('padded/copied'))
-            around.append(losses(entry['model'], stages, output)['loss'])
+            around.append(losses(entry['model'], stages, output, guide)['loss'])
         model.weights[name] = value.astype('f8')
         slope, found = (around[0] - around[1]) / (2. * step), np.sum(gradient * direction)
         if not abs(slope - found) <= SLOPE[gradient_type(arrays)] * max(1., np.sqrt(np.sum(gradient ** 2))):
@@ -103,7 +119,7 @@ def gradient_type(arrays):
 
 
 def _run(entry, arrays):
-    model, source = NumpyModel(entry['model'], parameters_of(arrays)), arrays['source']
+    model, source = numpy_model_of(entry, arrays), arrays['source']
     for pair in forward(model, entry, arrays, ''):
         yield pair
     for pair in searches(model, entry, arrays, '', 2 * np.count_nonzero(source, axis=1) + 10):

@@ -280,31 +280,6 @@ def perplexity(nll_sum, tokens):
 
 # Alignments ---------------------------------------------------------------------------------------------------------
 
-_LINK = re.compile('([0-9]+)-([0-9]+)$')
-
-
-def read_alignments(path):
-    """Reads gold alignments in the Pharaoh format: one line for each sentence.
-
-    A link `i-j` joins source token i and target token j, counted from 0.
-
-    # Returns
-        A list of (i, j) for each line; an empty line has no link.
-
-    # Raises
-        UserError: an item is not a link (names file and line); and as `text_files.read_lines`.
-    """
-    from text.text_files import read_lines
-    alignments = []
-    for number, line in enumerate(read_lines(path), 1):
-        matches = [(item, _LINK.match(item)) for item in line.split()]
-        for item, match in matches:
-            if not match:
-                raise UserError('%s, line %d: %r is not a link: write source and target token, counted from 0, as 3-5'
-                                % (path, number, item))
-        alignments.append([(int(match.group(1)), int(match.group(2))) for _, match in matches])
-    return alignments
-
 
 def alignment_agreement(weights, gold, hypotheses=None, references=None, source_lengths=None):
     """Share of linked target tokens whose most attended source token is one of their gold links.

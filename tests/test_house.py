@@ -9,16 +9,16 @@ import pytest
 
 from test_commands import ROOT
 
-FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'model_layers', 'pointer_generator',
-        'beam_search', 'translator', 'settings', 'command_line', 'tf_session', 'fast_kernels', 'fused_loss',
-        'attention_blocks', 'onnx_graph')
-FLAT += ('fast_decoder',)
+FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'guided_alignment', 'model_layers',
+        'pointer_generator', 'beam_search', 'translator', 'settings', 'command_line', 'tf_session', 'fast_kernels',
+        'fused_loss', 'attention_blocks', 'onnx_graph', 'fast_decoder')
 PACKAGES = ('text', 'training', 'storage', 'reports', 'reference')
 COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
 # From the top down: a module imports from lower rows, and a package from itself too.
 LAYERS = (
     COMMANDS, ('reference',), ('translator', 'training'),
-    ('seq2seq_model', 'fused_loss'), ('fast_decoder',), ('decoder_cell', 'pointer_generator', 'question_encoder'),
+    ('seq2seq_model', 'fused_loss'), ('fast_decoder',),
+    ('decoder_cell', 'pointer_generator', 'question_encoder', 'guided_alignment'),
     ('model_layers', 'beam_search', 'attention_blocks'),
     ('attention', 'fast_kernels', 'onnx_graph'),
     ('reports',), ('text',), ('storage',), ('tf_session',), ('settings',), ('command_line',))

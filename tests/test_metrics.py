@@ -11,6 +11,7 @@ import pytest
 
 from reports import metrics
 from command_line import UserError
+from text.alignments import read_alignments
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Empty lines on either side, blanks at the ends, entities, a tokenised full stop, hyphens, digits, other scripts.
@@ -205,14 +206,14 @@ def test_perplexity_is_per_token_in_nats():
 
 def test_alignments_are_read_with_empty_lines_kept(tmp_path):
     path = write_lines(tmp_path / 'gold.align', ['0-0 10-2  3-2', '', '4-1'])
-    assert metrics.read_alignments(path) == [[(0, 0), (10, 2), (3, 2)], [], [(4, 1)]]
+    assert read_alignments(path) == [[(0, 0), (10, 2), (3, 2)], [], [(4, 1)]]
 
 
 @pytest.mark.parametrize('bad', ['1:2', '1-', '-1-2', '1-2-3', '1-2,3-4', 'a-b', '٣-1', '1?2'])
 def test_a_malformed_link_is_refused_with_file_and_line(tmp_path, bad):
     path = write_lines(tmp_path / 'gold.align', ['0-0', '1-1 {} 2-2'.format(bad)])
     with pytest.raises(UserError) as error:
-        metrics.read_alignments(path)
+        read_alignments(path)
     assert '{}, line 2: {!r}'.format(path, bad) in str(error.value)
     assert '\n' not in str(error.value)
 

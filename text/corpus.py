@@ -37,10 +37,11 @@ def corpus_paths(settings):
     """The text files of a run.
 
     # Arguments
-        settings: object with the attributes `data`, `train`, `val` and `test`.
+        settings: object with the attributes `data`, `train`, `val`, `test` and `alignments`.
 
     # Returns
-        {'train': [paths], 'val': [paths], 'test': [paths]}, without the parts that the settings do not name.
+        {'train': [paths], 'val': [paths], 'test': [paths], 'alignments': [path]}, without the parts that the settings
+        do not name.
 
     # Raises
         UserError: a file is missing, or is not a regular file.
@@ -50,6 +51,8 @@ def corpus_paths(settings):
     else:
         files = (('train', settings.train), ('val', settings.val), ('test', settings.test))
         parts = {part: [system_path(path) for path in paths] for part, paths in files if paths}
+    if settings.alignments is not None:
+        parts['alignments'] = [system_path(settings.alignments)]
     for path in itertools.chain(*parts.values()):
         require_regular_file(path)
     return parts

@@ -24,10 +24,12 @@ class EncodedCorpus:
         lines: integer array (n,): the line of each pair in its file, from 1.
         copy: a record ends with the ids that copying the source writes: ids from the size of the target vocabulary on
             stand for tokens of the source that it lacks.
+
+    `alignments` is `None`, or for guided alignment a list of (source token, target token) for each pair.
     """
 
     def __init__(self, records, lengths, lines, copy=False):
-        self.records, self.lengths, self.lines, self.copy = records, lengths, lines, copy
+        self.records, self.lengths, self.lines, self.copy, self.alignments = records, lengths, lines, copy, None
         widths = self._widths(slice(None))
         starts = np.add.reduceat(widths, np.arange(0, len(self), STRIDE), dtype='i8')
         self._starts = np.cumsum(starts) - starts
@@ -63,11 +65,18 @@ class EncodedCorpus:
 
         # Returns
             The model's inputs: source `(B, S)`, decoder input `(B, T)` and, with `copy`, the ids that copying writes
-            `(B, S)`; and the decoder output `(B, T)`.
+            `(B, S)`, with alignments, 1 for aligned tokens and 0 elsewhere, `(B, T, S)`; and the decoder output
+            `(B, T)`.
         """
         source, target, copied = zip(*map(self.record, indices))
         source, decoder_input, decoder_output = make_batch(source, target, range(len(source)))
-        return [source, decoder_input] + ([pad(copied)] if self.copy else []), decoder_output
+        inputs = [source, decoder_input] + ([pad(copied)] if self.copy else [])
+        if self.alignments is not None:
+            inputs.append(np.zeros(decoder_output.shape + source.shape[1:], 'float32'))
+            for row, index in enumerate(indices):
+                for i, j in self.alignments[index]:
+                    inputs[-1][row, j, i] = 1.
+        return inputs, decoder_output
 
 
 class RecordFile:

@@ -8,6 +8,7 @@ import tempfile
 from command_line import tell
 from storage.files import user_error
 from text import corpus, subwords
+from text.alignments import training_alignments
 from text.corpus_builder import CorpusBuilder, open_corpus, record_types
 from text.corpus_cache import CacheEntry, cache_key
 from text.tokenizers import build_tokenizers, read_tokenizers
@@ -91,6 +92,9 @@ def prepare(settings, paths, hashes=None, run=None, cache=None):
                                        ('validation', len(validation), name, builder.counts)):
         tell('%s: %s pairs of %s (%d read; dropped: %d with an empty side, %d over-long)' % (
             part, format(size, ','), files, numbers['read'], numbers['empty'], numbers['over_long']))
+    if settings.guided_alignment:
+        train.alignments = training_alignments(settings, paths, train, tokenizers[0].tokenize)
+        validation.alignments = [()] * len(validation)
     pairs = dict(text.validation)
     return PreparedText(train, validation, [pairs[line] for line in validation.lines.tolist()], tokenizers, models,
                         vocabularies)

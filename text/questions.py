@@ -117,6 +117,29 @@ def separators(settings, vocabulary):
     return Separators(question_ends[0], ends)
 
 
+def supporting_positions(question, tokenize, lengths):
+    """Positions in the source of all tokens of the supporting statements.
+
+    # Arguments
+        question: `Question`.
+        tokenize: function that returns the tokens of a source.
+        lengths: dict that keeps the number of tokens of each statement from one call to the next.
+
+    # Returns
+        List of int, counted from 0.
+    """
+    # No tokeniser joins tokens across the space between sentences, so their numbers of tokens can be added.
+    head = question.source[:len(question.source) - len(' '.join(question.sentences))].rstrip()
+    positions, end = [], len(tokenize(head))
+    for index, sentence in enumerate(question.sentences):
+        if sentence not in lengths:
+            lengths[sentence] = len(tokenize(' ' + sentence))
+        start, end = end, end + lengths[sentence]
+        if index in question.supporting:
+            positions += range(start, end)
+    return positions
+
+
 def attention_on_support(questions, alignments, tokenize):
     """Measures how much attention falls on the statements that decide the answer.
 
@@ -128,15 +151,11 @@ def attention_on_support(questions, alignments, tokenize):
     # Returns
         A `Support`: the mean over target tokens, then over questions; NaN if no question counts.
     """
-    shares, even = [], []
+    shares, even, lengths = [], [], {}
     for question, alignment in zip(questions, alignments):
         if not question.supporting or not len(alignment):
             continue
-        # The position after each sentence's last token. No tokeniser joins tokens across the space between sentences.
-        head = question.source[:len(question.source) - len(' '.join(question.sentences))]
-        ends = [len(tokenize((head + ' '.join(question.sentences[:i])).rstrip()))
-                for i in range(len(question.sentences) + 1)]
-        positions = [position for index in question.supporting for position in range(ends[index], ends[index + 1])]
+        positions = supporting_positions(question, tokenize, lengths)
         shares.append(float(alignment[:, positions].sum(axis=1).mean()))
         even.append(len(positions) / float(alignment.shape[1]))
     count = len(shares)

@@ -9,6 +9,7 @@ import numpy as np
 from keras import backend as K
 
 from command_line import Stopped, UserError
+from guided_alignment import guided_alignment_loss
 from pointer_generator import coverage_loss
 from seq2seq_model import Seq2Seq, TokenLoss
 from settings import with_defaults
@@ -42,12 +43,16 @@ class Signals(object):
 
 def token_loss(settings, model):
     """The loss and metrics of a `Seq2Seq`: a `FusedLoss`, or a `TokenLoss` under `--kernels keras`."""
-    coverage = None
+    losses = []
     if settings.coverage_loss:  # eq. 13 of See et al. (2017)
-        coverage = settings.coverage_loss * coverage_loss(model.alignment_model.outputs[1])
+        losses.append(settings.coverage_loss * coverage_loss(model.alignment_model.outputs[1]))
+    if settings.guided_alignment:  # eq. 5 of Chen et al. (2016)
+        losses.append(settings.guided_alignment * guided_alignment_loss(
+            model.alignment_model.outputs[1], model.gold, model.memory.mask))
+    attention_loss = sum(losses) if losses else None
     if settings.kernels == 'fast':
-        return FusedLoss(model, settings.label_smoothing, coverage)
-    return TokenLoss(settings.label_smoothing, coverage)
+        return FusedLoss(model, settings.label_smoothing, attention_loss)
+    return TokenLoss(settings.label_smoothing, attention_loss)
 
 
 class Trainer(object):
