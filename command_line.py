@@ -17,6 +17,8 @@ os.environ['OPENBLAS_NUM_THREADS'] = '1'
 # 1 hides TensorFlow's note about processor features and shows its warnings and errors.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
 os.environ['KERAS_BACKEND'] = 'tensorflow'
+# No keras.json is read or written: a bad one ends TensorFlow's import, and every number depends on the settings in it.
+os.environ['KERAS_HOME'] = os.devnull
 
 
 class UserError(Exception):
@@ -63,6 +65,23 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message):
         super(CommandParser, self).error(printable(message))
+
+
+def _end_interrupted(kind, error, trace):
+    """`sys.excepthook` of commands: Ctrl-C while modules are imported, before `run_command`, is one line too."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    name = os.path.basename(sys.argv[0])
+    print('%s: stopped by SIGINT' % name, file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+# Only in the commands of this project: a program that imports a module of it has its own hook.
+_ROOT = os.path.dirname(os.path.abspath(__file__))
+if os.path.dirname(os.path.abspath(getattr(sys.modules['__main__'], '__file__', ''))) in (
+        _ROOT, os.path.join(_ROOT, 'reference'), os.path.join(_ROOT, 'benchmarks')):
+    sys.excepthook = _end_interrupted
 
 
 def positive_int(text):

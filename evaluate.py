@@ -13,6 +13,7 @@ import json
 import math
 import os
 import time
+from command_line import CommandParser, UserError, non_negative_int, positive_int, run_command
 from text import corpus
 from text.alignments import read_alignments
 from text.corpus import corpus_paths
@@ -21,7 +22,6 @@ from reports import metrics
 from text import questions
 import settings
 from storage.run_directory import RunDirectory, last_run
-from command_line import CommandParser, UserError, non_negative_int, positive_int, run_command
 from settings import with_defaults
 from text.tokenizers import make_tokenizer, read_tokenizers
 

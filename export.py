@@ -29,10 +29,10 @@ import os
 import shutil
 import tempfile
 
+from command_line import CommandParser, UserError, positive_int, run_command, tell
 import settings
 from storage.files import to_json
 from storage.run_directory import RunDirectory
-from command_line import CommandParser, UserError, positive_int, run_command, tell
 from settings import check, with_defaults
 
 LARGEST = 2 ** 31 - 1

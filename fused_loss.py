@@ -12,7 +12,7 @@ from tensorflow.python.ops import gen_array_ops
 
 from fast_kernels import attach_gradient
 from pointer_generator import TINY
-from text.vocabulary import PAD
+from text.vocabulary import PAD, UNK
 
 Output = collections.namedtuple('Output', 'normalizer score logits target maximum')
 Output.__doc__ = """What a loss takes of N rows of logits x = h W, never of the logits of padding.
@@ -100,8 +100,8 @@ class FusedLoss(object):
         return self._parts(ids)[1]
 
     def token_accuracy(self, ids, logits):
-        """1 where the most probable token is the target's, else 0."""
-        return self._parts(ids)[2]
+        """1 where the most probable token is the target and not <unk>, which may stand for any word; 0 elsewhere."""
+        return self._parts(ids)[2] * K.cast(K.not_equal(ids[:, :, 0], UNK), K.floatx())
 
     def _parts(self, ids):
         if ids not in self._made:

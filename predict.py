@@ -14,11 +14,11 @@ import time
 
 from tqdm import tqdm
 
+from command_line import CommandParser, UserError, require, non_negative_int, positive_int, run_command, tell
 from reports import output_formats
 import settings
 from text.line_reader import LineReader
 from storage.run_directory import RunDirectory, last_run
-from command_line import CommandParser, UserError, require, non_negative_int, positive_int, run_command, tell
 
 # Options that are arguments of `Translator.translate` under the same names.
 SEARCH = settings.DECODING + ('max_length_ratio', 'n_best')

@@ -10,9 +10,9 @@
 import os
 import shlex
 
-from command_line import CommandParser, UserError, non_negative_float, non_negative_int, positive_int, run_command, tell
 
 # NumPy alone; command_line has set what NumPy reads when it is imported
+from command_line import CommandParser, UserError, non_negative_float, non_negative_int, positive_int, run_command, tell
 from reference import compare, hypotheses, report, traps
 from reference.progress import Progress
 

@@ -18,7 +18,7 @@ import fast_kernels
 from model_layers import Alignment, Dropout, Noise, Slice, SourceMask, TiedOutput, Unmasked, WordDropout, ZeroState
 from pointer_generator import KnownIds, PointerGenerator
 from question_encoder import SentenceEnds, encode_question_and_story
-from text.vocabulary import PAD
+from text.vocabulary import PAD, UNK
 
 
 class Seq2Seq(object):
@@ -341,5 +341,7 @@ class TokenLoss(object):
         return loss - self.smoothing * (tf.reshape(target_logits, tf.shape(loss)) - K.mean(logits, axis=-1))
 
     def token_accuracy(self, ids, logits):
-        """1 where the most probable token is the target, 0 elsewhere."""
-        return K.cast(K.equal(tf.cast(ids[:, :, 0], tf.int64), tf.argmax(logits, axis=-1)), K.floatx())
+        """1 where the most probable token is the target and not <unk>, which may stand for any word; 0 elsewhere."""
+        targets = tf.cast(ids[:, :, 0], tf.int64)
+        right = tf.logical_and(K.equal(targets, tf.argmax(logits, axis=-1)), K.not_equal(targets, UNK))
+        return K.cast(right, K.floatx())

@@ -12,7 +12,7 @@ with contextlib.redirect_stderr(io.StringIO()):  # Keras announces its backend o
 from keras import backend as K
 
 tf.logging.set_verbosity(tf.logging.ERROR)
-# A user's keras.json may say otherwise, and every number here depends on these.
+# Every number depends on these, and a program may have imported Keras with other ones before.
 K.set_floatx('float32')
 K.set_epsilon(1e-7)
 K.set_image_data_format('channels_last')

@@ -27,7 +27,7 @@ import keras.layers
 import keras.optimizers  # noqa: F401
 import numpy as np
 
-from command_line import CommandParser, tell
+from command_line import CommandParser, run_command, tell
 from reference import compare
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -318,4 +318,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    run_command(main, 'reference.mutants')

@@ -18,6 +18,7 @@ from command_line import UserError
 REMEDIES = {
     errno.ENOENT: 'check the path',
     errno.EISDIR: 'name a file, not a folder',
+    errno.ENOTDIR: 'choose a path whose parts are folders',
     errno.ENOSPC: 'free some space on this disk',
     errno.EDQUOT: 'free some of your quota on this disk',
     errno.EROFS: 'choose a place that is not read-only',

@@ -61,10 +61,37 @@ def files_to_remove(run):
             continue
         names.append(name)
     for folder in sorted({run.file(os.path.dirname(name)) for name in names}):
-        if not os.access(folder, os.W_OK | os.X_OK):
-            number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
-            raise user_error(folder, 'its files cannot be removed', OSError(number, os.strerror(number)))
+        error = _refusal(folder)
+        if error:
+            raise user_error(folder, 'its files cannot be removed', error)
     return names
+
+
+def check_parent(path):
+    """Refuses a new directory that cannot be made, before any work is done for it.
+
+    # Raises
+        UserError: its nearest existing parent is not a directory, or cannot be written to.
+    """
+    parent = os.path.dirname(os.path.abspath(path))
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
+    error = _refusal(parent)
+    if error:
+        told = user_error(path, 'cannot be made in %s' % parent, error)
+        hint = '; if docker run -v made that folder, it belongs to root: make it yourself, with mkdir, before the run'
+        raise UserError(str(told) + (hint if error.errno == errno.EACCES else ''))
+
+
+def _refusal(folder):
+    """The `OSError` with which the system would refuse a change of the names in a folder; `None` if it would not."""
+    if not os.path.isdir(folder):
+        number = errno.ENOTDIR
+    elif os.access(folder, os.W_OK | os.X_OK):
+        return None
+    else:
+        number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+    return OSError(number, os.strerror(number))
 
 
 def _sha256(path):

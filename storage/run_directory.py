@@ -125,6 +125,7 @@ class RunDirectory:
         try:
             names = set(os.listdir(path))
         except FileNotFoundError:
+            ownership.check_parent(path)
             return
         except OSError as error:
             raise user_error(path, 'is not a directory that can be used', error) from error

@@ -231,6 +231,41 @@ def test_control_characters_do_not_reach_the_terminal(cheap):
     assert command_line.printable('a\tb\n语\x9b\r') == 'a\tb\n语\\x9b\\x0d'
 
 
+def test_a_keras_json_of_the_users_is_not_read(tmp_path):
+    (tmp_path / '.keras').mkdir()
+    (tmp_path / '.keras' / 'keras.json').write_text('{"floatx": "float99", "epsilon": "x"}')
+    code = 'import tf_session; from keras import backend as K; print(K.floatx(), K.epsilon())'
+    done = subprocess.run([sys.executable, '-c', code], env=environment(HOME=str(tmp_path), PYTHONPATH=str(ROOT)),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b'float32 1e-07\n', b'')
+
+
+@pytest.mark.parametrize('command', ['train.py', 'predict.py', 'reference/mutants.py'])
+def test_an_interrupt_while_modules_are_imported_is_told_in_one_line(tmp_path, command):
+    (tmp_path / 'numpy.py').write_text('import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n')
+    arguments = ['-m', 'reference.mutants'] if command.startswith('reference') else [command]
+    done = subprocess.run([sys.executable] + arguments, cwd=str(ROOT), env=environment(PYTHONPATH=str(tmp_path)),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (130, b''), done.stderr
+    assert done.stderr == ('%s: stopped by SIGINT\n' % os.path.basename(command)).encode('ascii')
+
+
+def test_a_preset_of_a_corpus_needs_its_files(cheap):
+    one_line(cheap('train.py', '--preset', 'multi30k', '--dry-run'), 'train.py', '--preset multi30k needs the files',
+             '--train')
+
+
+def test_a_side_that_is_mostly_unknown_is_warned_of(cheap, tmp_path):
+    (tmp_path / 'a').write_text(''.join('w%d\tx y\n' % number for number in range(40)))
+    result = cheap('train.py', '--train', 'a', '--val', 'a', '--min-count', '2', '--source-tokenizer', 'char',
+                   '--target-tokenizer', 'space', '--dry-run')
+    assert result.code == IMPORTED and 'warning' not in result.stderr  # each character often enough
+    (tmp_path / 'b').write_text(''.join('x y\tw%d %s\n' % (number, 'z') for number in range(40)))
+    result = cheap('train.py', '--train', 'b', '--val', 'b', '--min-count', '2', '--target-tokenizer', 'space',
+                   '--dry-run')
+    assert 'warning: 50.0 % of the target tokens are <unk>: check --target-tokenizer' in result.stderr
+
+
 # Settings that contradict one another
 
 def settings_with(**changes):
