@@ -4,28 +4,13 @@ Letters in shapes: B sentences, A of them still active, K beam width, N hypothes
 candidates for each hypothesis, V vocabulary, S and T source and output length.
 """
 import collections
-import numbers
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.util import nest
 
 from text.vocabulary import END, PAD, START
-from command_line import require
-
-Options = collections.namedtuple('Options', 'beam_width n_best length_penalty coverage_penalty min_length max_length '
-                                 'max_length_ratio no_repeat_ngram')
-Options.__new__.__defaults__ = (1, 1, 0., 0., 0, None, None, 0)
-Options.__doc__ = """Options of a search.
-
-beam_width: hypotheses K kept for each sentence; 1 is greedy search. n_best: hypotheses returned, up to K.
-length_penalty, coverage_penalty: a hypothesis Y of L tokens, `</s>` included, is ranked by
-log p(Y) / ((5 + L) / 6)^length_penalty + coverage_penalty * sum_s log(min(sum_t a_ts, 1)), eq. 14 of Wu et al. (2016),
-https://arxiv.org/abs/1609.08144, s over the source tokens; length_penalty `'average'` ranks by log p(Y) / L.
-min_length: number of tokens before `</s>` is allowed. max_length, max_length_ratio: maximum number of output tokens,
-`</s>` included, and the same as a multiple of the source length; the smaller limit holds, 2 S + 10 if both are `None`.
-no_repeat_ngram: no n-gram of this length occurs twice in an output; 0 allows all.
-"""
+from search_options import Options
 
 Result = collections.namedtuple('Result', 'ids lengths log_probabilities weights margins rankings')
 Result.__doc__ = """Tensors that a search returns: sentences in the order of the batch, best hypothesis first.
@@ -43,46 +28,42 @@ rankings: minus infinity where there is none. lengths: number of tokens. places:
 """
 
 
-def check(options):
-    """Checks the values of `Options`.
+def max_lengths(source_lengths, options, ops=np):
+    """Maximum number of output tokens, `</s>` included, for sources of these lengths: int32 `(B,)`, at least 1.
 
-    # Raises
-        UserError: a value is out of its range, or contradicts another.
+    # Arguments
+        source_lengths: `(B,)`.
+        options: `Options`.
+        ops: NumPy, or TensorFlow for a tensor.
     """
-    def in_range(value, minimum, whole=False):
-        kind = numbers.Integral if whole else numbers.Real
-        return isinstance(value, kind) and not isinstance(value, bool) and minimum <= value < float('inf')
-
-    for name, minimum in (('beam_width', 1), ('n_best', 1), ('min_length', 0), ('max_length', 1),
-                          ('no_repeat_ngram', 0)):
-        value = getattr(options, name)
-        require(in_range(value, minimum, True) or name == 'max_length' and value is None,
-                '%s must be a whole number from %d, not %r', name, minimum, value)
-    require(options.n_best <= options.beam_width, 'n_best %d is more than a beam of width %d finds: widen the beam',
-            options.n_best, options.beam_width)
-    require(options.length_penalty == 'average' or in_range(options.length_penalty, 0),
-            "length_penalty must be a number from 0 or 'average', not %r", options.length_penalty)
-    require(in_range(options.coverage_penalty, 0), 'coverage_penalty must be a number from 0, not %r',
-            options.coverage_penalty)
-    ratio = options.max_length_ratio
-    require(ratio is None or in_range(ratio, 0) and ratio > 0, 'max_length_ratio must be a number above 0, not %r',
-            ratio)
-    require(options.max_length is None or options.min_length <= options.max_length,
-            'min_length %s is more than max_length %s: lower the one or raise the other', options.min_length,
-            options.max_length)
-
-
-def max_lengths(source_lengths, options):
-    """Maximum number of output tokens, `</s>` included, for sources of these lengths: int32 `(B,)`, at least 1."""
-    source_lengths = np.asarray(source_lengths)
-    limits = 2 * source_lengths + 10
-    if options.max_length is not None or options.max_length_ratio is not None:
-        limits = np.full(len(source_lengths), options.max_length or np.iinfo('i').max)
+    lengths = np.asarray(source_lengths, 'd') if ops is np else tf.to_double(source_lengths)  # exact up to 2^53
+    largest = np.iinfo('i').max
+    fixed = float(min(options.max_length or largest, largest))
+    if options.max_length is None and options.max_length_ratio is None:
+        limits = 2. * lengths + 10.
+    else:
+        limits = 0. * lengths + fixed
     if options.max_length_ratio is not None:
         # A product such as 0.29 * 100 falls just short of the whole number that is meant.
-        relative = np.floor(options.max_length_ratio * source_lengths + 1e-6)
-        limits = np.minimum(limits, np.maximum(relative, 1))
-    return np.minimum(limits, np.iinfo('i').max).astype('i')
+        limits = ops.minimum(limits, ops.maximum(ops.floor(options.max_length_ratio * lengths + 1e-6), 1.))
+    if options.min_length:
+        limits = ops.maximum(limits, options.min_length + 1.)  # `</s>` has a place after the minimum length
+    limits = ops.minimum(limits, fixed)
+    return limits.astype('i') if ops is np else tf.to_int32(limits)
+
+
+def sentence_bytes(options, vocabulary, source, target, state, score):
+    """Estimates the memory that the search takes for one sentence at its peak. Rounded up from measured peaks.
+
+    # Arguments
+        options: `Options`.
+        vocabulary, source, target: number of tokens of the vocabulary, the source, and the longest output.
+        state: numbers in the decoder's state.
+        score: numbers that the attention's score makes for a source token and a hypothesis.
+    """
+    width = options.beam_width
+    step = width * (8 * vocabulary + 4 * state + source * (4 + 2 * score) + 8 * (width + 4) + 2 * target)
+    return 4 * (step + 5 * target * width * (source + 8))
 
 
 def search(step, states, max_lengths, options=Options(), source_mask=None):

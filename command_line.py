@@ -36,6 +36,14 @@ class Stopped(Exception):
         self.signum = signum
 
 
+class Terminated(BaseException):
+    """SIGTERM asked a command to stop: raised in the main thread, so that nothing half made stays."""
+
+
+def _terminate(*_):
+    raise Terminated
+
+
 def require(condition, message, *values):
     """Raises a `UserError` with `message % values` unless the condition holds."""
     if not condition:
@@ -137,6 +145,7 @@ def run_command(main, name):
         # text/ splits the lines of stdin, on \n alone. A path may hold surrogates, which stand for odd bytes.
         setattr(sys, stream, io.TextIOWrapper(raw, encoding='utf-8', errors='backslashreplace' if stream == 'stderr'
                                               else 'surrogateescape', newline='\n', line_buffering=stream != 'stdin'))
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
@@ -149,6 +158,9 @@ def run_command(main, name):
     except KeyboardInterrupt:
         tell('%s: stopped by SIGINT' % name)
         code = 130
+    except Terminated:
+        tell('%s: stopped by SIGTERM' % name)
+        code = 128 + signal.SIGTERM
     except BrokenPipeError:
         # The reader has closed the pipe, which is no error; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

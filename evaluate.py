@@ -3,8 +3,8 @@
     evaluate.py                                                 # the test part of the run trained last
     evaluate.py --run runs/x --split val
     evaluate.py --run runs/x --source a.de --target a.en --bleu-tokenize none
-    evaluate.py --alignments samples/translate/test.align       # and how often the attention agrees with gold links
-    evaluate.py --run runs/x --bootstrap 1000 --compare runs/y  # confidence intervals, and is the difference chance?
+    evaluate.py --alignments samples/translate/test.align       # and the agreement of the attention with gold links
+    evaluate.py --run runs/x --bootstrap 1000 --compare runs/y  # confidence intervals, significance of the difference
     evaluate.py --hypotheses a.out --target a.en                # outputs of any system, without a model
 """
 import argparse
@@ -13,17 +13,21 @@ import json
 import math
 import os
 import time
-from command_line import CommandParser, UserError, non_negative_int, positive_int, run_command
+from command_line import CommandParser, positive_int, require, run_command, system_path
 from text import corpus
 from text.alignments import read_alignments
 from text.corpus import corpus_paths
-from text.text_files import read_lines
+from text.text_files import read_lines, require_regular_file
 from reports import metrics
+from reports.progress import Progress
 from text import questions
-import settings
+import search_options
+from storage.output_files import check_outputs
 from storage.run_directory import RunDirectory, last_run
-from settings import with_defaults
+from settings import SETTINGS, with_defaults
 from text.tokenizers import make_tokenizer, read_tokenizers
+
+MAXIMUM_RESAMPLINGS = 100000
 
 Row = collections.namedtuple('Row', 'name value note')
 
@@ -31,89 +35,117 @@ Row = collections.namedtuple('Row', 'name value note')
 def parse(argv):
     parser = CommandParser(prog='evaluate.py', description=__doc__.split('\n')[0])
     parser.add_argument('--run', metavar='DIR', help='run directory (default: the one in runs/ trained last)')
+    parser.add_argument('--trust-run', action='store_true',
+                        help='read the text that the run names even if it is outside the current directory')
     parser.add_argument('--split', choices=('val', 'test'), default='test',
-                        help="which part of the run's own data (default: %(default)s)")
+                        help='part of the data of the run (default: %(default)s)')
     parser.add_argument('--source', metavar='FILE', help='other source text, with --target')
-    parser.add_argument('--target', metavar='FILE', help='the outputs known for --source or --hypotheses')
+    parser.add_argument('--target', metavar='FILE', help='the reference outputs for --source or --hypotheses')
     parser.add_argument('--hypotheses', metavar='FILE',
-                        help='score these outputs, a line each, without a model, against --target or the text of --run')
+                        help='score these outputs, one per line, without a model, against --target or the text of '
+                        '--run')
     parser.add_argument('--compare', metavar='DIR|FILE',
-                        help='a second run, or a file of outputs: its scores, and how easily chance makes such a '
-                        'difference')
-    parser.add_argument('--bootstrap', type=positive_int, metavar='N',
-                        help='95 %% confidence intervals from N resamplings of the lines (and N for --compare, else '
+                        help='a second run, or a file of outputs: its scores, and the probability of such a '
+                        'difference by chance')
+    parser.add_argument('--bootstrap', type=resamplings, metavar='N',
+                        help='95 %% confidence intervals from N resamplings of the lines (for --compare too, else '
                         '1000)')
     parser.add_argument('--alignments', metavar='FILE',
                         help='gold links of each pair, "i-j i-j": source token i to target token j, from 0')
     parser.add_argument('--bleu-tokenize', choices=metrics.BLEU_TOKENIZERS, default='13a',
-                        help="sacreBLEU's tokeniser (default: %(default)s); zh has TER count characters too")
+                        help="sacreBLEU's tokeniser (default: %(default)s); with zh TER counts characters too")
     parser.add_argument('--by-length', metavar='N,N', type=edges,
                         help='also BLEU and perplexity by source length, bands that end at these numbers of tokens')
     parser.add_argument('--plot', metavar='FILE', help='draw the BLEU of --by-length as PNG')
-    parser.add_argument('--batch-size', type=positive_int, default=32, metavar='N', help='(default: %(default)s)')
+    parser.add_argument('--batch-size', type=SETTINGS['batch_size'].parse, default=32, metavar='N',
+                        help='maximum number of sentences decoded together (default: %(default)s)')
     parser.add_argument('--json', action='store_true', help='one JSON object in place of the table')
-    parser.add_argument('--threads', type=non_negative_int, default=0, metavar='N', help="0: as in the run's settings")
-    settings.add_search_options(parser)
+    parser.add_argument('--threads', type=SETTINGS['threads'].parse, default=0, metavar='N',
+                        help='threads of TensorFlow; 0: the setting of the run (default: %(default)s)')
+    search_options.add_options(parser)
     options = parser.parse_args(argv)
+    search_options.check_usage(options, parser.error)
     if options.source is not None and options.target is None or (
             options.target is not None and options.source is None and options.hypotheses is None):
-        parser.error('--source and --target go together')
+        parser.error('--source and --target belong together')
     if options.plot and not options.by_length:
-        parser.error('--plot draws what --by-length N,N tells: give that too')
+        parser.error('--plot draws the bands of --by-length N,N: give that too')
     if options.hypotheses:
         if options.alignments:
-            parser.error('--alignments looks at the attention of a run: leave --hypotheses out')
+            parser.error('--alignments needs the attention of a run: omit --hypotheses')
         if options.by_length and options.target and not options.source:
-            parser.error('--by-length goes by the source: give --source too')
+            parser.error('--by-length needs the source: give --source too')
     return options
 
 
+def resamplings(text):
+    """The number of resamplings in the text of an option, for argparse."""
+    if positive_int(text) > MAXIMUM_RESAMPLINGS:
+        raise argparse.ArgumentTypeError('%r is more than %d' % (text, MAXIMUM_RESAMPLINGS))
+    return int(text)
+
+
 def edges(text):
+    """The upper bounds of bands of lengths in the text of an option, for argparse."""
     numbers = [int(part) if part.isdigit() else 0 for part in text.split(',')]
     if sorted(set(numbers)) != numbers or numbers[0] < 1:
-        raise argparse.ArgumentTypeError('%r: give rising numbers from 1, such as 10,20' % text)
+        raise argparse.ArgumentTypeError('%r: give increasing numbers from 1, such as 10,20' % text[:60])
     return numbers
 
 
 def read_pairs(options, chosen):
-    """Source and target texts; the sources are empty where --hypotheses are scored without."""
+    """Reads source and target texts; the sources are empty for --hypotheses without --source."""
     if options.source:
         return corpus.load([options.source, options.target])
     if options.target:
         return corpus.load([options.hypotheses, options.target])
+    check_named_paths(chosen, options.trust_run)
     paths = corpus_paths(chosen)
-    if options.split not in paths:
-        raise UserError('the run has no %s text: name one with --source and --target, or choose another --split'
-                        % options.split)
+    require(options.split in paths, 'the run has no %s text: name one with --source and --target, or choose another '
+            '--split', options.split)
     return corpus.load(paths[options.split], chosen.format, chosen.on_bad_utf8)
+
+
+def check_named_paths(chosen, trusted):
+    """Refuses texts that the settings of a run name outside the current directory, unless the user trusts the run.
+
+    A run may come from a stranger, and then it must not choose which files of this machine are read.
+    """
+    here = os.path.join(os.path.realpath(os.curdir), '')
+    for name in [chosen.data] if chosen.train is None else chosen.train + (chosen.val or []) + (chosen.test or []):
+        require(trusted or os.path.realpath(system_path(name)).startswith(here), 'the run names its text as %s, which '
+                'is outside the current directory: add --trust-run to read it, or name a text with --source and '
+                '--target', system_path(name))
 
 
 def read_outputs(path, pairs):
     """The lines of a file of outputs, one for each pair."""
+    require_regular_file(path)
     lines = list(read_lines(path))
-    if len(lines) != len(pairs):
-        raise UserError('%s: %d lines for %d pairs: give one output for each' % (path, len(lines), len(pairs)))
+    require(len(lines) == len(pairs), '%s: %d lines for %d pairs: give one output for each', path, len(lines),
+            len(pairs))
     return lines
 
 
 def read_gold(options, pairs):
+    require_regular_file(options.alignments)
     gold = read_alignments(options.alignments)
-    if len(gold) != len(pairs):
-        raise UserError('%s: %d lines for %d pairs: give the links of just these pairs'
-                        % (options.alignments, len(gold), len(pairs)))
+    require(len(gold) == len(pairs), '%s: %d lines for %d pairs: give the links of these pairs only',
+            options.alignments, len(gold), len(pairs))
     return gold
 
 
-def decoded(translator, pairs, options):
-    """The best hypothesis for each pair's source."""
-    search = settings.decoding(translator.settings, {name: getattr(options, name)
-                                                     for name in settings.DECODING + ('max_length_ratio',)})
-    found = translator.translate([source for source, _ in pairs], options.batch_size, **search)
-    return [best for best, in found]
+def best_texts(translator, pairs, options):
+    """The best output for the source of each pair."""
+    search = search_options.merge(translator.settings, options)
+    with Progress(len(pairs), 'lines decoded') as progress:
+        hypotheses = translator.translate([source for source, _ in pairs], options.batch_size,
+                                          progress=progress.advance, **search._asdict())
+    return [best.text for best, in hypotheses]
 
 
 def text_metrics(outputs, pairs, options):
-    """OrderedDict of what compares outputs with references: name to (`LineStatistics`, note)."""
+    """The metrics that compare outputs with references: OrderedDict of name to (`LineStatistics`, note)."""
     references = [target for _, target in pairs]
     rouge = metrics.rouge_lines(outputs, references)
     made = collections.OrderedDict([
@@ -131,11 +163,19 @@ def text_metrics(outputs, pairs, options):
 
 
 def model_rows(translator, pairs, gold, asked, options):
-    """What only a model can tell, by forced decoding; and (negative log-likelihood, tokens) of the pairs that have
-    one: a pair without source or target has no probability, the decoded metrics alone count it. `gold` has the links of
-    each pair, `asked` the `questions.Question`, or they are `None`."""
+    """The scores of forced decoding, which only a model has. A pair without source or target has none.
+
+    # Arguments
+        gold: for each pair its gold links, or `None`.
+        asked: for each pair its `questions.Question`, or `None`.
+
+    # Returns
+        List of `Row`; dict of pair index to (negative log-likelihood, tokens).
+    """
     scorable = [i for i, (source, target) in enumerate(pairs) if translator.encode(source) and target.strip()]
-    forced = translator.score([pairs[i] for i in scorable], options.batch_size)
+    require(scorable, 'no pair has tokens on both sides: nothing can be scored')
+    with Progress(len(scorable), 'pairs scored') as progress:
+        forced = translator.score([pairs[i] for i in scorable], options.batch_size, progress=progress.advance)
     known = {i: (-math.fsum(one.log_probabilities), len(one.log_probabilities)) for i, one in zip(scorable, forced)}
     tokens = sum(count for _, count in known.values())
     rows = [Row('perplexity', metrics.perplexity(math.fsum(nll for nll, _ in known.values()), tokens),
@@ -154,7 +194,7 @@ def model_rows(translator, pairs, gold, asked, options):
 
 
 def band_rows(lengths, bleu, known, options):
-    """BLEU and perplexity by source length; draws them where --plot tells."""
+    """BLEU and perplexity by source length, and their picture for --plot."""
     rows, drawn = [], []
     for band in metrics.length_bands(lengths, options.by_length):
         rows.append(Row('lines of %s' % band.label, len(band.indices), 'source tokens'))
@@ -175,11 +215,23 @@ def band_rows(lengths, bleu, known, options):
 
 
 def compared(found, other, options):
-    """For each metric the other system's score and the p-value of the difference."""
-    count = options.bootstrap or 1000
-    return collections.OrderedDict(
-        (name, (other[name][0](), metrics.paired_bootstrap(lines, other[name][0], len(lines), count)))
-        for name, (lines, _) in found.items())
+    """For each metric the score of the other system and the p-value of the difference."""
+    count, rows = options.bootstrap or 1000, collections.OrderedDict()
+    with Progress(len(found), 'metrics compared') as progress:
+        for name, (lines, _) in found.items():
+            rows[name] = other[name][0](), metrics.paired_bootstrap(lines, other[name][0], len(lines), count)
+            progress.advance()
+    return rows
+
+
+def confidence_intervals(found, count):
+    """For each metric its 95 % interval by `count` resamplings."""
+    intervals = collections.OrderedDict()
+    with Progress(len(found), 'metrics resampled') as progress:
+        for name, (lines, _) in found.items():
+            intervals[name] = metrics.bootstrap(lines, len(lines), count)
+            progress.advance()
+    return intervals
 
 
 def show(place, rows, intervals, compare, options):
@@ -199,28 +251,31 @@ def show(place, rows, intervals, compare, options):
         middle = '  [%.4f, %.4f]' % tuple(intervals[name]) if name in intervals else ''
         print(('%-20s %10s%s  %s' % (name, value if isinstance(value, int) else '%.4f' % value, middle, note)).rstrip())
     if compare:
-        print('\n%s in comparison; p: how often chance alone makes such a difference (paired bootstrap)'
-              % options.compare)
+        print('\n%s in comparison; p: probability of such a difference by chance (paired bootstrap)' % options.compare)
         for name, (score, p) in compare.items():
             print('%-20s %10.4f  p = %.4f' % (name, score, p))
 
 
 def main(argv):
     options = parse(argv)
-    # Whatever is wrong with the input is told before TensorFlow takes its seconds.
+    # Everything that can be wrong with the input is checked before TensorFlow loads.
     path = None if options.hypotheses and options.target else options.run or last_run()
+    is_run = options.compare is not None and os.path.isdir(options.compare)
+    check_outputs([('--plot', options.plot)], [options.source, options.target, options.hypotheses, options.alignments,
+                                               None if is_run else options.compare],
+                  ([path] if path else []) + ([options.compare] if is_run else []))
     chosen = with_defaults(RunDirectory.open(path).read_config() if path else {})
     pairs = read_pairs(options, chosen)
     outputs = read_outputs(options.hypotheses, pairs) if options.hypotheses else None
     other = None
-    if options.compare and os.path.isdir(options.compare):
+    if is_run:
         RunDirectory.open(options.compare).read_config()
-        if path is None and not options.source:
-            raise UserError('%s: a run needs text to decode: give --source too' % options.compare)
+        require(path is not None or options.source, '%s: a run needs text to decode: give --source too',
+                options.compare)
     elif options.compare:
         other = read_outputs(options.compare, pairs)
-    if outputs is None and not any(source.strip() and target.strip() for source, target in pairs):
-        raise UserError('%s: no pair has text on both sides: nothing can be scored' % (options.source or path))
+    require(outputs is not None or any(source.strip() and target.strip() for source, target in pairs),
+            '%s: no pair has text on both sides: nothing can be scored', options.source or path)
     gold = read_gold(options, pairs) if options.alignments else None
 
     rows, after, known = [Row('lines', len(pairs), '')], [], {}
@@ -229,7 +284,7 @@ def main(argv):
         from translator import Translator
         translator = Translator.load(path, options.threads)
         started = time.time()
-        outputs = [best.text for best in decoded(translator, pairs, options)]
+        outputs = best_texts(translator, pairs, options)
         seconds = time.time() - started
         asked = None
         if chosen.format == 'babi' and chosen.score != 'none' and not options.source:
@@ -238,11 +293,10 @@ def main(argv):
         after.append(Row('decoding', len(pairs) / max(seconds, 1e-9), 'lines/s, batches of %d' % options.batch_size))
     if options.compare and other is None:
         from translator import Translator
-        other = [best.text for best in decoded(Translator.load(options.compare, options.threads), pairs, options)]
+        other = best_texts(Translator.load(options.compare, options.threads), pairs, options)
     found = text_metrics(outputs, pairs, options)
     rows += [Row(name, lines(), note) for name, (lines, note) in found.items()] + after
-    intervals = {name: metrics.bootstrap(lines, len(pairs), options.bootstrap)
-                 for name, (lines, _) in found.items()} if options.bootstrap else {}
+    intervals = confidence_intervals(found, options.bootstrap) if options.bootstrap else {}
     if options.by_length:
         rows += band_rows([len(tokenizer.tokenize(source)) for source, _ in pairs], found['BLEU'][0], known, options)
     show(options.hypotheses or path, rows, intervals,

@@ -29,13 +29,11 @@ import os
 import shutil
 import tempfile
 
-from command_line import CommandParser, UserError, positive_int, run_command, tell
-import settings
+from command_line import CommandParser, UserError, run_command, tell
+import search_options
 from storage.files import to_json
 from storage.run_directory import RunDirectory
 from settings import check, with_defaults
-
-LARGEST = 2 ** 31 - 1
 
 
 def parse(argv):
@@ -47,37 +45,17 @@ def parse(argv):
     parser.add_argument('--format', choices=('saved_model', 'onnx'), default='saved_model',
                         help='onnx: a folder for onnxruntime and NumPy; needs requirements-onnx.txt (default: '
                         '%(default)s)')
-    group = settings.add_search_options(parser)
-    group.add_argument('--n-best', type=positive_int, default=1, metavar='N',
-                       help='outputs returned for each text; needs --beam-width (default: %(default)s)')
+    search_options.add_options(parser, 'outputs returned for each text; needs --beam-width (default: 1)')
     parser.add_argument('--tokens', action='store_true', help='tokens in and out, in place of texts')
     options = parser.parse_args(argv)
-    settings.refuse_search_contradictions(options, parser.error)
+    search_options.check_usage(options, parser.error)
     if options.format == 'onnx' and options.tokens:
         parser.error('--tokens is for --format saved_model')
     return options
 
 
-def searched(chosen, options):
-    """What `search.Options` takes, as `predict.py` has it: the options given, else the run's own."""
-    return settings.decoding(chosen, {name: getattr(options, name)
-                                      for name in settings.DECODING + ('max_length_ratio', 'n_best')})
-
-
-def max_lengths(source_lengths, asked):
-    """`search.max_lengths` of lengths `(B,)` in the graph."""
-    import tensorflow as tf
-    limits = 2 * source_lengths + 10
-    if asked.max_length is not None or asked.max_length_ratio is not None:
-        limits = tf.fill(tf.shape(source_lengths), min(asked.max_length or LARGEST, LARGEST))
-    if asked.max_length_ratio is not None:
-        relative = tf.floor(asked.max_length_ratio * tf.to_double(source_lengths) + 1e-6)
-        limits = tf.minimum(limits, tf.maximum(tf.to_int32(tf.minimum(relative, LARGEST)), 1))
-    return limits
-
-
 def frozen_search(run, chosen, vocabularies, asked):
-    """The graph of a run's search, by `search.Options`, with its weights as constants.
+    """The graph of a run's search, by `search_options.Options`, with its weights as constants.
 
     # Returns
         `GraphDef`, the names of the tensors that it is fed with, source ids `(B, S)` and greatest lengths `(B,)`, and
@@ -106,7 +84,7 @@ def build(run, chosen, options):
     import beam_search
     from text.tokenizers import read_tokenizers
     from translator import with_vocabularies
-    asked = beam_search.Options(**searched(chosen, options))
+    asked = search_options.merge(chosen, options)
     (source_tokenizer, source_vocabulary), (target_tokenizer, target_vocabulary) = with_vocabularies(
         read_tokenizers(run, chosen), lambda name: Vocabulary.from_bytes(run.read_file(name), run.file(name)))
     frozen, fed, names = frozen_search(run, chosen, (source_vocabulary, target_vocabulary), asked)
@@ -120,15 +98,17 @@ def build(run, chosen, options):
     else:
         tokens = tf.placeholder(tf.string, [None, None], 'tokens')
         inputs = {'tokens': tokens}
-    # At least one column, of padding if need be: the encoder takes a step.
-    tokens = tf.cond(tf.shape(tokens)[1] > 0, lambda: tokens, lambda: tf.pad(tokens, [[0, 0], [0, 1]]))
+    # At least one row and one column, of padding: TensorFlow 1.12 ends the process where it reverses or concatenates a
+    # batch without rows, and the encoder needs a step. The outputs are cut to the rows given.
+    rows_given, columns_given = tf.shape(tokens)[0], tf.shape(tokens)[1]
+    tokens = tf.pad(tokens, [[0, tf.maximum(1 - rows_given, 0)], [0, tf.maximum(1 - columns_given, 0)]])
     source = graph_text.encode(source_vocabulary, tokens)                                               # (B, S)
     source_lengths = tf.reduce_sum(tf.to_int32(tf.not_equal(source, PAD)), axis=1)                 # (B,)
-    longest = max_lengths(source_lengths, asked)
+    longest = beam_search.max_lengths(source_lengths, asked, tf)
     found = beam_search.Result(*tf.import_graph_def(
         frozen, dict(zip(fed, (source, longest))), list(names), name='model'))
 
-    # What is found for a text without tokens is thrown away.
+    # The search's result for a text without tokens is thrown away.
     shape = tf.shape(found.ids)
     nothing = tf.fill(shape[:2], False) | tf.equal(source_lengths, 0)[:, None]                          # (B, N)
     ended = tf.reduce_any(tf.equal(found.ids, END), axis=2)
@@ -149,10 +129,12 @@ def build(run, chosen, options):
         'log_probabilities': log_probabilities[:, :, :width + 1],
         'alignment': (found.weights * within[:, :, :, None])[:, :, :width]}
     for name, tensor in outputs.items():
+        outputs[name] = tensor = tensor[:rows_given]
         tensor.set_shape([None, asked.n_best] + [None] * {'scores': 0, 'rankings': 0, 'alignment': 2}.get(name, 1))
     if whole:
-        outputs['text'] = tf.reshape(graph_text.detokenize(target_tokenizer, target_vocabulary, *rows), shape[:2])
-        outputs['source_tokens'] = tokens
+        outputs['text'] = tf.reshape(graph_text.detokenize(target_tokenizer, target_vocabulary, *rows),
+                                     shape[:2])[:rows_given]
+        outputs['source_tokens'] = tokens[:rows_given]
     return inputs, outputs
 
 
@@ -206,9 +188,8 @@ def onnx_files(run, chosen, options):
     from reference.numpy_model import neutral
     from keras import backend as K
     from text.vocabulary import Vocabulary
-    import beam_search
     from translator import load_model_weights
-    asked = beam_search.Options(**searched(chosen, options))
+    asked = search_options.merge(chosen, options)
     vocabularies = [Vocabulary.from_bytes(run.read_file(name), run.file(name)) for name in RUN_FILES[:2]]
     with tf_session.opened(tf_session.new_session()) as session:
         weights = load_model_weights(run, chosen, *vocabularies, scope='').training_model.weights
@@ -247,7 +228,7 @@ def main(argv):
     if chosen.copy and options.format == 'saved_model':
         raise UserError('%s: was trained with --copy, whose words of no vocabulary have no form in a SavedModel: use '
                         'predict.py, or --format onnx' % options.run)
-    if chosen.score == 'none' and searched(chosen, options)['coverage_penalty']:
+    if chosen.score == 'none' and search_options.merge(chosen, options).coverage_penalty:
         raise UserError('%s: this run has no attention (--score none): leave --coverage-penalty out' % options.run)
     if options.format == 'onnx':
         if chosen.encoder != 'recurrent' or chosen.hops > 1:

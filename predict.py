@@ -6,22 +6,19 @@
     predict.py --run runs/x --run runs/y --beam-width 5 --n-best 5 --json    # an ensemble of two runs
     predict.py --score-pairs --input pairs.tsv            # how probable the model finds given outputs
 """
-import collections
 import contextlib
-import os
 import sys
 import time
 
 from tqdm import tqdm
 
-from command_line import CommandParser, UserError, require, non_negative_int, positive_int, run_command, tell
+from command_line import CommandParser, UserError, require, run_command, tell
 from reports import output_formats
-import settings
+import search_options
 from text.line_reader import LineReader
+from storage.output_files import check_output_directory, check_outputs
 from storage.run_directory import RunDirectory, last_run
-
-# Options that are arguments of `Translator.translate` under the same names.
-SEARCH = settings.DECODING + ('max_length_ratio', 'n_best')
+from settings import SETTINGS, with_defaults
 
 
 def parse(argv):
@@ -33,31 +30,32 @@ def parse(argv):
                         help='run directory (default: the one in runs/ trained last); given more than once: an '
                         'ensemble of runs with the same vocabularies, their probabilities averaged')
     parser.add_argument('--input', metavar='FILE|-',
-                        help='text, a line a sentence, .gz too; - is standard input (default: samples/sentences.txt)')
-    parser.add_argument('--output', metavar='FILE|-', default='-', help='where to write (default: standard output)')
-    parser.add_argument('--batch-size', type=positive_int, default=32, metavar='N',
-                        help='sentences decoded together (default: %(default)s)')
+                        help='text with one sentence per line, or .gz; - is standard input (default: '
+                        'samples/sentences.txt)')
+    parser.add_argument('--output', metavar='FILE|-', default='-',
+                        help='file to write; of an input file it gets the whole output at the end, of a pipe each '
+                        'line at once (default: standard output)')
+    parser.add_argument('--batch-size', type=SETTINGS['batch_size'].parse, default=32, metavar='N',
+                        help='maximum number of sentences decoded together (default: %(default)s)')
     parser.add_argument('--on-bad-utf8', choices=('error', 'replace'), default='error',
-                        help='what to do with bytes that are not UTF-8 (default: %(default)s)')
-    parser.add_argument('--threads', type=non_negative_int, default=0, metavar='N',
-                        help="threads of TensorFlow; 0: as in the run's settings (default: %(default)s)")
-    group = settings.add_search_options(parser)
-    group.add_argument('--n-best', type=positive_int, metavar='N',
-                       help='write the N best outputs of each line, a line each: "line<TAB>rank<TAB>text", both '
-                       'numbers from 1; needs --beam-width')
+                        help='whether bytes that are not UTF-8 are an error or replaced (default: %(default)s)')
+    parser.add_argument('--threads', type=SETTINGS['threads'].parse, default=0, metavar='N',
+                        help='threads of TensorFlow; 0: the setting of the run (default: %(default)s)')
+    group = search_options.add_options(parser, 'write the N best outputs of each line, one per line: '
+                                       '"line<TAB>rank<TAB>text", both numbers from 1; needs a beam of that width')
     group.add_argument('--replace-unk', nargs='?', const='', metavar='FILE',
-                       help='put the source word most attended to for each <unk>, or what FILE has for it, lines of '
-                       '"source<TAB>target"')
+                       help='replace each <unk> by the source word with the largest attention weight, or by its '
+                       'translation in FILE, which has lines "source<TAB>target"')
     group.add_argument('--score-pairs', action='store_true',
-                       help='the input has lines of "source<TAB>target": write the score of each target, </s> included')
+                       help='the input has lines "source<TAB>target": write the score of each target, </s> included')
     group = parser.add_argument_group('output')
-    group.add_argument('--scores', action='store_true', help='put "score<TAB>" before each text')
+    group.add_argument('--scores', action='store_true', help='write "score<TAB>" before each text')
     group.add_argument('--json', action='store_true',
-                       help='write an object for each line, on a line of its own: source, source_tokens, hypotheses '
-                       '(text, tokens, score, ranking, log_probabilities of the tokens and </s>, alignment)')
-    group.add_argument('--html', metavar='FILE', help='write a page of alignments to look through, of the first %d '
+                       help='write one JSON object per line: source, source_tokens, hypotheses (text, tokens, score, '
+                       'ranking, log_probabilities of the tokens and </s>, alignment)')
+    group.add_argument('--html', metavar='FILE', help='write a page that shows the alignments of the first %d '
                        'sentences' % output_formats.LARGEST_PAGE)
-    group.add_argument('--plot-dir', metavar='DIR', help='write a picture of the alignment for each sentence, which '
+    group.add_argument('--plot-dir', metavar='DIR', help='write a picture of the alignment of each sentence; this '
                        'takes longer than the translation')
     group.add_argument('--show-attention', action='store_true', help='print the alignment as text to standard error')
     options = parser.parse_args(argv)
@@ -66,19 +64,16 @@ def parse(argv):
 
 
 def refuse_contradictions(options, error):
-    settings.refuse_search_contradictions(options, error)
+    search_options.check_usage(options, error)
     if options.json and options.scores:
-        error('--json has the scores: leave --scores out')
+        error('--json has the scores: omit --scores')
     if options.score_pairs:
-        unused = [name for name in SEARCH + ('replace_unk', 'scores') if getattr(options, name) not in (None, False)]
+        unused = [name for name in search_options.Options._fields + ('replace_unk', 'scores')
+                  if getattr(options, name) not in (None, False)]
         if unused:
-            error('--score-pairs searches for nothing and writes scores: leave --%s out' % unused[0].replace('_', '-'))
+            error('--score-pairs writes scores and does not search: omit %s' % search_options.option_name(unused[0]))
         if options.input is None:
             error('--score-pairs needs --input with lines of "source<TAB>target"')
-    places = collections.Counter(os.path.realpath(path) for path in (options.output, options.html)
-                                 if path not in (None, '-'))
-    if places and max(places.values()) > 1:
-        error('--output and --html name one file')
 
 
 def results(work, lines, place, first):
@@ -104,33 +99,34 @@ def score_pairs(translator, lines, options):
 
 def translate(translator, lines, options, unknown_words):
     """Translates lines: a list of hypotheses for each."""
-    results = translator.translate(lines, options.batch_size, **settings.decoding(
-        translator.settings, {name: getattr(options, name) for name in SEARCH}))
+    search = search_options.merge(translator.settings, options)
+    results = translator.translate(lines, options.batch_size, **search._asdict())
     if unknown_words is None:
         return results
     return [[unknown_words.replace(one, translator.source_tokenizer, translator.target_tokenizer)
              for one in hypotheses] for hypotheses in results]
 
 
-def check_places(options, reader):
-    """Refuses an input that cannot be read and an output that would destroy it, before any work and any writing."""
+def check_files(options, reader):
+    """Refuses an input that cannot be read and an output that cannot or must not be written, before any work."""
     reader.check()
-    for option, path in (('--output', options.output), ('--html', options.html)):
-        if not reader.read_once and path and os.path.exists(path) and os.path.samefile(options.input, path):
-            raise UserError('%s: is the input too: name another file for %s' % (path, option))
+    check_outputs([('--output', options.output), ('--html', options.html)],
+                  [reader.standard if options.input == '-' else options.input, options.replace_unk or None],
+                  options.run)
+    if options.plot_dir is not None:
+        check_output_directory('--plot-dir', options.plot_dir)
 
 
 def check_attention(options):
-    """Refuses options that look at the attention of a run without."""
-    wanted = [option for option, given in (
-        ('--replace-unk', options.replace_unk is not None), ('--coverage-penalty', options.coverage_penalty),
-        ('--plot-dir', options.plot_dir), ('--show-attention', options.show_attention)) if given]
-    if wanted:
-        raise UserError('%s: this run has no attention (--score none): leave %s out' % (options.run[0], wanted[0]))
+    """Refuses options that need attention, for a run that has none."""
+    for option, given in (('--replace-unk', options.replace_unk is not None),
+                          ('--coverage-penalty', options.coverage_penalty), ('--plot-dir', options.plot_dir),
+                          ('--show-attention', options.show_attention)):
+        require(not given, '%s: this run has no attention (--score none): omit %s', options.run[0], option)
 
 
 def text_format(options):
-    """The function that makes the text of a line's hypotheses."""
+    """The function that turns the hypotheses of a line into text."""
     if options.json:
         return output_formats.json_line
     if options.score_pairs:
@@ -146,22 +142,25 @@ def main(argv):
     options.input = options.input or 'samples/sentences.txt'
     standard = sys.stdin.fileno() if options.input == '-' else None
     reader = LineReader(options.input, standard, options.on_bad_utf8)
-    # What is wrong with text or run is told before TensorFlow takes its seconds.
-    check_places(options, reader)
-    attention = any([RunDirectory.open(path).read_config()['score'] != 'none' for path in options.run])
+    # Everything that can be wrong with the text, the outputs or the run is checked before TensorFlow loads.
+    check_files(options, reader)
+    configs = [RunDirectory.open(path).read_config() for path in options.run]
+    if not options.score_pairs:
+        search_options.merge(with_defaults(configs[0]), options)
+    attention = any(config['score'] != 'none' for config in configs)
     if not attention:
         check_attention(options)
     unknown_words = None if options.replace_unk is None else output_formats.UnknownWords(options.replace_unk)
-    formats = [kind(value) for kind, value in ((output_formats.Pictures, options.plot_dir),
-                                               (output_formats.Page, options.html)) if value]
-    if options.show_attention:
-        formats.append(output_formats.AlignmentPrinter())
     if reader.is_terminal():
-        tell('a sentence and Enter translates it; Ctrl-D ends')
+        tell('type a sentence and press Enter to translate it; Ctrl-D ends')
     from translator import Translator
     translator = Translator.load(options.run if len(options.run) > 1 else options.run[0], options.threads)
-    stream = output_formats.Stream(options.output, sys.stdout, text_format(options))
-    formats.insert(0, stream)
+    stream = output_formats.Stream(text_format(options), sys.stdout) if options.output == '-' else \
+        output_formats.FileStream(text_format(options), options.output, reader.read_once)
+    formats = [stream] + [kind(value) for kind, value in ((output_formats.Pictures, options.plot_dir),
+                                                          (output_formats.Page, options.html)) if value]
+    if options.show_attention:
+        formats.append(output_formats.AlignmentPrinter())
 
     def work(lines):
         if options.score_pairs:
@@ -174,7 +173,7 @@ def main(argv):
     shown = sys.stderr.isatty() and not reader.is_terminal() and not (options.output == '-' and sys.stdout.isatty())
     with contextlib.ExitStack() as stack:
         for one in formats:
-            stack.callback(one.close)
+            stack.enter_context(one)
         bar = stack.enter_context(tqdm(unit=' lines', leave=False, file=sys.stderr, disable=not shown))
         for chunk in reader.chunks(size):
             for line, hypotheses in results(work, chunk, reader.name, count + 1):
@@ -187,8 +186,8 @@ def main(argv):
                 bar.update()
             stream.flush()
     seconds = time.time() - started
-    tell('%s: %d lines in %.1f s, %.0f lines/s' % (' + '.join(options.run), count, seconds,
-                                                   count / max(seconds, 1e-9)))
+    tell('%s: %s in %.1f s, %s' % (' + '.join(options.run), output_formats.line_count(count), seconds,
+                                   output_formats.line_rate(count, seconds)))
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@ import argparse
 import collections
 import textwrap
 
-from command_line import non_negative_float, require, yes_or_no
+from command_line import require, yes_or_no
 
 CONFIG_VERSION = 1
 # Upper bounds: far above any use, and low enough that no number alone can exhaust the memory or never return.
@@ -261,45 +261,6 @@ def presets_text():
     return '\n'.join(lines)
 
 
-def decoding(kept, given):
-    """Keyword arguments of `Translator.translate`: the options in `given`, else the settings `kept` of a run.
-
-    A value `None` means not given. A given minimum length raises the run's maximum, and the other way round.
-    """
-    given = {name: value for name, value in given.items() if value is not None}
-    values = dict({name: getattr(kept, name) for name in DECODING}, **given)
-    if values['max_length'] is not None and values['min_length'] > values['max_length']:
-        if 'min_length' not in given:
-            values['min_length'] = values['max_length']
-        elif 'max_length' not in given:
-            values['max_length'] = values['min_length']
-    return values
-
-
-def add_search_options(parser):
-    """Adds the options of the search; one that the user omits is `None`: the run's setting. Returns their group."""
-    group = parser.add_argument_group('search', 'the default of each is the setting of the run, as given to train.py')
-    for name in DECODING:
-        row = SETTINGS[name]
-        kind, metavar, more = row.parse, 'N' if row.kind is int else 'X', ''
-        if name == 'length_penalty':
-            kind, metavar, more = length_penalty, 'A|average', '; average: by the mean score of a token'
-        group.add_argument(row.option, type=kind, metavar=metavar, help=row.help + more)
-    group.add_argument('--max-length-ratio', type=non_negative_float, metavar='X',
-                       help='maximum number of output tokens, as a multiple of the source length')
-    return group
-
-
-def refuse_search_contradictions(options, error):
-    """Calls `error`, the parser's, where options of the search and `--n-best` contradict each other."""
-    if (options.n_best or 1) > (options.beam_width or 1):
-        error('--n-best %d needs a --beam-width of at least as many' % options.n_best)
-    if options.max_length is not None and (options.min_length or 0) > options.max_length:
-        error('--min-length %d is above --max-length %d' % (options.min_length, options.max_length))
-    if options.max_length_ratio == 0:
-        error('--max-length-ratio must be above 0')
-
-
 def add_options(parser):
     """Adds one option for each setting, grouped as in the table; omitted options are absent from the result."""
     groups = collections.OrderedDict()
@@ -319,7 +280,7 @@ def add_options(parser):
 
 
 def length_penalty(text):
-    """The `length_penalty` of `beam_search.Options`, for argparse."""
+    """The `length_penalty` of `search_options.Options`, for argparse."""
     return text if text == 'average' else SETTINGS['length_penalty'].parse(text)
 
 

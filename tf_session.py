@@ -10,6 +10,9 @@ import tensorflow as tf
 with contextlib.redirect_stderr(io.StringIO()):  # Keras announces its backend on stderr
     import keras  # noqa: F401
 from keras import backend as K
+from command_line import require
+
+_process = None  # which made the first session
 
 tf.logging.set_verbosity(tf.logging.ERROR)
 # Every number depends on these, and a program may have imported Keras with other ones before.
@@ -34,7 +37,16 @@ def new_session(threads=0, runs_at_once=False):
 
     # Returns
         `tf.Session`; enter `opened(session)` to build or run Keras models in it.
+
+    # Raises
+        UserError: the process that forked this one has made a session. Its threads do not survive the fork, and a
+            session here would wait for them for ever.
     """
+    global _process
+    _process = _process or os.getpid()
+    require(_process == os.getpid(), 'TensorFlow has run in the process that forked this one, and its threads do not '
+            'survive a fork: load models only in the worker processes, after the fork, or start them with '
+            "multiprocessing.get_context('spawn')")
     threads = threads or available_cores()
     return tf.Session(graph=tf.Graph(), config=tf.ConfigProto(
         intra_op_parallelism_threads=1 if runs_at_once else threads, inter_op_parallelism_threads=threads))

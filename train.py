@@ -14,6 +14,7 @@ import shlex
 import time
 
 from command_line import VERSION, CommandParser, require, run_command, tell
+import search_options
 import settings
 from storage.config_file import config_bytes, read_config_file
 from storage.files import file_sha256
@@ -237,7 +238,7 @@ def read_vectors(chosen, vocabularies):
 def outputs(chosen, translator, pairs):
     """The best hypothesis for each source of these pairs of text."""
     results = translator.translate([source for source, _ in pairs], chosen.batch_size,
-                                   **settings.decoding(chosen, {}))
+                                   **search_options.merge(chosen)._asdict())
     return [hypotheses[0] for hypotheses in results]
 
 

@@ -12,11 +12,16 @@ from text.batches import pad, plan_batches
 from text.questions import separators
 from text.vocabulary import END, START, UNK, Vocabulary
 import beam_search
+from search_options import Options
+from search_options import check as check_options
+from storage.machine import available_memory
 from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
 from command_line import require
 from settings import check, with_defaults
 from text.tokenizers import read_tokenizers
+
+SMALL = 2 ** 29  # bytes that a search may take whatever the machine has left
 
 Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ended margins '
                                     'ranking source_tokens unknown copied')
@@ -90,7 +95,7 @@ class Translator(object):
         """Source tokens of a text."""
         return self.source_tokenizer.tokenize(text)
 
-    def translate(self, texts, batch_size=32, max_length=None, **options):
+    def translate(self, texts, batch_size=32, max_length=None, progress=None, **options):
         """The best hypotheses for each text, a list of lists in the order of the texts.
 
         # Arguments
@@ -98,20 +103,23 @@ class Translator(object):
             batch_size: maximum number of sentences decoded together, of similar length; few sentences are divided
                 among the threads.
             max_length: maximum number of tokens of an output; by default 2 S + 10 for a source of S tokens.
-            options: `beam_width`, `n_best` and the other fields of `beam_search.Options`. The first call with new
+            progress: function that takes the number of sentences that were just decoded.
+            options: `beam_width`, `n_best` and the other fields of `search_options.Options`. The first call with new
                 options takes about a second longer, and memory, to build their graph.
 
         # Raises
             UserError: texts that are no list of strings, options out of range, or a process that was forked.
         """
-        options = beam_search.Options(max_length=max_length, **options)
-        beam_search.check(options)
+        options = Options(max_length=max_length, **options)
+        check_options(options)
         texts = self._strings(texts)
         results = [[Hypothesis('', [], 0., [], np.zeros((0, 0), 'f'), True, [], 0.)] for _ in texts]
         sources = [self.encode(text) for text in texts]
         # Longest first, so that the last batches, which not every thread has, are short.
         order = sorted((i for i, tokens in enumerate(sources) if tokens), key=lambda i: -len(sources[i]))
         size = max(1, min(batch_size, -(-len(order) // self.workers)))
+        if order:
+            size = min(size, self._sentences_in_memory(len(sources[order[0]]), options))
         batches = [order[start:start + size] for start in range(0, len(order), size)]
 
         def search(batch):
@@ -120,9 +128,30 @@ class Translator(object):
 
         for batch, result in zip(batches, self.map_parallel(search, batches)):
             for row, i in enumerate(batch):
+                rankings = result.rankings[row]
+                require(np.isfinite(rankings[0]) and not np.any(np.isnan(rankings)), 'the ranking of an output is not '
+                        'a finite number: lower length_penalty and coverage_penalty')
                 results[i] = [self._hypothesis(result, row, n, sources[i], options)
-                              for n in range(options.n_best) if result.rankings[row, n] > -np.inf]
+                              for n in range(options.n_best) if rankings[n] > -np.inf]
+            if progress:
+                progress(len(batch))
         return results
+
+    def _sentences_in_memory(self, longest, options):
+        """How many sources of up to `longest` tokens each of the workers can search at a time."""
+        target = int(beam_search.max_lengths([longest], options)[0])
+        needed = sum(beam_search.sentence_bytes(
+            options, len(self.target_vocabulary), longest, target, sum(model.cell.state_size),
+            (model.settings.attention_units or model.settings.units) if model.settings.score in ('concat', 'additive')
+            else 0) for model in self.models)
+        if needed * self.workers < SMALL:
+            return SMALL // (needed * self.workers)
+        memory = available_memory() or 2 ** 63  # where the system does not tell
+        require(needed <= memory, 'a search with beam_width %d over %d tokens, for a source of %d tokens and outputs '
+                'of up to %d, takes about %.1f GiB of memory, and there are %.1f GiB: lower beam_width or '
+                'max_length, or shorten the source',
+                options.beam_width, len(self.target_vocabulary), longest, target, needed / 2. ** 30, memory / 2. ** 30)
+        return max(1, memory // (2 * self.workers * needed))
 
     @staticmethod
     def _strings(texts):
@@ -140,7 +169,13 @@ class Translator(object):
             yield from map(function, batches)
             return
         with ThreadPoolExecutor(self.workers) as pool:
-            yield from pool.map(function, batches)
+            futures = [pool.submit(function, batch) for batch in batches]
+            try:
+                for future in futures:
+                    yield future.result()
+            finally:  # after an error or Ctrl-C the batches that have not begun are not worth waiting for
+                for future in futures:
+                    future.cancel()
 
     def _source_ids(self, tokens):
         for settings in (model.settings for model in self.models):
@@ -166,7 +201,8 @@ class Translator(object):
             Values of the output tensors.
         """
         require(os.getpid() == self._process, 'this Translator was loaded before the process was forked, and the '
-                'threads of TensorFlow do not survive a fork: load it in each worker process, after the fork')
+                'threads of TensorFlow do not survive a fork: load it in each worker process, after the fork; see '
+                'docs/serving.md')
         source = pad([self._source_ids(tokens) for tokens in sources])
         with self._lock:
             if key not in self._graphs:
@@ -210,17 +246,22 @@ class Translator(object):
         unknown = [s for s, i in enumerate(self.source_vocabulary.encode(source)) if i == UNK]
         return unknown, [t for t, i in enumerate(ids) if i >= len(self.target_vocabulary)]
 
-    def score(self, pairs, batch_size=32):
+    def score(self, pairs, batch_size=32, progress=None):
         """Scores given targets by forced decoding.
 
         # Arguments
             pairs: list of (source text, target text); a source without tokens is scored as one unknown word.
             batch_size: maximum number of pairs scored together, of similar length.
+            progress: function that takes the number of pairs that were just scored.
 
         # Returns
             A `Hypothesis` for each pair, with the given tokens. A margin is the logit of the given token minus that of
             the best other token except `<pad>` and `<s>`: greedy search would not choose a token of negative margin.
         """
+        pairs = list(pairs)
+        for number, pair in enumerate(pairs):
+            require(isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(text, str) for text in pair),
+                    'pairs must be a list of (source, target), and item %d is %.60r', number, pair)
         source_tokens = [self.encode(text) for text, _ in pairs]
         source = [tokens or [''] for tokens in source_tokens]
         tokens = [self.target_tokenizer.tokenize(text) for _, text in pairs]
@@ -241,6 +282,8 @@ class Translator(object):
                 results[i] = Hypothesis(pairs[i][1], tokens[i], score, log_probabilities,
                                         values[2][row, :len(target[i]), :len(source_tokens[i])], True, margins, score,
                                         source_tokens[i], *self._marks(source_tokens[i], target[i]))
+            if progress:
+                progress(len(batch))
         return results
 
     def _forced_graph(self):
@@ -256,7 +299,7 @@ class Translator(object):
             weights.append(tf.zeros(tf.concat([tf.shape(logits)[:2], tf.shape(self.models[0].source)[1:]], 0)))
         log_probabilities = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=output, logits=logits)
         given = log_probabilities + tf.reduce_logsumexp(logits, axis=-1)  # the logit of the given token
-        values, ids = beam_search.allowed_top_k(logits, 0, None, beam_search.Options(), 2)
+        values, ids = beam_search.allowed_top_k(logits, 0, None, Options(), 2)
         best_other = tf.where(tf.equal(ids[:, :, 0], output), values[:, :, 1], values[:, :, 0])
         return ([output] + [model.target for model in self.models],
                 [log_probabilities, given - best_other, mean(weights)])

@@ -16,7 +16,7 @@ from keras import backend as K
 from command_line import UserError, tell
 from reference import bundle, compare, layer_calls, old_model, sample_inputs, sets
 from reference.outputs import KEPT, opened_session
-from reference.progress import Progress
+from reports.progress import Progress
 from storage.files import to_json, write_bytes
 from storage.weights_file import array_hash
 

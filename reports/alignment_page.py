@@ -4,7 +4,7 @@ import json
 import os
 import re
 
-from storage.files import write_bytes
+from storage.output_files import write_output
 
 import numpy as np
 from reports.alignment_text import checked_weights, finite
@@ -38,7 +38,7 @@ def write_page(path, sentences):
                       separators=(',', ':'))
     page = fill_template('alignment_page.html', {'/*FONT*/': font_face(east_asian), '"DATA"': html_safe(text)})
     # A lone surrogate has no UTF-8; its backslash escape means the same to JSON.
-    write_bytes(path, page.encode('utf-8', 'backslashreplace'))
+    write_output(path, page.encode('utf-8', 'backslashreplace'))
 
 
 def hypothesis_data(source_tokens, hypothesis):

@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import os
+import re
 
 import numpy as np
 from text import corpus
@@ -15,7 +16,8 @@ from reports import plots
 from reports.alignment_page import write_page
 from reports.alignment_text import format_alignment
 from storage.files import user_error
-from command_line import printable, tell
+from storage.output_files import OutputFile
+from command_line import UserError, tell
 
 LARGEST_PAGE = 1000  # sentences; a browser is slow with more
 DIGITS = 6           # after the point, in JSON: more than float32 holds
@@ -28,35 +30,29 @@ class Format(object):
         """Writes the hypotheses of one line."""
 
     def close(self):
-        """Ends the output, after an error too."""
+        """Ends the output: at the end of the input, and after a line that is refused."""
+
+    def discard(self):
+        """Ends the output of a command that was stopped or failed: nothing half made is left."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        refused = kind is not None and issubclass(kind, (UserError, BrokenPipeError))
+        (self.close if kind is None or refused else self.discard)()
 
 
 class Stream(Format):
-    """A file or standard output, one text for each line of the input.
+    """Standard output, one text for each line of the input.
 
     # Arguments
-        name: path, `-` for `standard`.
         text: function of (number, source, hypotheses) that returns the text without its last line feed.
+        stream: text stream.
     """
 
-    def __init__(self, name, standard, text):
-        self.name, self.text, self.stream = name, text, standard
-        if name != '-':
-            try:
-                self.stream = open(name, 'w', encoding='utf-8', newline='\n')
-            except OSError as error:
-                raise user_error(name, 'cannot be written', error)
-
-    @contextlib.contextmanager
-    def _user_errors(self):
-        """Raises a `UserError` where the system cannot write; a reader who closes the pipe is no error."""
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())  # Python flushes again at exit
-            raise user_error(self.name, 'cannot be written', error)
+    def __init__(self, text, stream):
+        self.text, self.stream = text, stream
 
     def write(self, number, source, hypotheses):
         with self._user_errors():
@@ -66,10 +62,49 @@ class Stream(Format):
         with self._user_errors():
             self.stream.flush()
 
+    @contextlib.contextmanager
+    def _user_errors(self):
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())  # Python flushes again at exit
+            raise user_error('standard output', 'cannot be written', error)
+
+
+class FileStream(Format):
+    """A file, one text for each line of the input.
+
+    # Arguments
+        text: as for `Stream`.
+        path: file to write.
+        at_once: Boolean, write each chunk to the file itself, for an input that may never end.
+    """
+
+    def __init__(self, text, path, at_once):
+        self.text, self.file, self.lines, self.empty = text, OutputFile(path, at_once), [], True
+
+    def write(self, number, source, hypotheses):
+        self.lines.append(self.text(number, source, hypotheses) + '\n')
+
+    def flush(self):
+        if self.lines:
+            lines, self.lines, self.empty = self.lines, [], False
+            self.file.write(''.join(lines).encode('utf-8', 'surrogateescape'))
+
     def close(self):
-        if self.name != '-':
-            with self._user_errors():
-                self.stream.close()
+        self.flush()
+        self.file.close()
+
+    def discard(self):
+        self.file.discard()
+
+    def __exit__(self, kind, *error):
+        if kind is not None and self.empty and not self.lines:  # refused at the first line: an older file stays
+            self.discard()
+        else:
+            super(FileStream, self).__exit__(kind, *error)
 
 
 def one_line(text):
@@ -104,12 +139,14 @@ def scored_numbered_lines(number, source, hypotheses):
 
 def json_line(number, source, hypotheses):
     """One JSON object; null for a number that is not finite and for the alignment of a model without attention."""
-    return json.dumps({'source': source, 'source_tokens': hypotheses[0].source_tokens, 'hypotheses': [
+    text = json.dumps({'source': source, 'source_tokens': hypotheses[0].source_tokens, 'hypotheses': [
         {'text': one.text, 'tokens': one.tokens, 'score': _number(one.score), 'ranking': _number(one.ranking),
          'log_probabilities': [_number(value) for value in one.log_probabilities],
          'alignment': None if one.alignment is None else [[_number(value) for value in row]
                                                           for row in one.alignment.tolist()]}
         for one in hypotheses]}, ensure_ascii=False, allow_nan=False)
+    # JSON leaves these characters as they are, but many readers of lines and terminals do not.
+    return re.sub('[\x7f-\x9f\u2028\u2029]', lambda match: '\\u%04x' % ord(match.group()), text)
 
 
 def _number(value):
@@ -121,7 +158,6 @@ class Page(Format):
 
     def __init__(self, path):
         self.path, self.sentences, self.left_out = path, [], 0
-        write_page(path, [])  # fails before the work, not after it
 
     def write(self, number, source, hypotheses):
         if len(self.sentences) == LARGEST_PAGE:
@@ -143,10 +179,6 @@ class Pictures(Format):
 
     def __init__(self, folder):
         self.folder = folder
-        try:
-            os.makedirs(folder, exist_ok=True)
-        except OSError as error:
-            raise user_error(folder, 'cannot be made for --plot-dir', error)
 
     def write(self, number, source, hypotheses):
         best = hypotheses[0]
@@ -162,8 +194,19 @@ class AlignmentPrinter(Format):
     def write(self, number, source, hypotheses):
         best = hypotheses[0]
         if best.source_tokens:
-            tokens = [list(map(printable, tokens)) for tokens in (best.source_tokens, best.tokens)]
-            tell('%s\n%s' % (source, format_alignment(*tokens, best.alignment, best.unknown, best.copied)))
+            tell('%s\n%s' % (source, format_alignment(
+                best.source_tokens, best.tokens, best.alignment, best.unknown, best.copied)))
+
+
+def line_count(count):
+    """A number of lines, for messages: '1 line'."""
+    return '%d line%s' % (count, '' if count == 1 else 's')
+
+
+def line_rate(count, seconds):
+    """The speed of translation, for messages, with at least two digits: '0.30 lines/s'."""
+    rate = count / max(seconds, 1e-9)
+    return '%.*f lines/s' % (0 if rate >= 10 or not count else 1 if rate >= 1 else 2, rate)
 
 
 class UnknownWords(object):

@@ -9,7 +9,7 @@ import math
 import os
 import re
 
-from storage.files import write_bytes
+from storage.output_files import write_output
 
 import numpy as np
 from reports.alignment_text import checked_weights, display_width, finite
@@ -41,7 +41,7 @@ def plot_alignment(path, source_tokens, target_tokens, weights, title=None, unkn
     """
     check_direction([*source_tokens, *target_tokens])
     figure = alignment_figure(source_tokens, target_tokens, weights, title, unknown, copied)
-    write_bytes(path, _picture(figure, path))
+    write_output(path, _picture(figure, path))
 
 
 def alignment_png(*args, **kwargs):
@@ -224,7 +224,7 @@ def plot_bands(path, bands, name):
         figure.axes[0].set_title('with 95 % confidence intervals', fontsize=9)
     figure.axes[-1].set_xlabel('source tokens')
     figure.tight_layout()
-    write_bytes(path, _picture(figure, path))
+    write_output(path, _picture(figure, path))
 
 
 # Helpers of the pictures.

@@ -9,7 +9,8 @@ from tensorflow.contrib import seq2seq
 from tensorflow.nn.rnn_cell import RNNCell
 from text.vocabulary import END, PAD, START, UNK
 import beam_search
-from beam_search import Options
+import search_options
+from search_options import Options
 from command_line import UserError
 from small_models import VOCABULARY, Small, make_batch, numpy_model
 
@@ -275,22 +276,31 @@ def test_limits_on_the_greatest_length_follow_from_the_source():
     assert limits(max_length_ratio=0.29) == [1, 2, 29]
     assert limits(max_length_ratio=1.5, max_length=12) == [1, 10, 12]
     assert limits(max_length=10 ** 12) == [2 ** 31 - 1] * 3
+    # A minimum length, and a place for `</s>` after it, raises the limits that depend on the source.
+    assert limits(min_length=100) == [101, 101, 210]
+    assert limits(min_length=3, max_length_ratio=0.29) == [4, 4, 29]
+    assert limits(min_length=9, max_length=9) == [9, 9, 9]
 
 
 @pytest.mark.parametrize('options, message', [
-    (dict(beam_width=0), 'beam_width must be a whole number from 1, not 0'),
+    (dict(beam_width=0), 'beam_width must be a whole number from 1 to 1000, not 0'),
     (dict(beam_width=2.), 'beam_width'), (dict(n_best=-1), 'n_best'), (dict(beam_width=True), 'beam_width'),
-    (dict(beam_width=2, n_best=3), 'n_best 3 is more than a beam of width 2 finds: widen the beam'),
-    (dict(length_penalty=-0.5), "length_penalty must be a number from 0 or 'average', not -0.5"),
+    (dict(beam_width=2, n_best=3),
+     'n_best 3 is more than a beam of width 2 finds: give a beam_width of at least as many'),
+    (dict(length_penalty=-0.5), "length_penalty must be a number from 0 to 100 or 'average', not -0.5"),
     (dict(length_penalty='mean'), "'mean'"), (dict(coverage_penalty=float('nan')), 'coverage_penalty'),
     (dict(min_length=-1), 'min_length'), (dict(max_length=0), 'max_length'), (dict(max_length_ratio=0), 'above 0'),
-    (dict(min_length=6, max_length=5), 'min_length 6 is more than max_length 5'),
-    (dict(no_repeat_ngram=1.5), 'no_repeat_ngram')], ids=str)
+    (dict(min_length=6, max_length=5), 'min_length 6 is above max_length 5: lower the one or raise the other'),
+    (dict(no_repeat_ngram=1.5), 'no_repeat_ngram'), (dict(beam_width=2 ** 40), 'to 1000'),
+    (dict(coverage_penalty=1e308), 'coverage_penalty must be a number from 0 to'),
+    (dict(no_repeat_ngram=2 ** 52), 'to 1000'), (dict(min_length=10 ** 8), 'to 100000'),
+    (dict(max_length=2 ** 63), 'max_length'), (dict(max_length_ratio=1e4), '1000')], ids=str)
 def test_options_that_cannot_be_met_are_refused_in_one_line(options, message):
     with pytest.raises(UserError) as caught:
-        beam_search.check(Options(**options))
+        search_options.check(Options(**options))
     assert message in str(caught.value) and '\n' not in str(caught.value)
-    beam_search.check(Options(4, 4, 'average', 0.2, 2, 9, 1.5, 3))
+    search_options.check(Options(4, 4, 'average', 0.2, 2, 9, 1.5, 3))
+    search_options.check(Options(np.int64(4), np.int32(1), np.float32(.5), max_length_ratio=np.float64(2)))
 
 
 # Batches

@@ -25,6 +25,7 @@ from text import corpus
 from text.vocabulary import Vocabulary
 from reports import metrics
 import predict
+import search_options
 import settings
 import train
 from storage.config_file import check_config
@@ -384,11 +385,18 @@ def test_a_preset_holds_known_settings_of_their_kind_that_go_together(name):
 
 def test_what_is_given_to_the_search_wins_over_the_run_and_contradicts_nothing():
     kept = settings_with(min_length=4, no_repeat_ngram=3, beam_width=2, max_length=9)
-    assert settings.decoding(kept, dict(beam_width=5, n_best=2, max_length=None)) == dict(
-        beam_width=5, n_best=2, length_penalty=0., coverage_penalty=0., min_length=4, max_length=9, no_repeat_ngram=3)
-    assert settings.decoding(kept, dict(max_length=2))['min_length'] == 2
-    assert settings.decoding(kept, dict(min_length=12))['max_length'] == 12
-    assert set(settings.DECODING) <= set(settings.decoding(kept, {}))
+
+    def merged(**given):
+        return search_options.merge(kept, argparse.Namespace(**given))
+    assert merged(beam_width=5, n_best=2, max_length=None) == search_options.Options(
+        beam_width=5, n_best=2, min_length=4, max_length=9, no_repeat_ngram=3)
+    assert merged(n_best=2).n_best == 2  # within the beam of the run
+    assert merged(max_length=2).min_length == 2
+    assert merged(min_length=12).max_length == 12
+    with pytest.raises(UserError, match='--n-best 3 is more than a beam of width 2 finds: give a --beam-width'):
+        merged(n_best=3)
+    with pytest.raises(UserError, match='--min-length 5 is above --max-length 3: lower'):
+        merged(min_length=5, max_length=3)
 
 
 def test_predict_and_validation_search_as_the_run_was_told():
@@ -403,7 +411,7 @@ def test_predict_and_validation_search_as_the_run_was_told():
     options = predict.parse(['--beam-width', '3', '--min-length', '0'])
     assert predict.translate(Fake(), ['a'], options, None) == [['best']]
     assert train.outputs(Fake.settings, Fake(), [('a', 'b')]) == ['best']
-    expected = dict(settings.decoding(Fake.settings, {}), no_repeat_ngram=3, min_length=4, beam_width=1)
+    expected = dict(search_options.Options()._asdict(), no_repeat_ngram=3, min_length=4)
     assert calls == [dict(expected, beam_width=3, min_length=0), expected]
 
 

@@ -169,13 +169,45 @@ def test_texts_without_any_token_give_empty_outputs_in_a_batch_of_their_own(expo
     assert_same(serve(path, ['', ' \t'], tmp_path), [objects[SENTENCES.index('')]] * 2)
 
 
+SHAPES = '''
+import sys
+import numpy as np
+import tensorflow as tf
+with tf.Session(graph=tf.Graph()) as session:
+    signature = tf.saved_model.loader.load(session, ['serve'], 'model').signature_def['serving_default']
+    (name, given), = signature.inputs.items()
+    for shape in [(0,)] if name == 'text' else [(0, 0), (0, 5)]:
+        values = session.run({key: value.name for key, value in signature.outputs.items()},
+                             {given.name: np.zeros(shape, object)})
+        print(*['%s %s' % (key, values[key].shape) for key in sorted(values)], sep='; ')
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('arguments, expected', [
+    ([], ['alignment (0, 1, 0, 1); log_probabilities (0, 1, 1); rankings (0, 1); scores (0, 1); source_tokens (0, 1); '
+          'text (0, 1); tokens (0, 1, 0)']),
+    (['--beam-width', '3', '--n-best', '2', '--tokens'], [
+        'alignment (0, 2, 0, %d); log_probabilities (0, 2, 1); rankings (0, 2); scores (0, 2); tokens (0, 2, 0)' % size
+        for size in (1, 5)])], ids=['text', 'tokens'])
+def test_a_batch_without_rows_gives_outputs_without_rows(tmp_path, arguments, expected):
+    """TensorFlow 1.12 ends the process (SIGFPE) where a bidirectional encoder reverses a batch without rows."""
+    random_run(tmp_path / 'run', score='concat', bidirectional=True)
+    assert run('export.py', *arguments, 'run', 'model', cwd=tmp_path).code == 0
+    done = subprocess.run([sys.executable, '-c', SHAPES], cwd=str(tmp_path), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=environment())
+    assert done.returncode == 0, done.stderr.decode('utf-8')[-1000:]
+    assert done.stdout.decode('utf-8').splitlines() == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('number', [0, 1], ids=['TensorFlow 1.12', 'TensorFlow 2'])
 def test_the_examples_of_the_page_on_serving_work(exported, number):
     python = newer_python() if number else sys.executable
     if not python:
         pytest.skip('no Python with TensorFlow 2 found: name one in TENSORFLOW2_PYTHON')
-    process = subprocess.run([python, '-c', python_blocks('docs/serving.md')[number]], cwd=str(exported[0].parents[2]),
+    block = python_blocks('docs/serving.md')[1 + number]
+    process = subprocess.run([python, '-c', block], cwd=str(exported[0].parents[2]),
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                              env=environment(PYTHONIOENCODING='utf-8'))
     assert process.returncode == 0 and re.match('[%s]+ -[0-9.]+\n' % DIGITS, process.stdout.decode('utf-8'))
@@ -225,11 +257,12 @@ def test_other_kinds_of_model_are_exported_whole(location, tmp_path):  # noqa: F
 
 @pytest.mark.parametrize('asked', [
     {}, {'max_length': 7}, {'max_length': 2 ** 40}, {'max_length_ratio': .29}, {'max_length_ratio': 1e9},
-    {'max_length_ratio': 1.5, 'max_length': 4}])
-def test_greatest_lengths_in_the_graph_are_those_of_the_search(asked):
+    {'max_length_ratio': 1.5, 'max_length': 4}, {'min_length': 40}, {'min_length': 4, 'max_length_ratio': .5},
+    {'min_length': 4, 'max_length': 4}])
+def test_maximum_lengths_in_the_graph_are_those_in_numpy(asked):
     asked, lengths = beam_search.Options(**asked), [1, 2, 3, 7, 100]
     with tf.Graph().as_default(), tf.Session() as one:
-        found = one.run(export.max_lengths(tf.constant(lengths), asked))
+        found = one.run(beam_search.max_lengths(tf.constant(lengths), asked, tf))
     assert found.tolist() == beam_search.max_lengths(lengths, asked).tolist()
 
 
@@ -266,7 +299,7 @@ def test_export_refuses_before_it_loads_tensorflow(cheap, tmp_path):  # noqa: F8
     (tmp_path / 'there').mkdir()
     one_line(cheap('export.py', 'missing', 'there'), 'export.py', 'there', 'new directory')
     one_line(cheap('export.py', 'missing', 'new'), 'export.py', 'missing')
-    result = cheap('export.py', '--n-best', '2', 'missing', 'new')
+    result = cheap('export.py', '--n-best', '2', '--beam-width', '1', 'missing', 'new')
     assert result.code == 2 and '--beam-width' in result.stderr
     result = cheap('export.py', '--min-length', '3', '--max-length', '2', 'missing', 'new')
     assert result.code == 2 and '--max-length 2' in result.stderr

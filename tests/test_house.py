@@ -10,8 +10,8 @@ import pytest
 from test_commands import ROOT
 
 FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'guided_alignment', 'model_layers',
-        'pointer_generator', 'beam_search', 'translator', 'settings', 'command_line', 'tf_session', 'fast_kernels',
-        'fused_loss', 'attention_blocks', 'onnx_graph', 'fast_decoder')
+        'pointer_generator', 'beam_search', 'translator', 'settings', 'search_options', 'command_line', 'tf_session',
+        'fast_kernels', 'fused_loss', 'attention_blocks', 'onnx_graph', 'fast_decoder')
 PACKAGES = ('text', 'training', 'storage', 'reports', 'reference')
 COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
 # From the top down: a module imports from lower rows, and a package from itself too.
@@ -21,7 +21,7 @@ LAYERS = (
     ('decoder_cell', 'pointer_generator', 'question_encoder', 'guided_alignment'),
     ('model_layers', 'beam_search', 'attention_blocks'),
     ('attention', 'fast_kernels', 'onnx_graph'),
-    ('reports',), ('text',), ('storage',), ('tf_session',), ('settings',), ('command_line',))
+    ('reports',), ('text',), ('storage',), ('tf_session',), ('search_options',), ('settings',), ('command_line',))
 LEVEL = {name: -number for number, row in enumerate(LAYERS) for name in row}
 # Names that the project of a user is likely to have. `from translator import Translator` must work beside them.
 USERS_NAMES = ('data', 'metrics', 'session', 'search', 'layers', 'memory', 'files', 'model', 'models', 'utils',

@@ -5,6 +5,7 @@ import io
 import pytest
 from text.corpus_builder import encode_pairs
 from text.vocabulary import SPECIALS, Vocabulary
+from storage import machine
 from training import memory_estimate
 from command_line import UserError
 from settings import resolve_settings
@@ -53,9 +54,9 @@ def test_the_largest_batch_decides_and_the_message_tells_it():
 
 @pytest.mark.parametrize('files, expected', [
     ({'/proc/meminfo': 'MemTotal: 9 kB\nMemAvailable:   4 kB\n'}, 4096),
-    ({'/proc/meminfo': 'MemAvailable:   4 kB\n', memory_estimate.LIMITS[0]: '3000\n'}, 3000),
-    ({'/proc/meminfo': 'MemAvailable:   4 kB\n', memory_estimate.LIMITS[0]: 'max\n',
-      memory_estimate.LIMITS[1]: '9000\n'}, 4096),
+    ({'/proc/meminfo': 'MemAvailable:   4 kB\n', machine.LIMITS[0]: '3000\n'}, 3000),
+    ({'/proc/meminfo': 'MemAvailable:   4 kB\n', machine.LIMITS[0]: 'max\n',
+      machine.LIMITS[1]: '9000\n'}, 4096),
     ({}, None)])
 def test_what_is_available_is_the_least_that_machine_and_container_allow(monkeypatch, files, expected):
     def opened(path):
@@ -64,7 +65,7 @@ def test_what_is_available_is_the_least_that_machine_and_container_allow(monkeyp
         return io.StringIO(files[path])
     monkeypatch.setattr(builtins, 'open', opened)
     try:
-        found = memory_estimate.available()
+        found = machine.available_memory()
     finally:
         monkeypatch.undo()
     assert found == expected

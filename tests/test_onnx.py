@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import export
+import search_options
 from command_line import UserError
 from test_commands import environment, one_line, run
 from test_predict import random_run
@@ -47,7 +48,7 @@ def test_the_outputs_of_an_onnx_folder_are_those_of_predict(changes, options, tm
     export.main(['--format', 'onnx'] + options + [str(path), str(tmp_path / 'folder')])
     asked = export.parse(options + ['x', 'y'])
     translator = Translator.load(str(path), threads=1)
-    expected = translator.translate(TEXTS, **export.searched(translator.settings, asked))
+    expected = translator.translate(TEXTS, **search_options.merge(translator.settings, asked)._asdict())
     found = translated(tmp_path / 'folder')
     several = 0
     for ours, theirs in zip(expected, found):

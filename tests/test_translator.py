@@ -1,5 +1,7 @@
 """Translators from run directories: hypotheses, ensembles, threads, several in one process."""
 import collections
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -13,6 +15,9 @@ from seq2seq_model import Seq2Seq
 from command_line import UserError
 from settings import defaults, with_defaults
 from small_models import numpy_model, set_weights
+from test_commands import ROOT, environment, run, trained  # noqa: F401
+from test_docs import python_blocks
+import translator
 from translator import Translator
 
 WORDS = 'we like the coat that your grandmother bought'.split()
@@ -252,3 +257,82 @@ def test_translators_live_side_by_side_each_with_its_own_weights(a, unattended):
     assert_same(flat(a.translate(TEXTS)), before, 0.)
     assert_same(flat(other.translate(TEXTS)), theirs, 0.)
     assert [one.text for one in theirs] != [one.text for one in before]
+
+
+# What cannot work
+
+@pytest.mark.parametrize('texts, told', [
+    ('we like the coat', r'not one string: put it in a list, \[text\]'), (b'we', 'not one string'),
+    (['we', None], 'item 1 is of type NoneType'), ([b'we'], 'item 0 is of type bytes')])
+def test_texts_that_are_no_list_of_strings_are_refused(a, texts, told):
+    with pytest.raises(UserError, match=told):
+        a.translate(texts)
+
+
+def test_pairs_that_are_no_list_of_two_strings_are_refused(a):
+    for pairs in ('we', ['we'], [('we', 'like', 'the')], [('we', None)]):
+        with pytest.raises(UserError, match='pairs must be a list of'):
+            a.score(pairs)
+    assert a.score([]) == [] and a.translate([]) == []
+    assert_same(flat(a.translate(iter(['we']))), flat(a.translate(['we'])))
+
+
+FORKED = '''
+import os, signal, sys
+from command_line import UserError
+from translator import Translator
+if sys.argv[2] == 'before':
+    translator = Translator.load(sys.argv[1])
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    try:
+        translator.translate(['we like the coat'])
+    except (UserError, NameError) as error:
+        print(error)
+    try:
+        print(Translator.load(sys.argv[1]).translate(['we like the coat'])[0][0].ended)
+    except UserError as error:
+        print(error)
+    sys.stdout.flush()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+'''
+
+
+@pytest.mark.slow
+def test_a_translator_after_a_fork_is_an_error_at_once_and_one_loaded_after_it_works(runs):
+    def told(when):
+        done = subprocess.run([sys.executable, '-c', FORKED, runs['a'].path, when], cwd=str(ROOT),
+                              stdout=subprocess.PIPE, env=environment())
+        assert done.returncode == 0
+        return done.stdout.decode('utf-8').splitlines()
+    first, second = told('before')
+    assert 'loaded before the process was forked' in first and 'load it in each worker process' in first
+    assert 'in the process that forked this one' in second and "get_context('spawn')" in second
+    assert told('after') == ["name 'translator' is not defined", 'True']
+
+
+@pytest.mark.slow
+def test_the_example_of_workers_on_the_page_on_serving_works(trained, tmp_path):  # noqa: F811
+    (tmp_path / 'runs').mkdir()
+    (tmp_path / 'runs' / 'translate').symlink_to(trained.path)
+    (tmp_path / 'workers.py').write_text(python_blocks('docs/serving.md')[0])
+    done = subprocess.run([sys.executable, 'workers.py'], cwd=str(tmp_path), stdout=subprocess.PIPE, timeout=300,
+                          env=environment(PYTHONPATH=str(ROOT), PYTHONIOENCODING='utf-8'))
+    assert done.returncode == 0
+    assert done.stdout == run('predict.py', '--run', trained.path, '--input', '-', cwd=tmp_path,
+                              text=b'where is the book ?\nthe book is here .\n').stdout
+
+
+def test_the_memory_of_a_search_is_estimated_before_it_begins(a, monkeypatch):
+    monkeypatch.setattr(translator, 'available_memory', lambda: 2 ** 30)
+    with pytest.raises(UserError, match='with beam_width 1000 over 11 tokens, for a source of 4 tokens and outputs '
+                       'of up to 100000, takes about [0-9.]+ GiB of memory, and there are 1.0 GiB: lower beam_width'):
+        a.translate(TEXTS, beam_width=1000, max_length=100000)
+    # Fewer sentences at a time where that is enough.
+    sizes = []
+    monkeypatch.setattr(a, '_search', lambda sources, *_: sizes.append(len(sources)) or 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        a.translate(TEXTS * 20, 100, beam_width=100, max_length=10000)
+    assert 1 <= sizes[0] < 10

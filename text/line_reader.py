@@ -3,10 +3,12 @@ import collections
 import os
 import select
 import time
-from text.text_files import decode_lines, read_lines
+from text.text_files import LONGEST_LINE, decode_lines, read_lines
+from storage.files import user_error
 from command_line import UserError
 
 PATIENCE = 0.1  # seconds that a line waits for others of its chunk
+LARGEST_CHUNK = 2 ** 22  # characters, so that a chunk of long lines does not fill the memory
 
 
 class LineReader(object):
@@ -45,13 +47,14 @@ class LineReader(object):
             lines, ready = decode_lines(arriving, self.name, self.on_bad_utf8), arriving.ready
         else:
             lines, ready = read_lines(self.path, self.on_bad_utf8), lambda deadline: True
-        chunk = []
+        chunk, characters = [], 0
         try:
             for line in lines:
                 if not chunk:
-                    deadline = time.monotonic() + PATIENCE
+                    deadline, characters = time.monotonic() + PATIENCE, 0
                 chunk.append(line)
-                if len(chunk) == size or not ready(deadline):
+                characters += len(line)
+                if len(chunk) == size or characters > LARGEST_CHUNK or not ready(deadline):
                     yield chunk
                     chunk = []
         except UserError:
@@ -65,7 +68,7 @@ class LineReader(object):
         try:
             return self.standard if self.path == '-' else os.open(self.path, os.O_RDONLY)
         except OSError as error:
-            raise UserError('%s: %s' % (self.name, error.strerror))
+            raise user_error(self.name, 'cannot be read', error)
 
 
 class _Arriving(object):
@@ -73,7 +76,7 @@ class _Arriving(object):
 
     def __init__(self, descriptor, name):
         self.descriptor, self.name = descriptor, name
-        self.lines, self.parts, self.ended = collections.deque(), [], False
+        self.lines, self.parts, self.size, self.ended = collections.deque(), [], 0, False
 
     def __iter__(self):
         return self
@@ -93,15 +96,16 @@ class _Arriving(object):
                     return False
                 self._take(os.read(self.descriptor, 2 ** 16))
             except OSError as error:
-                raise UserError('%s: %s' % (self.name, error.strerror))
+                raise user_error(self.name, 'cannot be read', error)
         return True
 
     def _take(self, block):
         first, *others = block.split(b'\n')
         self.parts.append(first)
+        self.size += len(first)
         for part in others:
             self.lines.append(b''.join(self.parts) + b'\n')
-            self.parts = [part]
-        if not block:
+            self.parts, self.size = [part], len(part)
+        if not block or self.size > LONGEST_LINE:  # `decode_lines` refuses a longer line by its number
             self.ended = True
             self.lines.extend(filter(None, [b''.join(self.parts)]))

@@ -2,12 +2,11 @@
 
 The factors are fitted to peaks measured by `benchmarks/long_inputs.py` (TensorFlow 1.12 without a GPU), rounded up.
 """
+from storage.machine import available_memory
 from command_line import UserError
 
 GIB = 2. ** 30
 PROGRAM = 0.4 * GIB  # Python, TensorFlow, the graph
-# Where a container's limit may stand.
-LIMITS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes')
 
 
 def step_bytes(settings, source_size, target_size, batch, source_length, target_length):
@@ -26,23 +25,6 @@ def step_bytes(settings, source_size, target_size, batch, source_length, target_
     return int(PROGRAM + 4 * (6 * weights + 3 * logits + 5 * steps + 8 * pairs + 2.2 * wide))
 
 
-def available():
-    """Bytes that this machine has left, or this container may have; `None` where the system does not tell."""
-    found = []
-    try:
-        with open('/proc/meminfo') as stream:
-            found += [int(line.split()[1]) * 1024 for line in stream if line.startswith('MemAvailable:')]
-    except OSError:
-        pass
-    for path in LIMITS:
-        try:
-            with open(path) as stream:
-                found.append(int(stream.read()))
-        except (OSError, ValueError):  # no such file, or no limit: 'max'
-            pass
-    return min(found) if found else None
-
-
 def check(settings, source_size, target_size, corpus):
     """Refuses a training whose largest batch does not fit.
 
@@ -58,7 +40,7 @@ def check(settings, source_size, target_size, corpus):
     needed, (pairs, *longest) = max((step_bytes(settings, source_size, target_size, pairs, source + 1, target + 1),
                                      (pairs, source, target)) for pairs, source, target in shapes)
     needed += corpus.memory()
-    limit = settings.memory_limit * GIB or available()
+    limit = settings.memory_limit * GIB or available_memory()
     if limit is not None and needed > limit:
         raise UserError(
             'training takes about %.1f GiB of memory, for %d sources of up to %d tokens and targets of up to %d, and '

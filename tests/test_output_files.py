@@ -1,0 +1,239 @@
+"""Outputs that a user names: every kind of node, every way to end; nothing half made, nothing lost."""
+import os
+import signal
+import socket
+import stat
+import threading
+import time
+
+import pytest
+
+from storage.output_files import OutputFile, check_output_directory, check_outputs, write_output
+from command_line import UserError
+from test_commands import cheap, no_tensorflow, one_line, run, start, trained  # noqa: F401
+
+
+@pytest.fixture
+def fifo(tmp_path):
+    """The path of a FIFO, and a list that gets what arrives in it."""
+    path, arrived = str(tmp_path / 'fifo'), []
+    os.mkfifo(path)
+
+    def read():
+        with open(path, 'rb') as stream:
+            arrived.append(stream.read())
+    reader = threading.Thread(target=read)
+    reader.daemon = True
+    reader.start()
+    yield path, arrived, reader
+
+
+def write_pieces(path, **options):
+    output = OutputFile(path, **options)
+    output.write(b'one\n')
+    output.write(b'two\n')
+    output.close()
+
+
+@pytest.mark.parametrize('write', [lambda path: write_output(path, b'one\ntwo\n'), write_pieces,
+                                   lambda path: write_pieces(path, at_once=True)], ids=['whole', 'pieces', 'at once'])
+def test_regular_files_links_and_new_files_get_the_whole_output_and_keep_their_mode(tmp_path, write):
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    old.write_bytes(b'older and longer text\n')
+    old.chmod(0o640)
+    (tmp_path / 'link').symlink_to(old)
+    (tmp_path / 'dangling').symlink_to(new)
+    for name in ('old', 'link', 'dangling', 'other'):
+        write(str(tmp_path / name))
+        assert (tmp_path / name).read_bytes() == b'one\ntwo\n', name
+    assert (tmp_path / 'link').is_symlink() and (tmp_path / 'dangling').is_symlink()
+    assert stat.S_IMODE(old.stat().st_mode) == 0o640
+    assert sorted(os.listdir(str(tmp_path))) == ['dangling', 'link', 'new', 'old', 'other']
+
+
+@pytest.mark.parametrize('write', [lambda path: write_output(path, b'one\ntwo\n'), write_pieces])
+def test_devices_and_fifos_are_written_to_and_stay(tmp_path, fifo, write):
+    path, arrived, reader = fifo
+    write(path)
+    reader.join(10)
+    assert arrived == [b'one\ntwo\n'] and stat.S_ISFIFO(os.stat(path).st_mode)
+    write('/dev/null')
+    assert stat.S_ISCHR(os.stat('/dev/null').st_mode)
+    (tmp_path / 'null').symlink_to('/dev/null')
+    write(str(tmp_path / 'null'))
+    assert stat.S_ISCHR(os.stat('/dev/null').st_mode) and (tmp_path / 'null').is_symlink()
+    with pytest.raises(UserError, match='/dev/full: cannot be written .*free some space on this disk'):
+        write('/dev/full')
+
+
+def test_what_is_discarded_or_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    (tmp_path / 'f').write_bytes(b'old')
+    output = OutputFile(str(tmp_path / 'f'))
+    output.write(b'new')
+    output.discard()
+    output.discard()
+    output.close()
+    monkeypatch.setattr(os, 'write', lambda *_: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
+    output = OutputFile(str(tmp_path / 'f'))
+    for data in (b'x', b'y'):
+        with pytest.raises(UserError, match='f: cannot be written'):
+            output.write(data)
+    output.close()
+    monkeypatch.undo()
+    assert (tmp_path / 'f').read_bytes() == b'old' and os.listdir(str(tmp_path)) == ['f']
+
+
+def test_an_output_is_refused_where_it_cannot_be_or_would_destroy_what_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('in', 'dictionary', 'free'):
+        (tmp_path / name).write_bytes(b'text')
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'weights.h5').write_bytes(b'weights')
+    (tmp_path / 'link').symlink_to('in')
+    os.link('in', 'hard')
+    (tmp_path / 'loop').symlink_to('loop')
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind('socket')
+    descriptor = os.open('in', os.O_RDONLY)
+    for path, told in (('in', 'in: is the input too: name another file for --output'), ('./in', 'the input'),
+                       ('link', 'the input'), ('hard', 'the input'), ('dictionary', 'the input'),
+                       ('run/weights.h5', 'run/weights.h5: is a file of the run run too'), ('run', 'is a directory'),
+                       ('socket', 'is a socket'), ('none/f', 'none/f: its directory does not exist'),
+                       ('in/f', 'cannot be written|does not exist'), ('loop', 'cannot be written'),
+                       ('x' * 300, 'cannot be written')):
+        for inputs in (['in', 'dictionary'], [descriptor, 'dictionary', None, '-']):
+            with pytest.raises(UserError, match=told):
+                check_outputs([('--output', path)], inputs, ['run', 'missing'])
+    with pytest.raises(UserError, match='./free: is the file of --output too: name another file for --html'):
+        check_outputs([('--output', 'free'), ('--html', './free')])
+    with pytest.raises(UserError, match='./new: is the file of --output too'):
+        check_outputs([('--output', 'new'), ('--html', './new')])
+    check_outputs([('--output', 'free'), ('--html', 'new'), ('--plot', None)], ['in', '/dev/null', 'missing'])
+    check_outputs([('--output', '/dev/null'), ('--html', '/dev/null')], ['/dev/null'])
+    assert (tmp_path / 'in').read_bytes() == b'text' and not (tmp_path / 'new').exists()
+    with pytest.raises(UserError, match='in: cannot be made for --plot-dir'):
+        check_output_directory('--plot-dir', 'in')
+    os.close(descriptor)
+    listener.close()
+
+
+def test_a_directory_without_the_right_to_write_is_refused_by_name(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip('root may write everywhere')
+    (tmp_path / 'd').mkdir(0o500)
+    for check in (lambda path: check_outputs([('--output', path + '/f')]),
+                  lambda path: check_output_directory('--plot-dir', path)):
+        with pytest.raises(UserError, match='check the rights on it'):
+            check(str(tmp_path / 'd'))
+
+
+# The commands
+
+def test_predict_refuses_before_it_reads_or_writes_anything(cheap, trained, tmp_path):  # noqa: F811
+    for name in ('in', 'd.tsv'):
+        (tmp_path / name).write_bytes('nine\t九\n'.encode('utf-8'))
+    before = {name: (tmp_path / name).read_bytes() for name in ('in', 'd.tsv')}
+    path = str(trained.path)
+    with open(str(tmp_path / 'in'), 'rb') as stream:
+        process = start('predict.py', '--run', path, '--input', '-', '--output', 'in', cwd=tmp_path, stdin=stream)
+    assert 'in: is the input too' in process.communicate()[1].decode('utf-8') and process.returncode == 1
+    one_line(cheap('predict.py', '--run', path, '--input', 'in', '--replace-unk', 'd.tsv', '--output', 'd.tsv'),
+             'predict.py', 'd.tsv', 'is the input too', '--output')
+    one_line(cheap('predict.py', '--run', path, '--input', 'in', '--html', path + '/weights.h5'), 'predict.py',
+             'is a file of the run')
+    one_line(cheap('evaluate.py', '--run', path, '--by-length', '2', '--plot', path + '/weights.h5'), 'evaluate.py',
+             'is a file of the run', '--plot')
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def wait_for(process, condition):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_predict_leaves_nothing_half_made(trained, tmp_path, number, code):  # noqa: F811
+    (tmp_path / 'in').write_bytes(b'nine five two\n' * 300000)
+    (tmp_path / 'out').write_bytes(b'old')
+    options = ['predict.py', '--run', trained.path, '--input', 'in', '--output', 'out', '--html', 'page']
+    for grown in (0, 10000):  # while TensorFlow loads, or the first batches are decoded; and amid the lines
+        process = start(*options, cwd=tmp_path)
+        wait_for(process, lambda: [name for name in os.listdir(str(tmp_path)) if name.startswith('.out')
+                                   and (tmp_path / name).stat().st_size >= grown])
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, out) == (code, b'')
+        assert err.decode('utf-8') == 'predict.py: stopped by %s\n' % number.name
+        assert sorted(os.listdir(str(tmp_path))) == ['in', 'out'] and (tmp_path / 'out').read_bytes() == b'old'
+
+
+@pytest.mark.slow
+def test_a_stopped_pipe_keeps_the_lines_answered_and_a_pause_changes_nothing(trained, tmp_path):  # noqa: F811
+    os.mkfifo(str(tmp_path / 'pipe'))
+    process = start('predict.py', '--run', trained.path, '--input', 'pipe', '--output', 'out', cwd=tmp_path)
+    with open(str(tmp_path / 'pipe'), 'wb', 0) as stream:
+        stream.write(b'nine\n')
+        wait_for(process, (tmp_path / 'out').exists)
+        process.send_signal(signal.SIGSTOP)
+        stream.write(b'five\n')
+        time.sleep(.5)
+        process.send_signal(signal.SIGCONT)
+        wait_for(process, lambda: (tmp_path / 'out').read_bytes().count(b'\n') == 2)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert (tmp_path / 'out').read_bytes() == run('predict.py', '--run', trained.path, '--input', '-', cwd=tmp_path,
+                                                  text=b'nine\nfive\n').stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_export_leaves_nothing(trained, tmp_path, number, code):  # noqa: F811
+    process = start('export.py', trained.path, 'model', cwd=tmp_path)
+    wait_for(process, lambda: os.listdir(str(tmp_path)))
+    process.send_signal(number)
+    assert process.communicate(timeout=120)[1].decode('utf-8') == 'export.py: stopped by %s\n' % number.name
+    assert process.returncode == code and os.listdir(str(tmp_path)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('node', ['null', 'fifo', 'link', 'file', 'full'])
+def test_every_output_option_on_every_kind_of_node(trained, tmp_path, node):  # noqa: F811
+    """`--output`, `--html` and `--plot`: 3 options on 5 kinds of node."""
+    before = os.stat('/dev/null')
+    commands = {
+        '--output': ['predict.py', '--run', trained.path, '--input', 'in'],
+        '--html': ['predict.py', '--run', trained.path, '--input', 'in'],
+        '--plot': ['evaluate.py', '--source', 'in', '--target', 'in', '--hypotheses', 'in', '--by-length', '2']}
+    (tmp_path / 'in').write_bytes(b'nine five\n')
+    for option, command in commands.items():
+        path, arrived = tmp_path / (node + option), []
+        if node in ('null', 'full'):
+            path.symlink_to('/dev/' + node)
+        elif node == 'fifo':
+            os.mkfifo(str(path))
+            reader = threading.Thread(target=lambda: arrived.append(path.read_bytes()))
+            reader.daemon = True
+            reader.start()
+        elif node == 'link':
+            path.symlink_to(tmp_path / ('target' + option))
+        else:
+            path.write_bytes(b'old')
+        result = run(*command, option, path, cwd=tmp_path)
+        if node == 'full':
+            assert result.code == 1 and 'free some space' in result.stderr.splitlines()[-1], result.stderr
+            continue
+        assert result.code == 0, result.stderr
+        if node == 'null':
+            assert path.is_symlink() and stat.S_ISCHR(os.stat('/dev/null').st_mode)
+            assert os.stat('/dev/null').st_rdev == before.st_rdev
+            continue
+        if node == 'fifo':
+            reader.join(10)
+            assert stat.S_ISFIFO(path.stat().st_mode)
+        content = arrived[0] if node == 'fifo' else path.read_bytes()
+        assert path.is_symlink() == (node == 'link')
+        assert content.startswith({'--output': '五九\n'.encode('utf-8'), '--html': b'<!', '--plot': b'\x89PNG'}[option])
