@@ -132,8 +132,7 @@ def test_json_has_all_of_each_hypothesis_best_first(objects):
 
 
 def test_the_page_has_the_sentences_and_hypotheses_of_the_json(objects):
-    shown = json.loads(re.search('id="data">(.*?)</script>', objects[1], re.DOTALL).group(1))
-    shown = shown['sentences']
+    shown = json.loads(re.search('id="data">(.*?)</script>', objects[1], re.DOTALL).group(1))['sentences']
     assert [one['source'] for one in shown] == HARD
     for page, one in zip(shown, objects[0]):
         assert [(each['text'], each['tokens']) for each in page['hypotheses']] == [
@@ -173,11 +172,12 @@ def test_pairs_get_the_scores_that_the_search_gave_them_up_to_the_first_bad_line
     assert pairs[-1][1]['text'].encode('utf-8') in (tmp_path / 'page.html').read_bytes()
 
 
-Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ranking source_tokens')
+Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ranking '
+                                    'source_tokens unknown copied')
 
 
 def hypothesis(tokens, alignment, text='', source_tokens=()):
-    return Hypothesis(text, tokens, 0., [], np.array(alignment, 'f'), 0., list(source_tokens))
+    return Hypothesis(text, tokens, 0., [], np.array(alignment, 'f'), 0., list(source_tokens), (), ())
 
 
 def test_each_text_format_has_its_columns():

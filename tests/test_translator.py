@@ -327,7 +327,7 @@ def test_the_example_of_workers_on_the_page_on_serving_works(trained, tmp_path):
 
 def test_the_memory_of_a_search_is_estimated_before_it_begins(a, monkeypatch):
     monkeypatch.setattr(translator, 'available_memory', lambda: 2 ** 30)
-    with pytest.raises(UserError, match='with beam_width 1000 over 11 tokens, for a source of 4 tokens and outputs '
+    with pytest.raises(UserError, match='with beam_width 1000 over 12 tokens, for a source of 5 tokens and outputs '
                        'of up to 100000, takes about [0-9.]+ GiB of memory, and there are 1.0 GiB: lower beam_width'):
         a.translate(TEXTS, beam_width=1000, max_length=100000)
     # Fewer sentences at a time where that is enough.
