@@ -81,7 +81,8 @@ def show(compared, as_json=False):
 def compare_sets(options):
     """Compares two sets. SetError: nothing is there to compare."""
     (recorded, manifest), (found, _) = compare.open_set(options.ref), compare.open_set(options.new)
-    recorded, found = [compare.choose_files(files, options.files) for files in (recorded, found)]
+    every, recorded = recorded, compare.choose_files(recorded, options.files)
+    found = compare.choose_files(found, options.files) if len(found) > 1 else found
     tolerances = None
     if options.rtol is not None or options.atol is not None:
         tolerances = options.rtol or 0., options.atol or 0.
@@ -93,7 +94,7 @@ def compare_sets(options):
         raise compare.SetError('%s and %s: no array of one is in the other: nothing is compared'
                                % (options.ref, options.new))
     files, missing, unknown = compare.not_compared(recorded, found, stage_map, order)
-    causes = hypotheses.causes(results, recorded, found, manifest, stage_map)
+    causes = hypotheses.causes(results, every, compare.pair_files(recorded, found), manifest, stage_map)
     compared = report.comparison(results, ties, order, files, missing, unknown, causes)
     if options.html:
         from reference import report_page

@@ -30,7 +30,7 @@ SLOTS = {'Adam': ('m', 'v', 'vhat'), 'AMSGrad': ('m', 'v', 'vhat'), 'Nadam': ('m
 
 # The arrays of one forward call
 
-def describe_calls(model, calls, weights):
+def describe_calls(model, calls, weights, nested=()):
     """Which tensors to fetch, under which names, and the manifest's entry of each call.
 
     # Returns
@@ -69,6 +69,10 @@ def describe_calls(model, calls, weights):
             ('outputs', outputs), ('input_masks', input_masks), ('output_masks', many('mask', call.output_masks)),
             ('states', [name for name, _ in states]),
             ('weights', [weight_names[id(weight)] for weight in call.layer.weights if id(weight) in weight_names])]))
+    inner = {(name, id(one)): id(other) for name, one, other in nested}
+    for call, entry in zip(calls, entries):     # which inner calls give the outputs of a nested model
+        found = [names.get(inner.get((call.name, id(x)))) for x in call.outputs]
+        entry['inner_outputs'] = found if any(found) else []
     return fetched, entries, [names[id(x)] for x in model.outputs]
 
 
@@ -196,7 +200,7 @@ def write_capture(folder, model, compiled, inputs, targets, steps, command, drop
     weights = layer_calls.weight_names(model)
     calls, nested = layer_calls.find_calls(model)
     inputs = inputs(calls) if callable(inputs) else inputs
-    pairs, entries, outputs = describe_calls(model, calls, weights)
+    pairs, entries, outputs = describe_calls(model, calls, weights, nested)
     feed = dict(zip(model.inputs, inputs.values()))
     feed[K.learning_phase()] = 0
     files, folder = OrderedDict(), str(folder)

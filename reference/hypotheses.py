@@ -11,6 +11,7 @@ import numpy as np
 from reference import compare, traps
 
 CLOSE = 2e-4        # of the largest number of the array
+LOST = 32           # steps before which a loss of the states is tried
 MAXIMUM = 2 ** 22   # numbers in a layer's input or output, above which nothing is computed
 
 
@@ -34,7 +35,7 @@ ACTIVATIONS = {
 
 # Layers. Each takes its configuration, inputs, mask and weights, and returns the output.
 
-def recurrent(config, inputs, mask, weights, kind='LSTM', masked='repeat', reset_after=None, swap=False, carry=True):
+def recurrent(config, inputs, mask, weights, kind='LSTM', masked='repeat', reset_after=None, swap=False, lost=()):
     """LSTM or GRU; `masked` says what a masked step puts out: the output before it, zeros, or as if it were valid."""
     x, kernel, inner = inputs[0], weights[0], weights[1]
     bias = weights[2] if len(weights) > 2 else np.zeros(kernel.shape[1])
@@ -46,6 +47,7 @@ def recurrent(config, inputs, mask, weights, kind='LSTM', masked='repeat', reset
         x, valid = x[:, ::-1], valid[:, ::-1]
     output, found = np.zeros_like(states[0]), []
     for t in range(x.shape[1]):
+        states = [np.zeros_like(old) for old in states] if t in lost else states
         h = states[0]
         if kind == 'LSTM':
             i, f, g, o = np.split(x[:, t] @ kernel + h @ inner + bias, 4, axis=1)
@@ -62,8 +64,7 @@ def recurrent(config, inputs, mask, weights, kind='LSTM', masked='repeat', reset
             new = [(1. - z) * h + z * candidate if swap else z * h + (1. - z) * candidate]
         step = valid[:, t, None] if masked != 'none' else np.ones((len(x), 1), bool)
         output = np.where(step, new[0], output if masked == 'repeat' else 0.)
-        states = [np.where(step, one, old) for one, old in zip(new, states)] if carry else [
-            np.zeros_like(old) for old in states]
+        states = [np.where(step, one, old) for one, old in zip(new, states)]
         found.append(output)
     return np.stack(found, axis=1) if config.get('return_sequences') else output
 
@@ -205,7 +206,9 @@ def recurrent_mistakes(kind):
     yield 'the bias is missing', 'one_bias', with_weights(layer, lambda w: w[:2])
     yield 'the recurrent kernel of each gate is transposed', 'gate_order', with_weights(layer, lambda w: [
         w[0], np.concatenate([part.T for part in np.split(w[1], count, axis=1)], axis=1)] + w[2:])
-    yield 'the states are 0 at each step', None, options(recurrent, kind=kind, carry=False)
+    yield 'the states are 0 at each step', None, options(recurrent, kind=kind, lost=range(10 ** 6))
+    for t in range(1, LOST):
+        yield 'the states are lost before step %d' % t, None, options(recurrent, kind=kind, lost=(t,))
     for back in (True, False):
         yield 'the input is read %s' % ('backwards' if back else 'forwards'), 'go_backwards', with_config(
             layer, go_backwards=back)
@@ -304,6 +307,8 @@ def mistakes_that_fit(call, arrays, found):
     if call['class'] not in LAYERS or found.size > MAXIMUM:
         return []
     layer, mistakes = LAYERS[call['class']]
+    if any(arrays.get(name) is None for name in call['inputs'] + call['weights'] + call['outputs'][:1]):
+        return []
     inputs = [np.asarray(arrays[name], 'f8') for name in call['inputs']]
     mask = next((arrays[name] for name in call['input_masks'] if name), None)
     arguments = (call['config'], inputs, mask, [np.asarray(arrays[name], 'f8') for name in call['weights']])
@@ -327,7 +332,11 @@ class AllFiles(object):
     def get(self, name):
         return next((file[name] for file in self.files.values() if name in file), None)
 
-    __getitem__ = get
+    def __getitem__(self, name):
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
 
 
 def causes(results, recorded, found, manifest, stage_map=None):
@@ -348,15 +357,14 @@ def causes(results, recorded, found, manifest, stage_map=None):
         keys = ('adam', 'clipnorm', 'decay', 'regularizer', 'cross_entropy')
         return ['usual cause: ' + trap.title.replace('`', '') for trap, _ in traps.find_traps(
             manifest, AllFiles(recorded)) if trap.key in keys]
-    arrays, theirs = AllFiles(recorded), AllFiles(compare.pair_files(recorded, found))
-    lines, named = [], set()
+    arrays, theirs = AllFiles(recorded), AllFiles(found)
+    lines = []
     output = theirs.get(compare.mapped(call['outputs'][0], stage_map or {}) or '')
     for text, key in mistakes_that_fit(call, arrays, output) if output is not None else ():
         trap = traps.by_key(key) if key else None
         lines.append('likely cause: %s%s' % (text, '; ' + trap.title.replace('`', '') if trap else ''))
-        named.add(key)
-    for trap in traps.TRAPS:
-        if call['class'] in trap.classes and trap.key not in named:
+    for trap in () if lines else traps.TRAPS:
+        if call['class'] in trap.classes:
             why = trap.applies(call, arrays)
             if why:
                 lines.append('usual cause: %s (%s)' % (trap.title.replace('`', ''), why))

@@ -90,3 +90,8 @@ def no_model():
 
 def fails():
     return undefined_name       # noqa: F821  on purpose
+
+
+def small():
+    x = layers.Input((4,), name='x')
+    return keras.models.Model(x, layers.Dense(2, name='two')(layers.Dense(3, activation='tanh', name='one')(x)))

@@ -1,0 +1,171 @@
+"""The adapters, each in a newer Python with its framework, where one is found; the two old models of other people."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import regress
+from test_capture import BUILDERS, captured
+from test_commands import ROOT
+
+PYTHONS = ('python3.13', 'python3.12', 'python3.11', 'python3.10', 'python3')
+OLD = os.path.join(os.path.dirname(str(ROOT)), 'shared', 'old_models')
+NEEDS = {'KERAS3_PYTHON': 'keras, torch', 'TORCH_PYTHON': 'torch', 'ONNX_PYTHON': 'onnx, onnxruntime'}
+
+
+def find_python(variable):
+    """A Python with a framework, which an environment variable can name, or skips the test."""
+    known = [os.environ.get(variable), os.environ.get('PORT_PYTHON')] + list(PYTHONS)
+    environment = dict(os.environ, KERAS_BACKEND='torch')
+    for python in filter(None, map(shutil.which, filter(None, known))):
+        if subprocess.call([python, '-c', 'import ' + NEEDS[variable]], env=environment, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL) == 0:
+            return python
+    pytest.skip('no Python with %s: %s can name one' % (NEEDS[variable], variable))
+
+
+def adapt(variable, program, *arguments, backend='torch'):
+    done = subprocess.run([find_python(variable), str(ROOT / 'adapters' / program)] + list(map(str, arguments)),
+                          env=dict(os.environ, KERAS_BACKEND=backend), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stderr.decode()
+
+
+def compare(capsys, bundle, ported):
+    """Exit code and report of `compare`."""
+    capsys.readouterr()
+    code = regress.main(['compare', str(bundle), str(ported), '--files', 'forward.npz', '--json'])
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope='module')
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('adapters') / 'bundle'
+    captured(folder, '--build', BUILDERS + ':recurrent', [])
+    return folder
+
+
+@pytest.mark.slow
+def test_keras_3_agrees_layer_by_layer_with_the_remedies_and_not_without(bundle, tmp_path, capsys):
+    told = adapt('KERAS3_PYTHON', 'keras3.py', bundle, tmp_path / 'ported')
+    assert 'mean: MaskedMean has no counterpart here' in told
+    code, report = compare(capsys, bundle, tmp_path / 'ported')
+    assert code == 0 and {'table', 'both', 'inner/gru', 'inner#2', 'joined', 'out'} <= {
+        one['stage'] for one in report['arrays']}
+    assert 'layer/both/forward_lstm_1/state_2' in {one['name'] for one in report['arrays']}
+    adapt('KERAS3_PYTHON', 'keras3.py', bundle, tmp_path / 'plain', '--plain')
+    code, report = compare(capsys, bundle, tmp_path / 'plain')
+    assert code == 1 and report['first']['stage'] == 'both/forward_lstm_1'
+    assert 'hard_sigmoid with slope 1/6' in report['causes'][0]
+    both = next(one for one in report['arrays'] if one['name'] == 'layer/both/output')
+    assert both['problem'] == 'differs'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('function', ['images', 'stateful', 'pictures_in_time', 'decoder'])
+def test_keras_3_agrees_for_other_kinds_of_models(tmp_path, capsys, function):
+    find_python('KERAS3_PYTHON')
+    captured(tmp_path / 'bundle', '--build', '%s:%s' % (BUILDERS, function), ['--steps', '0'])
+    adapt('KERAS3_PYTHON', 'keras3.py', tmp_path / 'bundle', tmp_path / 'ported')
+    code, report = compare(capsys, tmp_path / 'bundle', tmp_path / 'ported')
+    assert code == 0 and report['arrays'], report['first']
+
+
+@pytest.mark.slow
+def test_a_port_in_keras_3_of_your_own_is_compared_by_the_names_of_its_layers(tmp_path, capsys):
+    find_python('KERAS3_PYTHON')
+    captured(tmp_path / 'bundle', '--build', BUILDERS + ':images', ['--steps', '0'])
+    (tmp_path / 'port.py').write_text('''
+import keras
+from keras import layers
+
+
+def model(weights):
+    x = layers.Input((6, 6, 2))
+    y = layers.Conv2D(3, 3, padding='same', strides=2, activation='relu', name='first')(x)
+    y = layers.BatchNormalization(epsilon=1e-5, name='normed')(y)
+    y = layers.Flatten(name='flat')(layers.MaxPooling2D(2, padding='same', name='pool')(y))
+    made = keras.Model(x, layers.Dense(3, activation='softmax', name='out')(y))
+    for layer in made.layers:
+        name = 'conv' if layer.name == 'first' else layer.name
+        layer.set_weights([weights[key] for key in weights if key.startswith(name + '/')])
+    return made
+''')
+    (tmp_path / 'names.json').write_text('{"conv": "first"}')
+    adapt('KERAS3_PYTHON', 'keras3.py', tmp_path / 'bundle', tmp_path / 'ported', '--build',
+          '%s:model' % (tmp_path / 'port.py'), '--names', tmp_path / 'names.json')
+    code, report = compare(capsys, tmp_path / 'bundle', tmp_path / 'ported')
+    assert code == 1 and report['first']['stage'] == 'normed' and 'epsilon is 1e-05' in report['causes'][0]
+    assert next(one for one in report['arrays'] if one['stage'] == 'conv')['problem'] == ''
+
+
+@pytest.mark.slow
+def test_an_onnx_model_shows_its_intermediate_values(tmp_path, capsys):
+    find_python('ONNX_PYTHON')
+    arrays, _ = captured(tmp_path / 'bundle', '--build', BUILDERS + ':small', ['--steps', '0'])
+    np.savez(str(tmp_path / 'weights.npz'), **{key.replace('/', '.'): value for key, value in arrays.items()})
+    (tmp_path / 'make.py').write_text('''
+import sys
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+w = np.load(sys.argv[1])
+names = ['parameter.%s.%s' % (layer, part) for layer in ('one', 'two') for part in ('kernel', 'bias')]
+nodes = [helper.make_node('Gemm', ['x', names[0], names[1]], ['a']), helper.make_node(sys.argv[3], ['a'], ['one']),
+         helper.make_node('Gemm', ['one', names[2], names[3]], ['two'])]
+info = helper.make_tensor_value_info
+graph = helper.make_graph(nodes, 'g', [info('x', 1, [None, 4])], [info('two', 1, [None, 2])],
+                          [numpy_helper.from_array(w[name], name) for name in names])
+onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8), sys.argv[2])
+''')
+    for operator, expected in (('Tanh', 0), ('Relu', 1)):
+        subprocess.check_call([find_python('ONNX_PYTHON'), str(tmp_path / 'make.py'), str(tmp_path / 'weights.npz'),
+                               str(tmp_path / 'port.onnx'), operator])
+        adapt('ONNX_PYTHON', 'onnx_outputs.py', tmp_path / 'bundle', tmp_path / operator, '--model',
+              tmp_path / 'port.onnx')
+        code, report = compare(capsys, tmp_path / 'bundle', tmp_path / operator)
+        assert code == expected and {one['stage'] for one in report['arrays']} == {'one', 'two'}
+    assert report['first']['stage'] == 'one' and 'activation is relu' in report['causes'][0]
+
+
+# Old models that were not made here
+
+@pytest.fixture(scope='module')
+def old_bundles(tmp_path_factory):
+    """Folders of the bundles of chars2vec and deepcut."""
+    if not os.path.isdir(OLD):
+        pytest.skip('no %s with the weights of two old models' % OLD)
+    folder = tmp_path_factory.mktemp('old')
+    words = np.zeros((3, 8, 59), 'f')
+    for row, length in enumerate((8, 5, 1)):
+        words[row, np.arange(length), np.random.RandomState(row).randint(0, 59, length)] = 1
+    np.savez(str(folder / 'words.npz'), letters=words)
+    build = str(ROOT / 'docs' / 'old_models' / 'build.py')
+    captured(folder / 'chars2vec', '--build', build + ':chars2vec', '--weights',
+             os.path.join(OLD, 'chars2vec_eng_50.weights.h5'), ['--inputs', folder / 'words.npz'])
+    captured(folder / 'deepcut', '--build', build + ':deepcut', '--weights',
+             os.path.join(OLD, 'deepcut_cnn.weights.h5'), ['--steps', '0'])
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, plain', [('chars2vec', 'lstm_1'), ('deepcut', None)])
+def test_old_models_agree_in_keras_3(old_bundles, tmp_path, capsys, name, plain):
+    adapt('KERAS3_PYTHON', 'keras3.py', old_bundles / name, tmp_path / 'ported')
+    assert compare(capsys, old_bundles / name, tmp_path / 'ported')[0] == 0
+    adapt('KERAS3_PYTHON', 'keras3.py', old_bundles / name, tmp_path / 'plain', '--plain')
+    first = compare(capsys, old_bundles / name, tmp_path / 'plain')[1]['first']
+    assert (first and first['stage']) == plain
+
+
+@pytest.mark.slow
+def test_each_deliberate_fault_is_named_at_its_layer_step_and_cause(old_bundles):
+    environment = dict(os.environ, TORCH_PYTHON=find_python('TORCH_PYTHON'))
+    done = subprocess.run([sys.executable, str(ROOT / 'docs' / 'old_models' / 'faults.py'),
+                           str(old_bundles / 'chars2vec'), str(old_bundles / 'deepcut')],
+                          env=environment, stdout=subprocess.PIPE)
+    assert done.returncode == 0 and done.stdout.decode().count('| yes |') == 13, done.stdout.decode()
