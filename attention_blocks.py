@@ -83,17 +83,21 @@ def additive_scores_gradient(op, d_scores, *_):
 class GlobalAttention(attention.GlobalAttention):
     """`attention.GlobalAttention`, with the additive score in blocks."""
 
+    one_step = False  # whether `attend` computes one step of a decoder
+
     def attend(self, query, memory, keys, source_mask=None, positions=None):
+        self.one_step = positions is not None
+        return super(GlobalAttention, self).attend(query, memory, keys, source_mask, positions)
+
+    def scores(self, query, keys):
+        plain = super(GlobalAttention, self).scores
         if self.score != 'concat':
-            return super(GlobalAttention, self).attend(query, memory, keys, source_mask, positions)
-        if positions is None:
-            scores = self.scores_in_blocks(query, keys)
-        else:  # One step of a decoder: few target positions, mostly too small for a loop of their own. No gradient.
-            numbers = tf.size(keys) * tf.shape(query)[1]
-            scores = tf.cond(numbers > LARGEST_STEP, lambda: self.scores_in_blocks(query, keys),
-                             lambda: self.scores(query, keys))
-        weights, masked_scores = self.align(scores, query, source_mask, positions)
-        return attention.AttentionOutput(tf.matmul(weights, memory), weights, scores, masked_scores)
+            return plain(query, keys)
+        if not self.one_step:
+            return self.scores_in_blocks(query, keys)
+        # The few target positions of one step are mostly too small for a loop of their own.
+        return tf.cond(tf.size(keys) * tf.shape(query)[1] > LARGEST_STEP,
+                       lambda: self.scores_in_blocks(query, keys), lambda: plain(query, keys))
 
     def scores_in_blocks(self, query, keys):
         """The additive scores `(B, T, S)` of eq. 7."""
@@ -155,7 +159,7 @@ class LocalAttention(GlobalAttention, attention.LocalAttention):
             tf.convert_to_tensor(windows_pay(self.window, length)),
             lambda: self.attend_window(*given), lambda: list(whole(*given)[:2]))
         context.set_shape([None, None, self.memory_size])
-        output = attention.LocalAttention.attend(self, *given)
+        output = whole(*given)
         return output._replace(context=context, weights=weights)
 
     def attend_window(self, query, memory, keys, source_mask, positions):

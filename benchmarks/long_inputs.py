@@ -1,11 +1,14 @@
-"""Memory that long sources take: one training step and one decoding for each score, each in a process of its own.
+"""Time and memory that long sources take: a training step and a decoding, each measured in a process of its own.
 
-Local attention, `local-m` and `local-p`, has the default score.
+    python benchmarks/long_inputs.py                            # S 1000, T 100, B 16, the default sizes of the model
+    python benchmarks/long_inputs.py concat local-m --kernels keras fast --source-length 200 400 800
+    python benchmarks/long_inputs.py general --batch-size 1 --source-length 5000 --decode-only
+    python benchmarks/long_inputs.py general local-m concat --source-length 250 500 1000 --plot long.png
 
-    python benchmarks/long_inputs.py                    # S 1000, T 100, B 16, the default sizes of the model
-    python benchmarks/long_inputs.py concat local-m --batch-size 32
+Kinds are scores; local attention, `local-m` and `local-p`, has the score general. `--target-length 0`: T = S.
 """
 import argparse
+import json
 import multiprocessing
 import os
 import resource
@@ -21,65 +24,105 @@ KINDS = ('dot', 'general', 'scaled_dot', 'location', 'concat') + LOCAL
 VOCABULARY = 10000
 
 
-def measure(kind, options):
-    """Prints the peak of resident memory of this process after a training step, and after decoding.
-
-    kind: a score, or a local attention.
-    """
+def measure(kind, kernels, length, options, queue):
+    """Puts a dict: seconds of a training step and of decoding, and the peak of resident memory after each, in GiB."""
     import tf_session
     import numpy as np
     from text.corpus_builder import encode_pairs
+    from text.tokenizers import make_tokenizer
     from text.vocabulary import SPECIALS, Vocabulary
     from training.trainer import Trainer
-    from text.tokenizers import make_tokenizer
     from translator import Translator
-    random = np.random.RandomState(1)
-    words = ['w%d' % i for i in range(VOCABULARY)]
-    sides = [[[words[i] for i in random.randint(0, VOCABULARY, length)] for _ in range(options.batch_size)]
-             for length in (options.source_length, options.target_length)]
-    given = dict(attention=kind) if kind in LOCAL else dict(score=kind)
+    random, steps = np.random.RandomState(1), options.target_length or length
+    words = ['w%d' % i for i in range(options.words)]
+    sides = [[[words[i] for i in random.randint(0, len(words), count)] for _ in range(options.batch_size)]
+             for count in (length, steps)]
+    given = dict(attention=kind, score='general') if kind in LOCAL else dict(score=kind)
     chosen = settings.resolve_settings(dict(
-        given, batch_size=options.batch_size, threads=options.threads, max_source_length=options.source_length,
-        input_feeding=options.input_feeding))
+        given, batch_size=options.batch_size, threads=options.threads, max_source_length=length, kernels=kernels,
+        input_feeding=options.input_feeding, units=options.units, embedding=options.units))
     settings.check(chosen)
-    vocabulary = Vocabulary(list(SPECIALS) + words)
+    vocabulary, found = Vocabulary(list(SPECIALS) + words), dict(kind=kind, kernels=kernels, source_length=length)
     corpus = encode_pairs(*sides, vocabulary, vocabulary)
     opened = tf_session.new_session(chosen.threads)
     with tf_session.opened(opened):
         trainer = Trainer(chosen, len(vocabulary), len(vocabulary), corpus, corpus, None)
-        trainer.update([range(options.batch_size)])
-        started = time.time()
-        trainer.update([range(options.batch_size)])
-        step, trained = time.time() - started, peak()
-        side = make_tokenizer('space'), vocabulary
-        translator = Translator(trainer.model, opened, side, side)
-        started = time.time()
-        translator.translate([' '.join(line) for line in sides[0]], options.batch_size, beam_width=5,
-                             min_length=options.target_length, max_length=options.target_length)
-        print('%-12s %10.2f GiB %8.1f s %14.2f GiB %8.1f s' % (kind, trained, step, peak(), time.time() - started),
-              flush=True)
+        if not options.decode_only:
+            trainer.update([range(options.batch_size)])
+            started, processor = time.time(), time.process_time()
+            trainer.update([range(options.batch_size)])
+            found.update(step=time.time() - started, step_cpu=time.process_time() - processor, step_peak=peak())
+        if not options.train_only:
+            side = make_tokenizer('space'), vocabulary
+            translator = Translator(trainer.model, opened, side, side)
+            started = time.time()
+            translator.translate([' '.join(line) for line in sides[0]], options.batch_size, beam_width=5,
+                                 min_length=steps, max_length=steps)
+            found.update(decoding=time.time() - started, decoding_peak=peak())
+    queue.put(found)
 
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2. ** 20
 
 
+def plot(rows, path):
+    """Time and peak of a training step over the length of the source, a line for each kind."""
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    figure, both = pyplot.subplots(1, 2, figsize=(10, 4))
+    for key, label, axes in zip(('step_cpu', 'step_peak'), ('processor seconds of a training step', 'peak in GiB'),
+                                both):
+        for name in sorted({(row['kind'], row['kernels']) for row in rows}):
+            line = [row for row in rows if (row['kind'], row['kernels']) == name and key in row]
+            axes.plot([row['source_length'] for row in line], [row[key] for row in line], 'o-' if name[1] == 'fast'
+                      else 's--', label='%s, %s' % name)
+        axes.set_xlabel('source tokens')
+        axes.set_ylabel(label)
+    both[1].legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
 def main(argv):
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('kinds', nargs='*', default=KINDS, metavar='KIND')
-    parser.add_argument('--source-length', type=positive_int, default=1000, metavar='S')
-    parser.add_argument('--target-length', type=positive_int, default=100, metavar='T')
+    parser.add_argument('--kernels', nargs='+', default=['fast'], choices=('fast', 'keras'))
+    parser.add_argument('--source-length', nargs='+', type=positive_int, default=[1000], metavar='S')
+    parser.add_argument('--target-length', type=non_negative_int, default=100, metavar='T')
     parser.add_argument('--batch-size', type=positive_int, default=16, metavar='B')
+    parser.add_argument('--units', type=positive_int, default=128, metavar='D')
+    parser.add_argument('--words', type=positive_int, default=VOCABULARY, metavar='V')
     parser.add_argument('--input-feeding', action='store_true')
+    parser.add_argument('--train-only', action='store_true')
+    parser.add_argument('--decode-only', action='store_true')
     parser.add_argument('--threads', type=non_negative_int, default=0)
+    parser.add_argument('--json', metavar='FILE')
+    parser.add_argument('--plot', metavar='FILE')
     options = parser.parse_args(argv)
-    print('%-12s %14s %10s %18s %10s' % ('attention', 'training', 'a step', 'and beam 5', 'decoding'), flush=True)
-    for kind in options.kinds:
-        process = multiprocessing.get_context('spawn').Process(target=measure, args=(kind, options))
-        process.start()
-        process.join()
-        if process.exitcode:
-            print('%-12s ended with %d' % (kind, process.exitcode), flush=True)
+    columns = (('step', '%8.2f s'), ('step_cpu', '%6.2f cpu s'), ('step_peak', '%7.2f GiB'), ('decoding', '%8.1f s'),
+               ('decoding_peak', '%7.2f GiB'))
+    print('%-12s %-6s %6s   a training step: time, processor, peak   beam 5: time, peak' % ('kind', '', 'S'))
+    rows, context = [], multiprocessing.get_context('spawn')
+    for length in options.source_length:
+        for kind in options.kinds:
+            for kernels in options.kernels:
+                queue = context.SimpleQueue()
+                process = context.Process(target=measure, args=(kind, kernels, length, options, queue))
+                process.start()
+                process.join()
+                if process.exitcode:
+                    print('%-12s %-6s %6d   ended with %d' % (kind, kernels, length, process.exitcode), flush=True)
+                    continue
+                rows.append(queue.get())
+                print('%-12s %-6s %6d   %s' % (kind, kernels, length, ' '.join(
+                    text % rows[-1][name] for name, text in columns if name in rows[-1])), flush=True)
+    if options.json:
+        with open(options.json, 'w', encoding='utf-8') as stream:
+            json.dump(rows, stream, indent=1)
+    if options.plot:
+        plot(rows, options.plot)
 
 
 if __name__ == '__main__':

@@ -44,6 +44,12 @@ CASES = OrderedDict([
     ('copy-gru', dict(score='general', copy=True, cell='gru', input_feeding=True, share_vocabulary=True)),
     ('guided-lstm', dict(score='concat', bidirectional=True, input_feeding=True, guided_alignment=0.5)),
     ('dmn-gru', dict(score='general', encoder='dmn', hops=3, cell='gru', bidirectional=True, guided_alignment=0.5)),
+    # The fast kernels; all other cases record those of Keras.
+    ('fast-feeding-lstm', dict(score='general', kernels='fast', bidirectional=True, input_feeding=True,
+                               decoder_layers=2, residual=True, tie_embeddings=True, label_smoothing=0.1)),
+    ('fast-concat-gru', dict(score='concat', cell='gru', kernels='fast', bidirectional=True, encoder_layers=2,
+                             attention_normalize=True)),
+    ('fast-copy-lstm', dict(score='concat', kernels='fast', copy=True, coverage_loss=0.5)),
 ])
 SEPARATORS = (4, (5,))
 SEARCHES = {

@@ -32,6 +32,8 @@ from reference import compare
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GENERATED = ('attention', 'decoder_cell', 'seq2seq_model', 'pointer_generator', 'beam_search')
+# Modules with gradients by hand: where a mutant is in one of these, the gradients are compared too.
+BY_HAND = ('fast_kernels', 'fused_loss', 'attention_blocks', 'fast_decoder')
 SECONDS = 40        # of processor time, for a mutant that does not end
 FILES = 3           # at most, for a generated mutant
 KERAS = 'keras.layers.recurrent'
@@ -117,6 +119,24 @@ NAMED = [
           'step_1'),
     named('decoder input off by one', 'text.batches', 'pad([[START] + target for target in targets])',
           'pad([target + [END] for target in targets])', 'dot-lstm', 'input'),
+    named('fast LSTM: the forget gate from the wrong cell state', 'fast_kernels',
+          'previous(first_c, c) * gate.gradient(z_f, f)', 'c * gate.gradient(z_f, f)', 'fast-copy-lstm', 'gradient'),
+    named('fast LSTM: no gradient through tanh(c)', 'fast_kernels', 'o * (1. - tf.square(tanh_c)), f', 'o, f',
+          'fast-copy-lstm', 'gradient'),
+    named('fast GRU: the reset gate without its slope', 'fast_kernels', 'h * gate.gradient(a_r, r), z, r]',
+          'h, z, r]', 'fast-concat-gru', 'gradient'),
+    named('fast loops: a padded step repeats one step less', 'fast_kernels', 'self.read = tf.cumsum(mask, axis=1)',
+          'self.read = tf.cumsum(mask, axis=1, exclusive=True)', 'fast-concat-gru', 'encoder_states'),
+    named('fused loss: smoothing of the target alone', 'fused_loss', '+ (smoothing / size * d_score)[:, None]', '',
+          'fast-feeding-lstm', 'gradient'),
+    named('fused copies: the switch of the other sign', 'fused_loss', 'made.normalizer - switch',
+          'made.normalizer + switch', 'fast-copy-lstm', 'token_losses'),
+    named('additive score in blocks: no slope of the tanh', 'attention_blocks',
+          'transpose_b=True) * (1. - tf.square(e))', 'transpose_b=True)', 'fast-concat-gru', 'gradient'),
+    named('fast decoder: no gradient through the fed state', 'fast_decoder', '(d_attentional + given) * slope',
+          'given * slope', 'fast-feeding-lstm', 'gradient'),
+    named('fast decoder: the residual without its gradient', 'fast_decoder',
+          'du + d_inside if kind.residual and number else du', 'du', 'fast-feeding-lstm', 'gradient'),
 ]
 
 
@@ -230,14 +250,14 @@ def forked(function):
                                           'signal %d' % os.WTERMSIG(status)}
 
 
-def first_difference(file, recorded, manifest, searches):
-    """The first `compare.Result` that differs where the code now installed makes a file again, less the gradients."""
+def first_difference(file, recorded, manifest, searches, gradients=False):
+    """The first `compare.Result` that differs where the code now installed makes a file again."""
     from reference import outputs
-    entry, arrays, left_out = manifest['files'][file], recorded[file], {'padded/gradient': None}
+    entry, arrays, left_out = manifest['files'][file], recorded[file], {} if gradients else {'padded/gradient': None}
     if entry['kind'] == 'training':
         found = outputs.training_outputs(entry, arrays, 'float32')
     else:
-        found = outputs.case_outputs(entry, arrays, 'float32', gradients=False, searches=searches)
+        found = outputs.case_outputs(entry, arrays, 'float32', gradients=gradients, searches=searches)
     if not searches:
         left_out.update({'%s/%s' % (batch, name): None for batch in compare.BATCHES for name in ('greedy', 'beam')})
     return compare.first_difference(compare.compare_sets({file: arrays}, {file: found}, manifest, None, left_out)[0])
@@ -250,7 +270,8 @@ def try_mutant(mutant, recorded, manifest):
         def run():
             install(mutant)
             # Most show before any search, which takes as long again.
-            first = None if mutant.module == 'beam_search' else first_difference(file, recorded, manifest, False)
+            first = None if mutant.module == 'beam_search' else first_difference(
+                file, recorded, manifest, False, mutant.module in BY_HAND)
             first = first or first_difference(file, recorded, manifest, True)
             return first.stage if first else ''
         outcome = forked(run)

@@ -191,6 +191,28 @@ def record(folder, run, command):
     return None
 
 
+def extend(folder, command):
+    """Adds the files of cases that a set does not have; no file of the set changes.
+
+    # Returns
+        The names of the new files.
+
+    # Raises
+        UserError: the NumPy model does not agree.
+    """
+    files, manifest = compare.read_set(folder)
+    jobs = [job for job in file_jobs() if job[0] not in files]
+    made = OrderedDict(in_processes(make, jobs))
+    _refuse_disagreement({file: entry for file, entry, _ in jobs}, made)
+    for file, entry, _ in jobs:
+        hashes = OrderedDict((key, array_hash(key, value)) for key, value in made[file].items())
+        added = OrderedDict([('added', command), ('commit', commit())] + list(entry.items()) + [('arrays', hashes)])
+        write_bytes(os.path.join(folder, file), npz_bytes(made[file]))
+        manifest['files'][file] = added
+    write_bytes(os.path.join(folder, 'MANIFEST.json'), to_json(manifest))
+    return list(made)
+
+
 def export(run, folder, texts, beam_width, command):
     """Writes the bundle of a trained run and sentences. UserError: the NumPy model does not agree."""
     beam = dict(beam_width=beam_width, n_best=beam_width, length_penalty=1.)

@@ -20,8 +20,15 @@ def step_bytes(settings, source_size, target_size, batch, source_length, target_
     logits = batch * target_length * target_size
     steps = batch * depth * (source_length * (width + settings.embedding)
                              + target_length * (settings.units + settings.embedding))
-    pairs = batch * target_length * source_length if settings.score != 'none' else 0
-    wide = pairs * (settings.attention_units or settings.units) if settings.score in ('concat', 'additive') else 0
+    fast, seen = settings.kernels == 'fast', source_length
+    if fast and settings.attention != 'global' and source_length > 2 * (2 * settings.window + 1):
+        seen = 4 * settings.window  # the positions of a block of windows
+    pairs = batch * target_length * seen if settings.score != 'none' else 0
+    wide = 0
+    if settings.score in ('concat', 'additive'):
+        wide = pairs * (settings.attention_units or settings.units)
+        if fast:  # the additive score of one target position at a time, and sums of the size of the keys
+            wide *= 3. / target_length
     return int(PROGRAM + 4 * (6 * weights + 3 * logits + 5 * steps + 8 * pairs + 2.2 * wide))
 
 
