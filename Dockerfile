@@ -6,6 +6,8 @@ FROM ${BASE}
 # HOME: matplotlib and Keras keep files there, and under `docker run --user` no home directory is writable.
 ENV LANG=C.UTF-8 HOME=/tmp
 WORKDIR /app
+LABEL org.opencontainers.image.title="global-attention" org.opencontainers.image.version="2.0.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
 
 # Before the code, so that a change to the code does not install again.
 COPY requirements-pip.txt requirements.txt requirements-dev.txt ./

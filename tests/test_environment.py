@@ -409,5 +409,11 @@ def test_ci_fails_when_tests_fail(tmp_path, failing, calls):
     assert (done.returncode == 0) == (failing == 'none')
 
 
+def test_the_image_is_labelled_with_the_version():
+    from command_line import VERSION
+    assert 'org.opencontainers.image.version="%s"' % VERSION in read('Dockerfile')
+    assert '## %s' % VERSION in read('CHANGELOG.md')
+
+
 def test_licence_is_apache_2():
     assert 'Apache License\n                           Version 2.0, January 2004' in read('LICENSE')
