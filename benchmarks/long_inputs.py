@@ -4,6 +4,7 @@
     python benchmarks/long_inputs.py concat local-m --kernels keras fast --source-length 200 400 800
     python benchmarks/long_inputs.py general --batch-size 1 --source-length 5000 --decode-only
     python benchmarks/long_inputs.py general local-m concat --source-length 250 500 1000 --plot long.png
+    python benchmarks/long_inputs.py --layer --units 256 --target-length 0 --source-length 400 800 --kernels keras fast
 
 Kinds are scores; local attention, `local-m` and `local-p`, has the score general. `--target-length 0`: T = S.
 """
@@ -62,6 +63,41 @@ def measure(kind, kernels, length, options, queue):
     queue.put(found)
 
 
+def measure_layer(kind, kernels, length, options, queue):
+    """As `measure`, of one call of the attention layer alone, forward and backward."""
+    import tf_session
+    from keras import backend as K
+    import numpy as np
+    import tensorflow as tf
+    import attention
+    import attention_blocks
+    module = attention_blocks if kernels == 'fast' else attention
+    if kind in LOCAL:
+        layer = module.LocalAttention('general', {'local-m': 'monotonic', 'local-p': 'predictive'}[kind])
+    else:
+        layer = module.GlobalAttention(kind, max_source_length=length if kind == 'location' else None)
+    found, steps = dict(kind=kind, kernels=kernels, source_length=length), options.target_length or length
+    with tf_session.opened(tf_session.new_session(options.threads)) as session:
+        random = np.random.RandomState(1)
+        inputs = [tf.Variable(random.normal(size=(options.batch_size, count, options.units)).astype('f'))
+                  for count in (length, steps)]
+        layer.build([(None, None, options.units)] * 2)
+        mask = tf.ones([options.batch_size, length], tf.bool)
+        context = layer.call([tf.identity(x) for x in inputs], [mask, None])[0]
+        gradients = tf.gradients(tf.reduce_sum(tf.square(context)), inputs + layer.trainable_weights)
+        run = tf.group(*[tf.convert_to_tensor(one) for one in gradients])
+        K.get_session().run(tf.variables_initializer(inputs))
+        session = K.get_session()
+        session.run(run)
+        times = []
+        for _ in range(3):
+            started, processor = time.time(), time.process_time()
+            session.run(run)
+            times.append((time.process_time() - processor, time.time() - started))
+    found.update(step=min(times)[1], step_cpu=min(times)[0], step_peak=peak())
+    queue.put(found)
+
+
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2. ** 20
 
@@ -96,6 +132,7 @@ def main(argv):
     parser.add_argument('--words', type=positive_int, default=VOCABULARY, metavar='V')
     parser.add_argument('--input-feeding', action='store_true')
     parser.add_argument('--train-only', action='store_true')
+    parser.add_argument('--layer', action='store_true', help='one call of the attention layer, forward and backward')
     parser.add_argument('--decode-only', action='store_true')
     parser.add_argument('--threads', type=non_negative_int, default=0)
     parser.add_argument('--json', metavar='FILE')
@@ -109,7 +146,8 @@ def main(argv):
         for kind in options.kinds:
             for kernels in options.kernels:
                 queue = context.SimpleQueue()
-                process = context.Process(target=measure, args=(kind, kernels, length, options, queue))
+                target = measure_layer if options.layer else measure
+                process = context.Process(target=target, args=(kind, kernels, length, options, queue))
                 process.start()
                 process.join()
                 if process.exitcode:
