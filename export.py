@@ -73,7 +73,8 @@ def frozen_search(run, chosen, vocabularies, asked):
         graph = tf.graph_util.convert_variables_to_constants(opened, opened.graph.as_graph_def(),
                                                              [tensor.op.name for tensor in found])
         opened.close()
-        return graph, [model.source.name, longest.name], beam_search.Result(*[tensor.name for tensor in found])
+        fed = [model.source.name, longest.name] + ([model.copied.name] if chosen.copy else [])
+        return graph, fed, beam_search.Result(*[tensor.name for tensor in found])
 
 
 def build(run, chosen, options):
@@ -89,6 +90,8 @@ def build(run, chosen, options):
         read_tokenizers(run, chosen), lambda name: Vocabulary.from_bytes(run.read_file(name), run.file(name)))
     frozen, fed, names = frozen_search(run, chosen, (source_vocabulary, target_vocabulary), asked)
     formless = [one.name for one in (source_tokenizer, target_tokenizer) if not graph_text.has_form(one)]
+    if chosen.copy and target_tokenizer.name != 'space':
+        formless.append(target_tokenizer.name + ' of a run with --copy')  # its rules are tables of the vocabulary
     whole = not options.tokens and not formless
     if formless:
         tell('the tokeniser %s has no graph form: the model takes and gives tokens, not text' % formless[0])
@@ -105,8 +108,9 @@ def build(run, chosen, options):
     source = graph_text.encode(source_vocabulary, tokens)                                               # (B, S)
     source_lengths = tf.reduce_sum(tf.to_int32(tf.not_equal(source, PAD)), axis=1)                 # (B,)
     longest = beam_search.max_lengths(source_lengths, asked, tf)
+    copied = graph_text.encode_copies(target_vocabulary, tokens)
     found = beam_search.Result(*tf.import_graph_def(
-        frozen, dict(zip(fed, (source, longest))), list(names), name='model'))
+        frozen, dict(zip(fed, (source, longest, copied))), list(names), name='model'))
 
     # The search's result for a text without tokens is thrown away.
     shape = tf.shape(found.ids)
@@ -120,20 +124,26 @@ def build(run, chosen, options):
     width = tf.reduce_max(lengths)
     rankings = tf.maximum(found.rankings, found.rankings.dtype.min)
     rows = [tf.reshape(found.ids, [-1, shape[2]]), tf.reshape(lengths, [-1])]
+    # The source tokens of each hypothesis: an id from V on is a copy of one of them.
+    sources = tf.gather(tokens, tf.range(shape[0] * shape[1]) // shape[1])
+    words = graph_text.decode(target_vocabulary, *rows, sources=sources)
     outputs = {
         'scores': tf.reduce_sum(log_probabilities, axis=2),
         'rankings': tf.where(nothing, tf.where(tf.range(shape[1]) > tf.zeros_like(lengths),
                                                tf.fill(shape[:2], rankings.dtype.min), tf.zeros_like(rankings)),
                              rankings),
-        'tokens': tf.reshape(graph_text.decode(target_vocabulary, *rows), shape)[:, :, :width],
+        'tokens': tf.reshape(words, shape)[:, :, :width],
         'log_probabilities': log_probabilities[:, :, :width + 1],
         'alignment': (found.weights * within[:, :, :, None])[:, :, :width]}
     for name, tensor in outputs.items():
         outputs[name] = tensor = tensor[:rows_given]
         tensor.set_shape([None, asked.n_best] + [None] * {'scores': 0, 'rankings': 0, 'alignment': 2}.get(name, 1))
     if whole:
-        outputs['text'] = tf.reshape(graph_text.detokenize(target_tokenizer, target_vocabulary, *rows),
-                                     shape[:2])[:rows_given]
+        if chosen.copy:
+            texts = graph_text.join_with_spaces(words, rows[1])
+        else:
+            texts = graph_text.detokenize(target_tokenizer, target_vocabulary, *rows)
+        outputs['text'] = tf.reshape(texts, shape[:2])[:rows_given]
         outputs['source_tokens'] = tokens[:rows_given]
     return inputs, outputs
 
@@ -225,9 +235,6 @@ def main(argv):
     run = RunDirectory.open(options.run)
     chosen = with_defaults(run.read_config())
     check(chosen)
-    if chosen.copy and options.format == 'saved_model':
-        raise UserError('%s: was trained with --copy, whose words of no vocabulary have no form in a SavedModel: use '
-                        'predict.py, or --format onnx' % options.run)
     if chosen.score == 'none' and search_options.merge(chosen, options).coverage_penalty:
         raise UserError('%s: this run has no attention (--score none): leave --coverage-penalty out' % options.run)
     if options.format == 'onnx':

@@ -304,3 +304,21 @@ def test_export_refuses_before_it_loads_tensorflow(cheap, tmp_path):  # noqa: F8
     result = cheap('export.py', '--min-length', '3', '--max-length', '2', 'missing', 'new')
     assert result.code == 2 and '--max-length 2' in result.stderr
     assert os.listdir(str(tmp_path)) == ['there']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('tokenizer, given', [('space', 'text'), ('word', 'tokens')])
+def test_a_copying_run_is_exported(tokenizer, given, tmp_path):
+    """Names without an id are copied, from their first place and from others."""
+    random_run(tmp_path / 'run', copy=True, source_tokenizer=tokenizer, target_tokenizer=tokenizer)
+    lines = ['one Oakham two Oakham Brockley', 'Brockley three Norwick', '', 'one two', 'Oakham']
+    (tmp_path / 'text').write_text('\n'.join(lines) + '\n')
+    result = run('predict.py', '--run', 'run', '--input', 'text', '--json', *SEARCH, cwd=tmp_path)
+    objects = [json.loads(line) for line in result.stdout.decode('utf-8').splitlines()]
+    done = run('export.py', *SEARCH, 'run', 'model', cwd=tmp_path)
+    assert done.code == 0 and (given == 'text') == ('no graph form' not in done.stderr), done.stderr
+    rows = [line.split() for line in lines]
+    texts = lines if given == 'text' else [row + [''] * (5 - len(row)) for row in rows]
+    assert_same(serve(tmp_path / 'model', texts, tmp_path, given), objects)
+    words = {token for one in objects for hypothesis in one['hypotheses'] for token in hypothesis['tokens']}
+    assert words & {'Oakham', 'Brockley', 'Norwick'}

@@ -297,7 +297,7 @@ def random_run(path, **changes):
     from settings import with_defaults
     from small_models import set_weights
     words = Vocabulary(list(SPECIALS) + ['one', 'two', 'three'])
-    config = dict(defaults(), **dict(changes, units=4, embedding=4, threads=1, target_tokenizer='word'))
+    config = dict(defaults(), **dict(dict(units=4, embedding=4, threads=1, target_tokenizer='word'), **changes))
     vocabularies = {'vocab.%s.txt' % side: words.to_bytes() for side in ('source', 'target')}
     one = tf_session.new_session(threads=1)
     with RunDirectory.create(str(path), config, vocabularies, {}) as directory, tf_session.opened(one):

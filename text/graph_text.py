@@ -72,10 +72,33 @@ def encode(vocabulary, tokens):
     return tf.where(tf.equal(tokens, ''), tf.fill(tf.shape(tokens), PAD), tf.to_int32(table.lookup(tokens)))
 
 
-def decode(vocabulary, ids, lengths):
-    """Tokens of ids `(N, T)`, '' from the place `lengths` `(N,)` on."""
-    tokens = tf.gather(tf.constant(vocabulary.tokens), ids)
+def encode_copies(vocabulary, tokens):
+    """What a copy of each source token writes, ids `(B, S)`: its target id, or V plus the first position of a token
+    that has none; PAD for ''."""
+    ids = encode(vocabulary, tokens)
+    first = tf.argmax(tf.to_int32(tf.equal(tokens[:, :, None], tokens[:, None])), axis=2, output_type=tf.int32)
+    return tf.where(tf.equal(ids, UNK), len(vocabulary) + first, ids)
+
+
+def decode(vocabulary, ids, lengths, sources=None):
+    """Tokens of ids `(N, T)`, '' from the position `lengths` `(N,)` on.
+
+    # Arguments
+        sources: tokens `(N, S)`; an id from V on is a copy of the one at that position. `None`: no such ids.
+    """
+    size = len(vocabulary)
+    tokens = tf.gather(tf.constant(vocabulary.tokens), tf.minimum(ids, size - 1))
+    if sources is not None:
+        copies = tf.batch_gather(sources, tf.clip_by_value(ids - size, 0, tf.shape(sources)[1] - 1))
+        tokens = tf.where(ids < size, tokens, copies)
     return tf.where(tf.sequence_mask(lengths, tf.shape(ids)[1]), tokens, tf.fill(tf.shape(ids), ''))
+
+
+def join_with_spaces(tokens, lengths):
+    """Texts `(N,)` of tokens `(N, T)`, of which `lengths` `(N,)` count: what the tokeniser `space` does."""
+    positions = tf.zeros_like(tokens, tf.int32) + tf.range(tf.shape(tokens)[1])
+    spaced = tf.where((positions > 0) & (positions < lengths[:, None]), ' ' + tokens, tokens)
+    return tf.reduce_join(spaced, axis=1)
 
 
 def detokenize(tokenizer, vocabulary, ids, lengths):
