@@ -63,7 +63,7 @@ class PointerGenerator(Layer):
 
         # Arguments
             weights: attention weights `(B, T, S)`.
-            same: 1 for each pair of positions with the same word, else 0, `(B, S, S)`.
+            same: `same_words` of the source.
         """
         return tf.matmul(weights, same)
 
@@ -72,7 +72,7 @@ class PointerGenerator(Layer):
         size = K.int_shape(logits)[-1]
         switch = self.switch(tf.matmul(weights, memory), states, embedded)
         # Eq. 9 times Z / p_gen with Z = sum_v e^z_v: e^z_w + Z (1 - p_gen) / p_gen times the attention to word w.
-        same = K.cast(tf.equal(copied_ids[:, :, None], copied_ids[:, None]), K.dtype(weights))          # (B, S, S)
+        same = same_words(copied_ids, K.dtype(weights))                                                 # (B, S, S)
         copy_logits = tf.log(tf.maximum(self.attention_to_words(weights, same), TINY))                  # (B, T, S)
         copy_logits += tf.reduce_logsumexp(logits, axis=2, keepdims=True) - switch
         # In logarithms, log(e^x + e^y) = x + log(1 + e^(y - x)): only the logits of the source's words change.
@@ -94,6 +94,11 @@ class PointerGenerator(Layer):
 
     def compute_mask(self, inputs, mask=None):
         return None
+
+
+def same_words(copied_ids, dtype):
+    """Returns 1 for each pair of source positions with the same id in `(B, S)`, else 0: `(B, S, S)`."""
+    return K.cast(tf.equal(copied_ids[:, :, None], copied_ids[:, None]), dtype)
 
 
 def coverage_loss(weights):

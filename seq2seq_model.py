@@ -38,6 +38,8 @@ class Seq2Seq(object):
         alignment_model: the same inputs, without `gold`, to logits and weights `(B, T, S)`; `None` without attention.
         encoder_model: source ids to encoder states `(B, S, Dm)` and the initial states of the decoder's cells `(B, D)`.
         memory: the `Memory` of the source ids.
+        decoder_states: the top states h_t of the decoder, `(B, T, D)`.
+        attentional_states: eq. 5, `(B, T, D)`; the decoder states without attention.
         output_states: what the last product multiplies, `(B, T, D)`, or `(B, T, E)` with tied embeddings.
         pointer_inputs: with `copy`, the inputs of the `PointerGenerator`.
         noise: the `Noise` whose step the training loop sets.
@@ -73,12 +75,12 @@ class Seq2Seq(object):
             self.initial_states = self._bridge(last_states)
         self.encoder_model = Model(self.source, [memory] + self.initial_states)
         embedded = self._embed_target(target_ids)                                                       # (B, T, E)
-        attentional, states, weights = self._decode(memory, embedded)
+        self.attentional_states, self.decoder_states, weights = self._decode(memory, embedded)
         self._build_output(target_size)
-        logits = self._logits(self._drop(attentional))                                                  # (B, T, V)
+        logits = self._logits(self._drop(self.attentional_states))                                      # (B, T, V)
         if settings.copy:
             self.pointer = PointerGenerator(self._kernel_initializer(), name='pointer_generator')
-            self.pointer_inputs = [logits, weights, memory, states, embedded, self.copied]
+            self.pointer_inputs = [logits, weights, memory, self.decoder_states, embedded, self.copied]
             logits = self.pointer(self.pointer_inputs)                                              # (B, T, V + X)
         self.training_model = Model(inputs + [self.gold] * bool(settings.guided_alignment), logits)
         self.alignment_model = None

@@ -1,9 +1,9 @@
 """The small cases of the reference set: settings, weights and sentences, drawn once, when recording.
 
-Each of {dot, general, concat, scaled_dot, location, local-m, local-p} stands beside each of {LSTM, GRU}, {one-way,
-bidirectional}, {with, without input feeding}, and the latter three beside one another, at least once; each case runs on
-a padded batch and on a batch of one. Depth, ties, shared vocabulary, scale and the rest are spread over them. Two more
-copy, on sentences with names.
+Each of {dot, general, concat, scaled_dot, location, local-m, local-p} occurs with each of {LSTM, GRU}, {one-way,
+bidirectional}, {with, without input feeding} at least once, and so does each pair of the latter three. Each case runs
+on a padded batch and on a batch of one. Depth, tied embeddings, shared vocabulary, scale and the other settings are
+spread over the cases. Two more cases copy, on sentences with names.
 """
 from collections import OrderedDict
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from reference.numpy_model import END, PAD, START, UNK, NumpyModel, coverage_losses
 
-LIMIT = 9           # most tokens of an output
+LIMIT = 9           # maximum number of tokens of an output
+FIRST_WORD = END + 1
 VOCABULARY = (12, 11)
 BASE = dict(
     units=6, embedding=5, encoder_units=None, cell='lstm', encoder_layers=1, decoder_layers=1, bidirectional=False,
@@ -53,7 +54,7 @@ CASES = OrderedDict([
 ])
 SEPARATORS = (4, (5,))
 SEARCHES = {
-    'dot-gru': dict(BEAM, n_best=2, length_penalty='average'),  # fewer than the beam is wide: when it stops matters
+    'dot-gru': dict(BEAM, n_best=2, length_penalty='average'),  # less than the beam width: shows when it stops
     'general-lstm': dict(BEAM, coverage_penalty=0.3),
     'concat-gru': dict(BEAM, min_length=3),
     'local-m-lstm': dict(BEAM, no_repeat_ngram=2),
@@ -72,9 +73,8 @@ TRAINING_TOLERANCE = (1e-4, 1e-5)
 
 
 def describe(name):
-    """The manifest's entry for a case or a training: kind, settings, sizes of the vocabularies, search, type."""
-    changed = dict(CASES, **TRAININGS)[name]
-    settings = dict(BASE, **changed)
+    """Returns the manifest's entry of a case or a training: kind, settings, sizes of the vocabularies, search."""
+    settings = dict(BASE, **dict(CASES, **TRAININGS)[name])
     vocabulary = (VOCABULARY[0],) * 2 if settings['share_vocabulary'] else VOCABULARY
     entry = {'kind': 'training' if name in TRAININGS else 'case', 'model': settings, 'vocabulary': list(vocabulary)}
     if settings.get('encoder') == 'dmn':
@@ -87,7 +87,8 @@ def describe(name):
 
 
 def draw_sentences(random, lengths, size):
-    return [random.randint(4, size, n).tolist() for n in lengths]
+    """Returns a list of ids of words for each length."""
+    return [random.randint(FIRST_WORD, size, n).tolist() for n in lengths]
 
 
 def punctuate(sources):
@@ -101,15 +102,15 @@ def punctuate(sources):
 
 
 def draw_names(random, sources, targets, sizes):
-    """Words of several vocabularies: replaces sources and targets, and adds what a copy of each source word writes.
+    """Replaces sources and targets by words of both vocabularies, and returns the ids that copying each word outputs.
 
-    Word w has the id w where the vocabulary is so large; in the target's one it is a name else. Every second word of a
-    target is one of its source. The first source has words and names twice, the third, all <unk>, a name twice, and the
-    fourth no name.
+    Word w has the id w in a vocabulary with more than w words; in the target vocabulary any other word is a name. Every
+    second word of a target is one of its source. The first source contains words and names twice; the third, all <unk>,
+    a name twice; the fourth no name.
     """
     copied = []
     for row, (source, target) in enumerate(zip(sources, targets)):
-        words = random.randint(4, sizes[1] + (0 if row == 3 else 3), len(source)).tolist()
+        words = random.randint(FIRST_WORD, sizes[1] + (0 if row == 3 else 3), len(source)).tolist()
         if row == 0:
             words[0], words[1] = 5, sizes[1]
             words[4:] = words[:len(words) - 4]
@@ -124,34 +125,39 @@ def draw_names(random, sources, targets, sizes):
 
 
 def pad(rows):
+    """Returns an array of all rows, with <pad> after the end of each."""
     padded = np.full((len(rows), max(map(len, rows))), PAD, 'i')
-    for one, row in zip(padded, rows):
-        one[:len(row)] = row
+    for ids, row in zip(padded, rows):
+        ids[:len(row)] = row
     return padded
 
 
 def draw(name, shapes):
-    """Weights of these shapes `{name: shape}` and sentences for a case or a training, as the arrays of its file.
+    """Returns weights of the shapes `{name: shape}` and sentences, as the arrays of a case's or a training's file.
 
-    The first draw whose searches end after several lengths, some cut and some by </s>, with margins far above rounding.
+    It is the first draw whose searches end at several lengths, some at the limit and some by </s>, with margins far
+    above rounding.
     """
     for seed in range(1000):
         arrays = draw_once(name, shapes, np.random.RandomState([sum(map(ord, name)), seed]))
         if name in TRAININGS or lively(name, arrays):
             return arrays
-    raise ValueError('%s: no lively draw' % name)
+    raise ValueError('%s: no draw gives searches that end at several lengths' % name)
 
 
 def draw_once(name, shapes, random):
-    """The padded batch: a whole sentence, one of length 1, one all <unk>, a short one with a long target, an empty one
-    (its row is wholly masked)."""
+    """Draws the arrays of a file.
+
+    The padded batch contains a full row, a sentence of length 1, one of <unk> only, a short one with a long target, and
+    an empty one, whose row is masked completely.
+    """
     arrays, copy = OrderedDict(), describe(name)['model']['copy']
     for parameter, shape in shapes.items():
         value = random.uniform(-1., 1., shape)
         if parameter in ('output/kernel', 'target_embedding/embeddings'):
-            value = 2. * value      # lively outputs from small errors of rounding
+            value = 2. * value      # different outputs with small rounding errors
         if copy and parameter.startswith('attention/'):
-            value = 3. * value      # attention that moves
+            value = 3. * value      # attention that differs from step to step
         if parameter.endswith(('/factor', '/norm')):
             value = value + 1.5
         arrays['parameter/' + parameter] = np.asarray(value * (0.5 if name in TRAININGS else 1.), 'f')
@@ -181,6 +187,7 @@ def draw_once(name, shapes, random):
 
 
 def lively(name, arrays):
+    """Tests whether the searches of a draw end at several lengths, with clear margins, and show all their options."""
     entry = describe(name)
     model = NumpyModel(entry['model'], {key[10:]: value for key, value in arrays.items() if key[:10] == 'parameter/'},
                        entry.get('separators'))
@@ -191,17 +198,21 @@ def lively(name, arrays):
             greedy.margins[greedy.ids != PAD]) < 1e-2:
         return False
     if copied is not None and np.max(greedy.ids) < entry['vocabulary'][1]:
-        return False    # no output has a name
+        return False    # no output contains a name
     if entry['model']['coverage_loss']:
         weights = model.forward(source, arrays['padded/given'], copied)['weights']
-        again = coverage_losses(weights, arrays['padded/output'])
-        if np.sum((again > 0.05) & (again < 0.95)) < 2:
+        losses = coverage_losses(weights, arrays['padded/output'])
+        if np.sum((losses > 0.05) & (losses < 0.95)) < 2:
             return False
-    found = model.beam(source, limits, copied=copied, **entry['beam'])
-    ranks = [[one.ranking for one in best] for best in found]
-    lengths = {len(one.ids) for best in found for one in best}
-    # A penalty that reorders nothing could be lost without a trace.
+    results = model.beam(source, limits, copied=copied, **entry['beam'])
+    rankings = [[hypothesis.ranking for hypothesis in best] for best in results]
+    lengths = {len(hypothesis.ids) for best in results for hypothesis in best}
+    # Without a change of order nobody would notice a lost penalty.
     plain = model.beam(source, limits, entry['beam']['beam_width'], entry['beam']['n_best'], copied=copied)
-    changed = [[one.ids for one in best] for best in found] != [[one.ids for one in best] for best in plain]
-    return len(lengths) > 2 and min(-np.diff(rank).max() for rank in ranks if len(rank) > 1) > 1e-3 and (
-        changed or entry['beam'].get('length_penalty') == 0.)
+    reordered = ids_of(results) != ids_of(plain)
+    return len(lengths) > 2 and min(-np.diff(row).max() for row in rankings if len(row) > 1) > 1e-3 and (
+        reordered or entry['beam'].get('length_penalty') == 0.)
+
+
+def ids_of(results):
+    return [[hypothesis.ids for hypothesis in best] for best in results]

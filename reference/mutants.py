@@ -1,11 +1,11 @@
-"""Wrong changes to the code, one at a time, and whether `regress.py check` would notice, at which stage.
+"""Applies wrong changes to the code, one at a time, and shows whether and at which stage `regress.py check` notices.
 
     python -m reference.mutants                # all of them, as a table; `make mutants`
     python -m reference.mutants --only NAME    # some
 
-Named ones are mistakes that people make; generated ones change an operator, an axis or a constant of a line that the
-reference files run. Each is applied to a copy in memory, in a process of its own that was forked before any TensorFlow
-session was made, and makes only files whose graph runs the changed line, until one differs beyond its tolerance.
+Named mutants are mistakes that people make; generated mutants change an operator, an axis or a constant of a line that
+the reference files run. Each is applied to a copy in memory, in a process that was forked before any TensorFlow session
+existed. It computes only files whose graph runs the changed line, until one differs beyond its tolerance.
 """
 import ast
 import collections
@@ -21,7 +21,7 @@ import time
 import tokenize
 import types
 
-# TensorFlow and Keras in the parent: each process that is forked saves their seconds.
+# The parent imports TensorFlow and Keras, which saves each forked process seconds.
 import tf_session  # noqa: F401
 import keras.layers
 import keras.optimizers  # noqa: F401
@@ -32,20 +32,20 @@ from reference import compare
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GENERATED = ('attention', 'decoder_cell', 'seq2seq_model', 'pointer_generator', 'beam_search')
-# Modules with gradients by hand: where a mutant is in one of these, the gradients are compared too.
+# Modules with gradients by hand: for a mutant in one of these, the gradients are compared too.
 BY_HAND = ('fast_kernels', 'fused_loss', 'attention_blocks', 'fast_decoder')
-SECONDS = 40        # of processor time, for a mutant that does not end
-FILES = 3           # at most, for a generated mutant
+SECONDS = 40        # limit of processor time, for mutants that do not end
+FILES = 3           # maximum number of files for a generated mutant
 KERAS = 'keras.layers.recurrent'
-# Files that together run the lines that the whole set runs, and first those that have most between them: local
-# attention, blocked n-grams, input feeding, copies, depth, penalties
+# Files that together run all lines that the whole set runs; the first ones run most of them: local attention, blocked
+# n-grams, input feeding, copies, depth, penalties.
 VARIED = ('local-m-lstm', 'copy-gru', 'dot-gru', 'general-lstm', 'local-p-gru', 'concat-lstm', 'concat-gru',
           'none-lstm', 'scaled_dot-lstm', 'location-gru', 'dot-lstm', 'copy-lstm', 'train-adam')
 
 Mutant = collections.namedtuple('Mutant', 'name module old new line files stages')
-Mutant.__doc__ = """One change: `old` to `new` in a module's source, at its only place or, with `line`, there.
+Mutant.__doc__ = """One change: `old` to `new` in a module's source, where `old` occurs once, or in the given line.
 
-files: reference files to make, in this order. stages: where it may be noticed, `None` for any.
+files: reference files to compute, in this order. stages: the stages that may differ first, `None` for any.
 """
 
 
@@ -161,17 +161,17 @@ def changed_number(text):
     return repr(float(text) * 2. + (float(text) == 0)) if set(text) & set('.e') else str(int(text) + 1)
 
 
-def refusals(source):
-    """The lines of each `if` that does nothing but raise: what refuses wrong input has no outputs."""
+def checks(source):
+    """Returns the lines of each `if` that only raises: a check of inputs has no outputs."""
     return {line for node in ast.walk(ast.parse(source))
             if isinstance(node, ast.If) and isinstance(node.body[0], ast.Raise)
             for line in range(node.lineno, node.body[0].lineno)}
 
 
 def generate(module, lines):
-    """Every `Mutant` of an operator, an axis or a constant on one of these lines."""
+    """Returns every `Mutant` of an operator, an axis or a constant in the given lines of a module."""
     source, _ = source_of(module)
-    lines, rows, found = set(lines) - refusals(source), source.split('\n'), []
+    lines, rows, mutants = set(lines) - checks(source), source.split('\n'), []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         (number, start), (_, end) = token.start, token.end
         if number not in lines or token.type not in (tokenize.OP, tokenize.NAME, tokenize.NUMBER):
@@ -190,25 +190,26 @@ def generate(module, lines):
             compile(mutated(mutant)[0], module, 'exec')
         except SyntaxError:
             continue
-        found.append(mutant)
-    return found
+        mutants.append(mutant)
+    return mutants
 
 
 def mutated(mutant):
+    """Returns the changed source of a mutant's module and the path of the module."""
     source, path = source_of(mutant.module)
     if mutant.line:
         rows = source.split('\n')
         assert rows[mutant.line - 1] == mutant.old
         rows[mutant.line - 1] = mutant.new
         return '\n'.join(rows), path
-    assert source.count(mutant.old) == 1, '%s: %r stands %d times' % (mutant.name, mutant.old, source.count(mutant.old))
+    assert source.count(mutant.old) == 1, '%s: %r occurs %d times' % (mutant.name, mutant.old, source.count(mutant.old))
     return source.replace(mutant.old, mutant.new), path
 
 
 # Running
 
 def install(mutant):
-    """Makes the changed module the one that all others will import."""
+    """Makes later imports of the mutant's module return the changed module."""
     source, path = mutated(mutant)
     module = types.ModuleType(mutant.module)
     module.__file__ = path
@@ -227,7 +228,7 @@ def install(mutant):
 
 
 def forked(function):
-    """What `function()` returns, or how it failed, from a process of its own."""
+    """Runs `function()` in a forked process; returns its result or how it failed."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -236,7 +237,7 @@ def forked(function):
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         try:
-            result = {'found': function()}
+            result = {'returned': function()}
         except BaseException as error:
             result = {'raised': type(error).__name__}
         with os.fdopen(writing, 'w') as stream:
@@ -251,38 +252,38 @@ def forked(function):
 
 
 def first_difference(file, recorded, manifest, searches, gradients=False):
-    """The first `compare.Result` that differs where the code now installed makes a file again."""
+    """Computes a file with the installed code; returns the first `compare.Result` that differs."""
     from reference import outputs
     entry, arrays, left_out = manifest['files'][file], recorded[file], {} if gradients else {'padded/gradient': None}
     if entry['kind'] == 'training':
-        found = outputs.training_outputs(entry, arrays, 'float32')
+        computed = outputs.training_outputs(entry, arrays, 'float32')
     else:
-        found = outputs.case_outputs(entry, arrays, 'float32', gradients=gradients, searches=searches)
+        computed = outputs.case_outputs(entry, arrays, 'float32', gradients=gradients, searches=searches)
     if not searches:
         left_out.update({'%s/%s' % (batch, name): None for batch in compare.BATCHES for name in ('greedy', 'beam')})
-    return compare.first_difference(compare.compare_sets({file: arrays}, {file: found}, manifest, None, left_out)[0])
+    return compare.first_difference(compare.compare_sets({file: arrays}, {file: computed}, manifest, None, left_out)[0])
 
 
 def try_mutant(mutant, recorded, manifest):
-    """(stage that noticed or '', file, seconds) for one mutant."""
+    """Returns (stage that differs first or '', file, seconds) of a mutant."""
     started, file = time.time(), ''
     for file in mutant.files:
         def run():
             install(mutant)
-            # Most show before any search, which takes as long again.
+            # Most mutants show before any search, and the searches double the time.
             first = None if mutant.module == 'beam_search' else first_difference(
                 file, recorded, manifest, False, mutant.module in BY_HAND)
             first = first or first_difference(file, recorded, manifest, True)
             return first.stage if first else ''
         outcome = forked(run)
-        stage = outcome.get('found', outcome.get('raised'))
+        stage = outcome.get('returned', outcome.get('raised'))
         if stage:
-            return stage if 'found' in outcome else 'stops: ' + stage, file, time.time() - started
+            return stage if 'returned' in outcome else 'stops: ' + stage, file, time.time() - started
     return '', file, time.time() - started
 
 
 def lines_run(file, recorded, manifest):
-    """{module: lines} that making one file runs, in functions of the modules that mutants are generated in."""
+    """Returns {module: lines} of the functions in `GENERATED` modules that computing one file runs."""
     paths = {path_of(module): module for module in GENERATED}
 
     def run():
@@ -290,7 +291,7 @@ def lines_run(file, recorded, manifest):
 
         def trace(frame, event, _):
             module = paths.get(frame.f_code.co_filename)
-            # Classes run the line of each `def`, with its defaults.
+            # The body of a class runs the line of each `def`, with its defaults.
             name = frame.f_code.co_name
             if module is None or name in ('<module>', '__init__', 'get_config') or name[0].isupper():
                 return None
@@ -300,40 +301,40 @@ def lines_run(file, recorded, manifest):
         first_difference(file, recorded, manifest, True)
         sys.settrace(None)
         return {module: sorted(lines) for module, lines in seen.items()}
-    return forked(run)['found']
+    return forked(run)['returned']
 
 
 def generated(recorded, manifest, number, files):
-    """`number` mutants of each module, evenly over all that there are, each with the files that run its line."""
+    """Yields `number` mutants of each module, evenly spread over all, each with the files that run its line."""
     runs = {}
     for file in files:
         runs[file] = lines_run(file, recorded, manifest)
         tell('lines of %s: %d' % (file, sum(map(len, runs[file].values()))))
     for module in GENERATED:
-        found = generate(module, {line for run in runs.values() for line in run.get(module, ())})
-        chosen = np.unique(np.linspace(0, len(found) - 1, number).round().astype(int))
-        for mutant in (found[i] for i in chosen):
+        mutants = generate(module, {line for run in runs.values() for line in run.get(module, ())})
+        for mutant in (mutants[i] for i in np.unique(np.linspace(0, len(mutants) - 1, number).round().astype(int))):
             reached = [file for file in files if mutant.line in runs[file].get(module, ())]
             yield mutant._replace(files=tuple(reached[:FILES]))
 
 
 def main(argv):
     parser = CommandParser(prog='reference.mutants', description=__doc__.split('\n')[0])
-    parser.add_argument('--only', metavar='NAME', nargs='+', default=(), help='named mutants that hold one of these')
+    parser.add_argument('--only', metavar='NAME', nargs='+', default=(),
+                        help='named mutants whose name contains one of these')
     parser.add_argument('--generated', metavar='N', type=int, default=18, help='of each module (default: %(default)s)')
     options = parser.parse_args(argv)
     recorded, manifest = compare.read_set(os.path.join(ROOT, 'reference'))
-    mutants = [one for one in NAMED if not options.only or any(part in one.name for part in options.only)]
+    mutants = [mutant for mutant in NAMED if not options.only or any(part in mutant.name for part in options.only)]
     if not options.only:
         mutants = itertools.chain(mutants, generated(recorded, manifest, options.generated,
                                                      [name + '.float32.npz' for name in VARIED]))
     tried = missed = 0
     for mutant in mutants:
         stage, file, seconds = try_mutant(mutant, recorded, manifest)
-        right = bool(stage) and (mutant.stages is None or stage in mutant.stages)
-        tried, missed = tried + 1, missed + (not right)
+        caught = bool(stage) and (mutant.stages is None or stage in mutant.stages)
+        tried, missed = tried + 1, missed + (not caught)
         print('%-8s %-62s %-20s %-28s %4.0f s' % (
-            'caught' if right else 'MISSED', mutant.name, stage or '-', file, seconds), flush=True)
+            'caught' if caught else 'MISSED', mutant.name, stage or '-', file, seconds), flush=True)
     print('%d of %d caught' % (tried - missed, tried))
     return 1 if missed and options.only else 0
 

@@ -1,15 +1,15 @@
-"""The whole model once more, in plain NumPy and float64: an independent check, and a text for porters.
+"""The whole model in plain NumPy and float64: an independent check of the Keras model, and its equations for porters.
 
-Nothing here comes from the Keras side, and no framework is needed: Python 3.6 or later and NumPy. What is computed
-is what Keras 2.2.4 computes with its old defaults (`hard_sigmoid` gates, a GRU that resets before the product), at
-inference: no dropout. Equation numbers are those of Luong, Pham and Manning (2015), https://arxiv.org/abs/1508.04025,
-and where copying is told those of See, Liu and Manning (2017), https://arxiv.org/abs/1704.04368.
+The file shares no code with the Keras model and needs Python 3.6 or later and NumPy only. It computes what Keras 2.2.4
+computes at inference with its old defaults (`hard_sigmoid` gates, a GRU that resets before the product). Equation
+numbers are those of Luong, Pham and Manning (2015), https://arxiv.org/abs/1508.04025, and for copying those of See, Liu
+and Manning (2017), https://arxiv.org/abs/1704.04368.
 
 Letters in shapes: B sentences, S and T source and target length, D decoder state, Dm encoder state, E embedding,
-U width of the concat score, V vocabulary, X most names that a source of the batch has, N rows of one decoder step (B
-of them, or more in a search).
+U width of the concat score, V vocabulary, X maximum number of names in a source of the batch, N rows of one decoder
+step (B rows, or more in a search).
 
-Weights are arrays under the names below; those of `weights.h5` are taken too, see `neutral`.
+Weights are arrays under the names below; the names of `weights.h5` are accepted too, see `neutral`.
 
     source_embedding/embeddings (V, E)      target_embedding/embeddings (V, E), none with a shared vocabulary
     encoder_n/kernel (in, G)                encoder_n/recurrent_kernel (units, G)            encoder_n/bias (G,)
@@ -36,46 +36,46 @@ import numpy as np
 
 PAD, UNK, START, END = 0, 1, 2, 3
 LEAST_WEIGHT = 1e-7  # the minimum of a weight in the logarithm of guided alignment
-TINY = 1e-37        # the least attention to a word of the source, in eq. 9: its logarithm is finite in float32 too
+TINY = 1e-37        # minimum attention to a word of the source in eq. 9: its logarithm is finite in float32 too
 
 Memory = namedtuple('Memory', 'states mask copied')
-Memory.__doc__ = """What every decoder step looks at.
+Memory.__doc__ = """What every decoder step reads.
 
-encoder states (N, S, Dm); where they are valid (N, S); with copy, what a copy of each position writes: ids (N, S), of
-which those from V on are names, each row's own.
+states: encoder states (N, S, Dm). mask: their valid positions (N, S). copied: with copy, the id that copying each
+position outputs (N, S); ids from V on are the names of that row.
 """
 
 States = namedtuple('States', 'attentional cells position')
-States.__doc__ = """What one decoder step hands to the next.
+States.__doc__ = """What one decoder step passes to the next.
 
-attentional: h~_{t-1} (N, D), which input feeding needs. cells: for each layer from the lowest up, [h, c] of an LSTM or
+attentional: h~_{t-1} (N, D), which input feeding needs. cells: for each layer, the lowest first, [h, c] of an LSTM or
 [h] of a GRU, each (N, D). position: t, counted from 0.
 """
 
-Found = namedtuple('Found', 'ids lengths log_probabilities weights margins')
-Found.__doc__ = """What `NumpyModel.greedy` returns.
+GreedyResult = namedtuple('GreedyResult', 'ids lengths log_probabilities weights margins')
+GreedyResult.__doc__ = """What `NumpyModel.greedy` returns.
 
-ids (B, T) without <s>, <pad> behind </s>; lengths (B,) with </s>; log_probabilities (B, T) of each token in nats;
-weights (B, T, S); margins (B, T), the logit of the token less that of the runner-up. All are 0 behind the end.
+ids (B, T) without <s>, <pad> after </s>; lengths (B,) with </s>; log_probabilities (B, T) of each token in nats;
+weights (B, T, S); margins (B, T), the logit of the token minus that of the runner-up. All are 0 after the end.
 """
 
 Hypothesis = namedtuple('Hypothesis', 'ids log_probabilities weights margins ranking states')
 Hypothesis.__doc__ = """What `NumpyModel.beam` returns.
 
-Lists with an entry a token: ids without <s>; log_probabilities in nats; weights `(S,)`; margins, the logit of the token
-less that of the best other one that was allowed. The ranking puts hypotheses in order; `states` follow the last token.
+Lists with one entry for each token: ids without <s>; log_probabilities in nats; weights `(S,)`; margins, the logit of
+the token minus that of the best other allowed token. `ranking` sorts hypotheses; `states` follow the last token.
 """
 
 
 # Activations
 
 def sigmoid(x):
-    """1 / (1 + e^-x), in a form that does not overflow."""
+    """1 / (1 + e^-x) without overflow."""
     return 0.5 * (1. + np.tanh(0.5 * x))
 
 
 def hard_sigmoid(x):
-    """Keras' piecewise linear sigmoid: slope 0.2, so 0 below -2.5 and 1 above 2.5."""
+    """Keras' piecewise linear sigmoid of slope 0.2: 0 below -2.5 and 1 above 2.5."""
     return np.clip(0.2 * x + 0.5, 0., 1.)
 
 
@@ -118,7 +118,7 @@ class NumpyModel(object):
 
     # Arguments
         settings: dict, the settings of a run as in its `config.json`.
-        weights: dict of arrays by name, see above.
+        weights: dict of arrays by name, see the docstring of the module.
         separators: with `encoder` 'dmn', the source id that ends a question, and a list of those that end a sentence.
     """
 
@@ -141,9 +141,9 @@ class NumpyModel(object):
     # Encoder
 
     def _layer(self, name, x, mask, backwards=False):
-        """One direction of one recurrent layer, from zero states: `(B, S, in)` to outputs `(B, S, units)`, last states.
+        """Runs one direction of a recurrent layer from zero states: `(B, S, in)` to `(B, S, units)` and last states.
 
-        A padded step keeps the states and puts out the state it found. Reading backwards, padding comes first.
+        A padded step keeps the states and outputs them unchanged. The backward direction reads padding first.
         """
         rows, length = mask.shape
         states = [np.zeros((rows, len(self.weights[name + '/recurrent_kernel'])))] * self.cell_states
@@ -155,16 +155,16 @@ class NumpyModel(object):
         return np.stack(outputs, axis=1), states
 
     def encode(self, source):
-        """Source ids `(B, S)` to encoder states `(B, S, Dm)` and, for each layer, its last states `(B, Dm)`."""
+        """Maps source ids `(B, S)` to encoder states `(B, S, Dm)` and the last states `(B, Dm)` of each layer."""
         return self.encode_vectors(self.weights['source_embedding/embeddings'][source], source != PAD)
 
     def encode_vectors(self, x, mask):
-        """The same for vectors `(B, S, E)` and their mask `(B, S)`."""
+        """Does the same for vectors `(B, S, E)` and their mask `(B, S)`."""
         settings, last_states = self.settings, []
         for number in range(1, settings['encoder_layers'] + 1):
             below, name = x, 'encoder_%d' % number
             if settings['bidirectional']:
-                # "Last" is what each direction ends with: the backward one at the first word.
+                # The last state of the backward direction is the one at the first word.
                 forward, forward_states = self._layer(name + '/forward', x, mask)
                 backward, backward_states = self._layer(name + '/backward', x, mask, True)
                 x = np.concatenate([forward, backward], axis=-1)
@@ -224,10 +224,10 @@ class NumpyModel(object):
         return ids[:max(first - 1, 0)], sentences
 
     def bridge(self, last_states):
-        """Last states of the encoder's layers to the first states of the decoder's layers, each `(B, D)`.
+        """Maps the last states of the encoder's layers to the first states of the decoder's layers, each `(B, D)`.
 
-        Decoder layer n starts from encoder layer n, or from the top one where there are fewer: as it is, or through
-        tanh(W state + b) where two directions or two sizes meet.
+        Decoder layer n starts from encoder layer n, or from the top layer if the encoder has fewer. The states pass
+        unchanged, or through tanh(W state + b) after two directions or between different sizes.
         """
         settings, first_states = self.settings, []
         dense = settings['bidirectional'] or (settings['encoder_units'] or settings['units']) != settings['units']
@@ -241,7 +241,7 @@ class NumpyModel(object):
         return first_states
 
     def start(self, source, copied=None):
-        """Source ids `(B, S)` to the `Memory` and the `States` before the decoder's first step."""
+        """Maps source ids `(B, S)` to the `Memory` and the `States` before the decoder's first step."""
         attentional = np.zeros((len(source), self.settings['units']))
         if self.settings.get('encoder') == 'dmn':
             encoder_states, mask, first_states = self.encode_story(source)
@@ -252,7 +252,7 @@ class NumpyModel(object):
     # Attention
 
     def scores(self, h, encoder_states):
-        """Scores `(N, S)` between decoder states `(N, D)` and encoder states `(N, S, Dm)`, before any mask."""
+        """Returns the scores `(N, S)` of decoder states `(N, D)` and encoder states `(N, S, Dm)` before the mask."""
         def weight(name):
             return self.weights['attention/' + name]
 
@@ -274,7 +274,7 @@ class NumpyModel(object):
         return scores * weight('factor') if self.settings['attention_scale'] else scores
 
     def align(self, scores, h, mask, position):
-        """Scores `(N, S)` to scores after mask and window (-inf where they hide a position) and weights `(N, S)`."""
+        """Maps scores `(N, S)` to scores after mask and window (-inf at excluded positions) and weights `(N, S)`."""
         if self.settings['attention'] == 'global':
             return np.where(mask, scores, -np.inf), masked_softmax(scores, mask)
         window, source = float(self.settings['window']), np.cumsum(mask, axis=1) - 1        # valid positions count
@@ -293,7 +293,7 @@ class NumpyModel(object):
     # Decoder
 
     def step(self, tokens, states, memory):
-        """One decoder step.
+        """Runs one decoder step.
 
         # Arguments
             tokens: ids `(N,)`, the last token of each row.
@@ -320,7 +320,7 @@ class NumpyModel(object):
         if self.score != 'none':
             each_hop = []
             for _ in range(settings.get('hops', 1)):
-                query = attentional                                                 # each hop asks with the last result
+                query = attentional                                                 # the result of the last hop
                 stages['scores'] = self.scores(query, memory.states)                                    # (N, S)
                 stages['masked_scores'], stages['weights'] = self.align(
                     stages['scores'], query, memory.mask, states.position)
@@ -328,11 +328,11 @@ class NumpyModel(object):
                 stages['context'] = np.einsum('ns,nsd->nd', stages['weights'], memory.states)           # (N, Dm)
                 joined = np.concatenate([stages['context'], query], axis=-1)        # eq. 5: tanh(W_c [c_t; h_t])
                 attentional = np.tanh(joined @ self.weights['attentional_state/kernel'])
-            stages['weights'] = np.mean(each_hop, axis=0)                           # of all hops: the alignment
+            stages['weights'] = np.mean(each_hop, axis=0)                           # the alignment: mean of all hops
             stages['attentional_states'] = attentional
         logits = self.logits(attentional)                                                               # (N, V)
         if settings.get('copy'):
-            # Eq. 8: sigmoid(w_h* . c_t + w_s . h_t + w_x . x_t + b), its three vectors joined.
+            # Eq. 8: sigmoid(w_h* . c_t + w_s . h_t + w_x . x_t + b), the three vectors concatenated.
             context = np.einsum('ns,nsd->nd', stages['weights'], memory.states)
             joined = np.concatenate([context, stages['decoder_states'], embedded], axis=-1)
             stages['vocabulary_logits'] = logits
@@ -352,7 +352,7 @@ class NumpyModel(object):
         return attentional @ self._target_table().T
 
     def copy_distribution(self, weights, copied, size):
-        """The sum of eq. 9, sum_{s: w_s = w} a_s: attention `(N, S)` to each of V words and X names, `(N, V + X)`."""
+        """Sums attention `(N, S)` by words, sum_{s: w_s = w} a_s of eq. 9: `(N, V + X)` for V words and X names."""
         summed = np.zeros((len(copied), max(size, copied.max() + 1)))
         for row, ids in enumerate(copied):
             for s, word in enumerate(ids):
@@ -362,13 +362,13 @@ class NumpyModel(object):
     def mixture(self, logits, p_gen, copy_distribution, copied):
         """Eq. 9: log(p_gen P_vocab(w) + (1 - p_gen) sum_{s: w_s = w} a_s), `(N, V + X)`.
 
-        Minus infinity for names that a row has not. A row without any word has nothing to copy: P_vocab alone.
+        Minus infinity for names that a row does not have. A row without any word has nothing to copy: P_vocab alone.
         """
-        there = np.zeros(copy_distribution.shape, bool)
+        present = np.zeros(copy_distribution.shape, bool)
         for row, ids in enumerate(copied):
-            there[row, ids[ids != PAD]] = True
-        p_gen = np.where(there.any(axis=1, keepdims=True), p_gen, 1.)
-        p = (1. - p_gen) * np.where(there, np.maximum(copy_distribution, TINY), 0.)
+            present[row, ids[ids != PAD]] = True
+        p_gen = np.where(present.any(axis=1, keepdims=True), p_gen, 1.)
+        p = (1. - p_gen) * np.where(present, np.maximum(copy_distribution, TINY), 0.)
         p[:, :logits.shape[1]] += p_gen * np.exp(log_softmax(logits))
         with np.errstate(divide='ignore'):
             return np.log(p)
@@ -376,12 +376,12 @@ class NumpyModel(object):
     # Whole sequences
 
     def forward(self, source, target, copied=None):
-        """Every stage for a batch.
+        """Computes every stage of a batch.
 
         # Arguments
-            source: ids `(B, S)`, padded behind with 0.
-            target: decoder input ids `(B, T)`: <s> and the target's tokens.
-            copied: with copy, what a copy of each source position writes: ids `(B, S)`.
+            source: ids `(B, S)`, 0 after the end.
+            target: decoder input ids `(B, T)`: <s> and the tokens of the target.
+            copied: with copy, the id that copying each source position outputs, `(B, S)`.
 
         # Returns
             OrderedDict: encoder_states `(B, S, Dm)`, initial_states `(B, number of states, D)`, then the stages of
@@ -402,7 +402,7 @@ class NumpyModel(object):
         return stages
 
     def greedy(self, source, max_lengths, copied=None):
-        """The most probable token at each step until </s>, or until `max_lengths` `(B,)` tokens. Returns `Found`."""
+        """Takes the most probable token at each step until </s> or `max_lengths` `(B,)` tokens; a `GreedyResult`."""
         source, max_lengths = np.asarray(source, np.int64), np.asarray(max_lengths)
         memory, states = self.start(source, copied)
         tokens, lengths, steps = np.full(len(source), START), np.zeros(len(source), np.int64), []
@@ -410,7 +410,7 @@ class NumpyModel(object):
         while running.any():
             stages, states = self.step(tokens, states, memory)
             logits = stages['logits'].copy()
-            logits[:, [PAD, START]] = -np.inf                                       # never chosen
+            logits[:, [PAD, START]] = -np.inf                                       # never an output
             order = np.argsort(-logits, axis=-1, kind='mergesort')                  # stable: the lower id wins a tie
             best, second = [np.take_along_axis(logits, order[:, rank:rank + 1], -1)[:, 0] for rank in (0, 1)]
             log_probabilities = np.take_along_axis(log_softmax(stages['logits']), order[:, :1], -1)[:, 0]
@@ -420,20 +420,20 @@ class NumpyModel(object):
             lengths = lengths + running
             running = running & (tokens != END) & (lengths < max_lengths)
         ids, log_probabilities, weights, margins = [np.stack(values, axis=1) for values in zip(*steps)]
-        return Found(ids, lengths, log_probabilities, weights, margins)
+        return GreedyResult(ids, lengths, log_probabilities, weights, margins)
 
     def beam(self, source, max_lengths, beam_width, n_best=1, length_penalty=0., coverage_penalty=0., min_length=0,
              no_repeat_ngram=0, copied=None):
-        """Beam search, for one source sentence after the other.
+        """Beam search, one source sentence after the other.
 
-        At each step the most probable continuations of all live hypotheses are kept, as many as the beam is wide less
-        those that have finished: by </s>, or at their limit. It ends when none is alive, or none alive can rank
-        among the `n_best` any more.
+        Each step keeps the most probable continuations of all live hypotheses: the beam width minus the number of
+        hypotheses that have finished, by </s> or at their limit. The search ends when no hypothesis is alive, or when
+        no live one can rank among the `n_best` any more.
 
         # Arguments
-            source: ids `(B, S)`. max_lengths: most tokens of each output, </s> counted, `(B,)`.
-            length_penalty, coverage_penalty: see `ranking`. min_length: tokens before which there is no </s>.
-            no_repeat_ngram: no n-gram of this length twice in an output; 0: any may. copied: as for `forward`.
+            source: ids `(B, S)`. max_lengths: maximum number of tokens of each output with </s>, `(B,)`.
+            length_penalty, coverage_penalty: see `ranking`. min_length: number of tokens before </s> is allowed.
+            no_repeat_ngram: no n-gram of this length occurs twice in an output; 0 allows all. copied: as `forward`.
 
         # Returns
             For each sentence a list of at most `n_best` `Hypothesis`, best first.
@@ -444,62 +444,62 @@ class NumpyModel(object):
             live, finished = [Hypothesis([], [], [], [], None, states)] if limit > 0 else [], []
             while live:
                 candidates = []
-                for one in live:
-                    stages, states = self.step(np.array(one.ids[-1:] or [START]), one.states, memory)
+                for prefix in live:
+                    stages, states = self.step(np.array(prefix.ids[-1:] or [START]), prefix.states, memory)
                     weights = stages['weights'][0] if 'weights' in stages else np.zeros(len(row))
                     log_p, logits = log_softmax(stages['logits'][0]), stages['logits'][0].copy()
-                    logits[forbidden(one.ids, min_length, no_repeat_ngram)] = -np.inf
+                    logits[forbidden(prefix.ids, min_length, no_repeat_ngram)] = -np.inf
                     if no_repeat_ngram and np.all(logits == -np.inf):
                         logits[END] = stages['logits'][0, END]
                     highest = np.sort(logits)[::-1]
                     for token in np.flatnonzero(logits > -np.inf):
                         margin = logits[token] - highest[1 if logits[token] == highest[0] else 0]
-                        candidates.append(Hypothesis(one.ids + [int(token)],
-                                                     one.log_probabilities + [log_p[token]],
-                                                     one.weights + [weights], one.margins + [margin], None, states))
-                candidates.sort(key=lambda one: -sum(one.log_probabilities))
+                        candidates.append(Hypothesis(
+                            prefix.ids + [int(token)], prefix.log_probabilities + [log_p[token]],
+                            prefix.weights + [weights], prefix.margins + [margin], None, states))
+                candidates.sort(key=lambda candidate: -sum(candidate.log_probabilities))
                 kept, live = candidates[:beam_width - len(finished)], []
-                for one in kept:
-                    if one.ids[-1] == END or len(one.ids) >= limit:
-                        finished.append(one._replace(ranking=ranking(one, memory.mask[0], length_penalty,
-                                                                     coverage_penalty)))
+                for candidate in kept:
+                    if candidate.ids[-1] == END or len(candidate.ids) >= limit:
+                        rank = ranking(candidate, memory.mask[0], length_penalty, coverage_penalty)
+                        finished.append(candidate._replace(ranking=rank))
                     else:
-                        live.append(one)
-                finished.sort(key=lambda one: -one.ranking)
-                # What is alive can only lose probability, and its length divides it at most by that of the limit.
-                hope = [sum(one.log_probabilities) / length_divisor(limit, length_penalty) for one in live]
-                if len(finished) >= n_best and hope and finished[n_best - 1].ranking >= max(hope):
+                        live.append(candidate)
+                finished.sort(key=lambda hypothesis: -hypothesis.ranking)
+                # The probability of a live hypothesis can only fall, and the divisor of its limit is the largest.
+                bounds = [sum(prefix.log_probabilities) / length_divisor(limit, length_penalty) for prefix in live]
+                if len(finished) >= n_best and bounds and finished[n_best - 1].ranking >= max(bounds):
                     break
             results.append(finished[:n_best])
         return results
 
 
 def neutral(name):
-    """The name used here of a weight of `weights.h5`: `decoder_1/kernel` for `decoder/cell_1/kernel:0`."""
+    """Returns the name of a weight of `weights.h5` in this file: `decoder_1/kernel` for `decoder/cell_1/kernel:0`."""
     name = re.sub(r'^decoder/cell_', 'decoder_', name.split(':')[0])
     return re.sub(r'/(forward|backward)_(lstm|gru)/', r'/\1/', re.sub('^decoder/', '', name))
 
 
 def forbidden(ids, min_length=0, no_repeat_ngram=0):
-    """Ids that may not follow `ids`: <pad>, <s>, an early </s>, and what would repeat an n-gram."""
-    found, n = {PAD, START}, no_repeat_ngram
+    """Returns the ids that must not follow `ids`: <pad>, <s>, an early </s>, and tokens that would repeat an n-gram."""
+    excluded, n = {PAD, START}, no_repeat_ngram
     if len(ids) < min_length:
-        found.add(END)
+        excluded.add(END)
     if n:
-        found.update(ids[i + n - 1] for i in range(len(ids) - n + 1) if ids[i:i + n - 1] == ids[len(ids) - n + 1:])
-    return sorted(found)
+        excluded.update(ids[i + n - 1] for i in range(len(ids) - n + 1) if ids[i:i + n - 1] == ids[len(ids) - n + 1:])
+    return sorted(excluded)
 
 
 def length_divisor(length, length_penalty):
-    """What log p of an output of `length` tokens, </s> counted, is divided by: eq. 14 of Wu et al. (2016), or L."""
+    """Returns the divisor of log p for an output of `length` tokens with </s>: eq. 14 of Wu et al. (2016), or L."""
     return length if length_penalty == 'average' else ((5. + length) / 6.) ** length_penalty
 
 
 def ranking(hypothesis, valid, length_penalty=0., coverage_penalty=0.):
-    """By what hypotheses are put in order: log p(Y) / lp(Y) + coverage_penalty sum_s log(min(sum_t a_ts, 1)).
+    """Returns the sort key of hypotheses: log p(Y) / lp(Y) + coverage_penalty sum_s log(min(sum_t a_ts, 1)).
 
-    `length_penalty` is a number alpha, lp = ((5 + L) / 6)^alpha, or `'average'`, lp = L. `valid` `(S,)`: where the
-    source has tokens. A token without any attention counts as if it had got 1e-7.
+    `length_penalty` is a number alpha, lp = ((5 + L) / 6)^alpha, or `'average'`, lp = L. `valid` `(S,)` marks the
+    tokens of the source. A token without attention counts as one with 1e-7.
     """
     value = sum(hypothesis.log_probabilities) / length_divisor(len(hypothesis.ids), length_penalty)
     if coverage_penalty:
@@ -513,12 +513,12 @@ def token_losses(logits, target, smoothing=0.):
 
     # Arguments
         logits: `(B, T, V)`.
-        target: decoder output ids `(B, T)`: the target's tokens and </s>, padded behind with 0.
+        target: decoder output ids `(B, T)`: the tokens of the target and </s>, then 0.
         smoothing: e, the share of the probability spread evenly over the vocabulary.
     """
     log_p, target = log_softmax(logits), np.asarray(target, np.int64)
-    chosen = np.take_along_axis(log_p, target[:, :, None], -1)[:, :, 0]
-    each = -(1. - smoothing) * chosen                                                                   # (B, T)
+    target_log_p = np.take_along_axis(log_p, target[:, :, None], -1)[:, :, 0]
+    each = -(1. - smoothing) * target_log_p                                                             # (B, T)
     if smoothing:
         each = each - smoothing * np.mean(log_p, axis=-1)
     return np.where(target != PAD, each, 0.)

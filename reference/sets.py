@@ -1,6 +1,6 @@
-"""A reference set as a folder: makes it, writes it with its manifest, makes it again to compare.
+"""A reference set as a folder: computes it, writes it with its manifest, computes it again to compare.
 
-The graphs of different files are made in several processes, since making them is what takes time; each process runs
+Several processes build the graphs of different files, since building takes most of the time; each process runs
 TensorFlow with one thread.
 """
 from collections import OrderedDict
@@ -34,16 +34,16 @@ RUN = 'run.npz'
 RUN_TOLERANCE = (1e-4, 1e-5)
 
 
-# What makes the numbers
+# What determines the numbers
 
 def environment():
-    """Versions, wheels, processor and threads: where all are equal, results are compared byte for byte."""
+    """Returns versions, wheels, processor and threads; if all are equal, results are compared byte for byte."""
     versions = OrderedDict([('python', platform.python_version())])
     wheels = OrderedDict()
     for name in PACKAGES:
         package = pkg_resources.get_distribution(name)
         versions[name] = package.version
-        # The list of a wheel's files with their hashes, less what the installer adds to it.
+        # The wheel's list of files with their hashes, without the lines that the installer adds.
         lines = sorted(line for line in package.get_metadata_lines('RECORD')
                        if 'sha256=' in line and not line.endswith('.pyc') and '.dist-info/' not in line
                        and not line.startswith('..'))
@@ -59,24 +59,24 @@ def environment():
 
 
 def arithmetic(_):
-    """sha256 of what differs first between processors: square roots, and matrix products of some inner sizes.
+    """Returns the sha256 of results that differ between processors: square roots, matrix products of some inner sizes.
 
-    An emulator shows its host's processor in /proc/cpuinfo; this tells them apart.
+    /proc/cpuinfo of an emulator shows the processor of its host, so it cannot distinguish the two.
     """
     random = np.random.RandomState(0)
     pairs = [(random.rand(4, size).astype('f'), random.rand(size, 4).astype('f')) for size in (500, 512, 1024, 2000)]
     x = np.linspace(1e-3, 1e3, 4096).astype('f')
     with outputs.opened_session() as session:
         tensors = [tf.sqrt(tf.constant(x)), tf.rsqrt(tf.constant(x))]
-        tensors += [tf.matmul(tf.constant(one), tf.constant(other)) for one, other in pairs]
+        tensors += [tf.matmul(tf.constant(left), tf.constant(right)) for left, right in pairs]
         values = session.run(tensors)
     return hashlib.sha256(b''.join(value.tobytes() for value in values)).hexdigest()
 
 
-# Making files
+# Computing files
 
 def make(job):
-    """(file, arrays) of one job: (file, manifest's entry, recorded arrays)."""
+    """Returns (file, arrays) of one job: (file, manifest's entry, recorded arrays)."""
     file, entry, recorded = job
     dtype = 'float64' if '.float64.' in file else 'float32'
     if entry['kind'] == 'run':
@@ -86,18 +86,18 @@ def make(job):
 
 
 def in_processes(function, jobs):
-    """Results of `function(job)` in the order of the jobs, from as many processes as there are cores."""
+    """Returns `function(job)` of all jobs in their order, computed by as many processes as there are cores."""
     processes = min(len(jobs), tf_session.available_cores())
     with multiprocessing.get_context('fork').Pool(processes, maxtasksperchild=8) as pool:
         return pool.map(function, jobs, chunksize=1)
 
 
 def shapes_of(name):
-    """{parameter: shape} of a case, from a model that is thrown away."""
+    """Returns the (parameter, shape) pairs of a case, from a model built for this purpose."""
     entry = cases.describe(name)
     with outputs.opened_session():
-        model = outputs.seq2seq_model.Seq2Seq(with_defaults(entry['model']), *entry['vocabulary'],
-                                              separators=outputs.separators_of(entry))
+        model = outputs.Seq2Seq(with_defaults(entry['model']), *entry['vocabulary'],
+                                separators=outputs.separators_of(entry))
         return [(parameter, value.shape) for parameter, value in outputs.get_parameters(model).items()]
 
 
@@ -106,7 +106,7 @@ def draw_job(name):
 
 
 def file_jobs():
-    """Jobs of all small cases and trainings, weights and sentences drawn anew."""
+    """Returns the jobs of all small cases and trainings, with newly drawn weights and sentences."""
     names = list(cases.CASES) + list(cases.TRAININGS)
     drawn = dict(zip(names, in_processes(draw_job, names)))
     return [('%s.%s.npz' % (name, dtype), cases.describe(name), drawn[name])
@@ -114,7 +114,7 @@ def file_jobs():
 
 
 def run_job(job):
-    """(manifest's entry, arrays) of (run directory, sentences, options of the beam)."""
+    """Returns (manifest's entry, arrays) of a job: (run directory, sentences, options of the beam)."""
     run, texts, beam = job
     loaded = translator.Translator.load(run, threads=1)
     model = OrderedDict((name, value) for name, value in loaded.run.read_config().items() if name in SETTINGS)
@@ -136,20 +136,20 @@ def run_job(job):
 # The folder
 
 def npz_bytes(arrays):
-    """An `.npz` file; equal arrays give equal bytes."""
+    """Returns the bytes of an `.npz` file; equal arrays give equal bytes."""
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
     return stream.getvalue()
 
 
 def commit():
-    """The commit of this checkout, or '' where git tells none."""
+    """Returns the commit of this checkout, or '' without git."""
     try:
-        found = subprocess.run(['git', '-C', ROOT, 'describe', '--always', '--dirty', '--abbrev=40'],
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        completed = subprocess.run(['git', '-C', ROOT, 'describe', '--always', '--dirty', '--abbrev=40'],
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except OSError:
         return ''
-    return found.stdout.decode('ascii', 'replace').strip()
+    return completed.stdout.decode('ascii', 'replace').strip()
 
 
 def write_set(folder, entries, files, command):
@@ -165,14 +165,18 @@ def write_set(folder, entries, files, command):
 
 
 def read_texts(path):
+    """Returns the lines of a file that are not empty."""
     return [line for line in read_lines(path) if line.strip()]
 
 
 def record(folder, run, command):
-    """Makes the reference set of all cases and of the run; writes it where none is yet.
+    """Computes the reference set of all cases and of the run; writes it if the folder has none.
+
+    # Arguments
+        folder: folder of the set. run: run directory. command: command line, for the manifest.
 
     # Returns
-        The `compare` results and ties against the set that lies there already, to the byte, or `None` where none did.
+        The `compare` results and ties against the existing set with tolerance 0, or `None` if there was none.
 
     # Raises
         UserError: the NumPy model does not agree.
@@ -214,7 +218,11 @@ def extend(folder, command):
 
 
 def export(run, folder, texts, beam_width, command):
-    """Writes the bundle of a trained run and sentences. UserError: the NumPy model does not agree."""
+    """Writes the bundle of a trained run and sentences.
+
+    # Raises
+        UserError: the NumPy model does not agree.
+    """
     beam = dict(beam_width=beam_width, n_best=beam_width, length_penalty=1.)
     (entry, arrays), = in_processes(run_job, [(run, texts, beam)])
     _refuse_disagreement({RUN: entry}, {RUN: arrays})
@@ -225,12 +233,20 @@ def _refuse_disagreement(entries, files):
     for file, arrays in files.items():
         first = compare.first_difference(verify.disagreements(file, entries[file], arrays))
         if first:
-            raise UserError('nothing is written, for the NumPy model does not agree: at %s it has %r in place of %r'
+            raise UserError('nothing is written, because the NumPy model does not agree: at %s it has %r instead of %r'
                             % (compare.place(first), first.recorded, first.found))
 
 
-def read_recorded(folder, chosen=()):
-    """`ArrayFile`s and manifest of a set, each array checked against its hash; `chosen` are patterns of file names."""
+def read_recorded(folder, patterns=()):
+    """Returns the `ArrayFile`s and the manifest of a set after checking the hash of each array.
+
+    # Arguments
+        folder: folder of the set.
+        patterns: patterns of file names; all files without them.
+
+    # Raises
+        UserError: the set is damaged, or no file fits the patterns.
+    """
     files, manifest = compare.open_set(folder)
     if not isinstance(manifest.get('files'), dict) or sorted(manifest['files']) != sorted(files):
         raise UserError('%s: MANIFEST.json does not list the files that are there: restore the set' % folder)
@@ -238,36 +254,37 @@ def read_recorded(folder, chosen=()):
         hashes = manifest['files'][name]['arrays']
         for key, array in arrays.items():
             if hashes.get(key) != array_hash(key, array):
-                raise UserError('%s: %s is not what was recorded: restore the set' % (os.path.join(folder, name), key))
+                raise UserError('%s: %s differs from its hash in the manifest: restore the set'
+                                % (os.path.join(folder, name), key))
         if len(hashes) != len(arrays):
             raise UserError('%s: arrays are missing: restore the set' % os.path.join(folder, name))
-    wanted = [name for name in files if not chosen or any(fnmatch.fnmatch(name, one) for one in chosen)]
-    if not wanted:
-        raise UserError('%s: no file is called %s' % (folder, ' or '.join(chosen)))
-    return OrderedDict((name, files[name]) for name in wanted), manifest
+    names = [name for name in files if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    if not names:
+        raise UserError('%s: no file is called %s' % (folder, ' or '.join(patterns)))
+    return OrderedDict((name, files[name]) for name in names), manifest
 
 
 def differences_of_environment(manifest):
-    """In what this environment is not the recorded one, in words; empty where results must be equal to the byte."""
-    here, found = json.loads(json.dumps(environment())), []
+    """Returns the parts of this environment that differ from the recorded one; without any, results must be equal."""
+    here, different = json.loads(json.dumps(environment())), []
     for part, recorded in manifest['environment'].items():
         if part == 'processor':
-            continue    # 'arithmetic' tells what matters of it, under an emulator too
+            continue    # 'arithmetic' shows what matters, also on an emulator
         if isinstance(recorded, dict):
-            found += ['%s %s' % (part[:-1], name) for name in recorded if here[part].get(name) != recorded[name]]
+            different += ['%s %s' % (part[:-1], name) for name in recorded if here[part].get(name) != recorded[name]]
         elif here.get(part) != recorded:
-            found.append(part)
+            different.append(part)
     if in_processes(arithmetic, [()])[0] != manifest['arithmetic']:
-        found.append('arithmetic of the processor')
-    return found
+        different.append('arithmetic of the processor')
+    return different
 
 
-def check(folder, chosen=()):
-    """Makes a set again and compares: results, ties, and in what the environments differ."""
-    recorded, manifest = read_recorded(folder, chosen)
+def check(folder, patterns=()):
+    """Computes a set again; returns the results and ties of the comparison and the differences of the environments."""
+    recorded, manifest = read_recorded(folder, patterns)
     recorded = OrderedDict((name, OrderedDict(file.items())) for name, file in recorded.items())
     jobs = [(file, manifest['files'][file], arrays) for file, arrays in recorded.items()]
-    other = differences_of_environment(manifest)
-    found = OrderedDict(in_processes(make, jobs))
-    results, ties = compare.compare_sets(recorded, found, manifest, None if other else (0., 0.))
-    return results, ties, other
+    differences = differences_of_environment(manifest)
+    computed = OrderedDict(in_processes(make, jobs))
+    results, ties = compare.compare_sets(recorded, computed, manifest, None if differences else (0., 0.))
+    return results, ties, differences

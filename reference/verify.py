@@ -1,7 +1,7 @@
-"""Holds a file of the reference set against the NumPy model: what does not agree is not recorded. NumPy alone.
+"""Compares a file of the reference set with the NumPy model; a file that differs is not recorded. Needs NumPy only.
 
-Forward stages, losses and both searches are calculated again. A gradient is held against the difference of the loss
-along one direction through all numbers of each weight; a training against the arithmetic of its optimiser.
+Forward stages, losses and both searches are computed again. A gradient is compared with the difference of the loss
+along one random direction of each weight; a training with the arithmetic of its optimizer.
 """
 from collections import OrderedDict
 
@@ -10,15 +10,17 @@ import numpy as np
 from reference import compare
 from reference.cases import LIMIT
 from reference.numpy_model import (
-    PAD, NumpyModel, coverage_losses, guided_alignment_losses, loss, token_losses)
+    END, PAD, START, NumpyModel, coverage_losses, guided_alignment_losses, loss, token_losses)
 
-# (relative, absolute): float32 graphs against float64 NumPy, and rounding of differences
+# (relative, absolute) tolerances of float32 and float64 graphs against float64 NumPy
 AGREEMENT = {'float32': (2e-5, 2e-5), 'float64': (1e-10, 1e-10)}
+# tolerance of a gradient, which the rounding of the loss's difference limits
 SLOPE = {'float32': 2e-3, 'float64': 1e-5}
 ADAM = dict(beta_1=0.9, beta_2=0.999, epsilon=1e-7)
 
 
 def parameters_of(arrays, prefix='parameter/'):
+    """Returns the arrays whose names have the prefix, without it."""
     return OrderedDict((name[len(prefix):], value) for name, value in arrays.items() if name.startswith(prefix))
 
 
@@ -34,7 +36,13 @@ def guide_of(model, arrays, prefix):
 
 
 def disagreements(file, entry, arrays):
-    """`compare.Result`s of all that the NumPy model finds otherwise in the arrays of one file."""
+    """Returns a `compare.Result` for each array of a file with which the NumPy model disagrees.
+
+    # Arguments
+        file: name of the file.
+        entry: dict, its entry of the manifest.
+        arrays: its arrays by name.
+    """
     check = {'case': _case, 'run': _run, 'training': _training}[entry['kind']]
     expected = OrderedDict()
     for name, value in check(entry, arrays):
@@ -47,7 +55,7 @@ def disagreements(file, entry, arrays):
 
 
 def forward(model, entry, arrays, prefix):
-    """(name, value) of the teacher-forced stages of a batch."""
+    """Yields (name, value) of the teacher-forced stages of a batch."""
     source, given, output = [arrays[prefix + name] for name in ('source', 'given', 'output')]
     stages = model.forward(source, given, arrays.get(prefix + 'copied'))
     stages.update(losses(entry['model'], stages, output, guide_of(model, arrays, prefix)))
@@ -56,37 +64,40 @@ def forward(model, entry, arrays, prefix):
 
 
 def losses(settings, stages, output, guide=None):
-    """OrderedDict: token_losses and loss, and the losses of attention that they contain: coverage_losses (eq. 13) and
-    guided_losses, whose gold alignments and valid positions are in `guide`."""
-    found, each = OrderedDict(), token_losses(stages['logits'], output, settings['label_smoothing'])
-    rate = settings.get('coverage_loss')        # a set that is older than this setting has not got it
+    """Returns token_losses and loss by name, and the losses of attention that they contain.
+
+    These are coverage_losses (eq. 13) and guided_losses, whose gold alignments and valid positions are in `guide`.
+    """
+    arrays, each = OrderedDict(), token_losses(stages['logits'], output, settings['label_smoothing'])
+    rate = settings.get('coverage_loss')        # a set that is older than this setting does not have it
     if rate:
-        found['coverage_losses'] = coverage_losses(stages['weights'], output)
-        each = each + rate * found['coverage_losses']
+        arrays['coverage_losses'] = coverage_losses(stages['weights'], output)
+        each = each + rate * arrays['coverage_losses']
     if guide:
-        found['guided_losses'] = guided_alignment_losses(stages['weights'], *guide, target=output)
-        each = each + settings['guided_alignment'] * found['guided_losses']
-    found['token_losses'], found['loss'] = each, np.sum(each) / np.count_nonzero(output)
-    return found
+        arrays['guided_losses'] = guided_alignment_losses(stages['weights'], *guide, target=output)
+        each = each + settings['guided_alignment'] * arrays['guided_losses']
+    arrays['token_losses'], arrays['loss'] = each, np.sum(each) / np.count_nonzero(output)
+    return arrays
 
 
 def searches(model, entry, arrays, prefix, limits):
-    """(name, value) of greedy and beam search of a batch."""
+    """Yields (name, value) of greedy and beam search of a batch."""
     source, options = arrays[prefix + 'source'], dict(entry['beam'], copied=arrays.get(prefix + 'copied'))
-    found = model.greedy(source, limits, options['copied'])
-    for name in found._fields:
-        yield prefix + 'greedy/' + name, getattr(found, name)
+    greedy = model.greedy(source, limits, options['copied'])
+    for name in greedy._fields:
+        yield prefix + 'greedy/' + name, getattr(greedy, name)
     hypotheses = model.beam(source, limits, **options)
     shape = arrays[prefix + 'beam/ids'].shape
     arrays_of = {name: np.zeros(shape + (source.shape[1],) * (name == 'weights'))
                  for name in ('ids', 'log_probabilities', 'weights', 'token_margins')}
     lengths, rankings = np.zeros(shape[:2]), np.full(shape[:2], -np.inf)
     for row, best in enumerate(hypotheses):
-        for rank, one in enumerate(best):
-            lengths[row, rank], rankings[row, rank] = len(one.ids), one.ranking
-            for name, field in zip(('ids', 'log_probabilities', 'weights', 'token_margins'),
-                                   (one.ids, one.log_probabilities, one.weights, one.margins)):
-                arrays_of[name][row, rank, :len(one.ids)] = field
+        for rank, hypothesis in enumerate(best):
+            length = lengths[row, rank] = len(hypothesis.ids)
+            rankings[row, rank] = hypothesis.ranking
+            for name, field in (('ids', 'ids'), ('log_probabilities', 'log_probabilities'), ('weights', 'weights'),
+                                ('token_margins', 'margins')):
+                arrays_of[name][row, rank, :length] = getattr(hypothesis, field)
     for name, value in list(arrays_of.items()) + [('lengths', lengths), ('rankings', rankings)]:
         yield prefix + 'beam/' + name, value
 
@@ -103,19 +114,16 @@ def _case(entry, arrays):
     random, step, guide = np.random.RandomState(0), 1e-6, guide_of(model, arrays, 'padded/')
     for name, value in parameters_of(arrays).items():
         gradient = arrays['padded/gradient/' + name].astype('f8')
-        direction, around = random.uniform(-1., 1., value.shape), []
+        direction, side_losses = random.uniform(-1., 1., value.shape), []
         for sign in (1., -1.):
             model.weights[name] = value.astype('f8') + sign * step * direction
             stages = model.forward(source, given, arrays.get('padded/copied'))
-            around.append(losses(entry['model'], stages, output, guide)['loss'])
+            side_losses.append(losses(entry['model'], stages, output, guide)['loss'])
         model.weights[name] = value.astype('f8')
-        slope, found = (around[0] - around[1]) / (2. * step), np.sum(gradient * direction)
-        if not abs(slope - found) <= SLOPE[gradient_type(arrays)] * max(1., np.sqrt(np.sum(gradient ** 2))):
+        slope, recorded = (side_losses[0] - side_losses[1]) / (2. * step), np.sum(gradient * direction)
+        tolerance = SLOPE[arrays['padded/loss'].dtype.name] * max(1., np.sqrt(np.sum(gradient ** 2)))
+        if not abs(slope - recorded) <= tolerance:
             yield 'padded/gradient/' + name, np.full(value.shape, np.nan)
-
-
-def gradient_type(arrays):
-    return arrays['padded/loss'].dtype.name
 
 
 def _run(entry, arrays):
@@ -127,7 +135,7 @@ def _run(entry, arrays):
 
 
 def _training(entry, arrays):
-    """Adam's arithmetic from the recorded moments, averages, and the loss after the last step, dropout off."""
+    """Yields Adam's weights from the recorded moments, the averages, and the loss after the last step."""
     settings = entry['model']
     before = parameters_of(arrays)
     averages = {name: np.zeros(value.shape) for name, value in before.items()}
@@ -140,8 +148,8 @@ def _training(entry, arrays):
             after[name] = arrays[prefix + 'parameter/' + name].astype('f8')
             if settings['optimizer'] == 'adam':
                 m, v = [arrays[prefix + 'slot/%s_%s' % (name, slot)].astype('f8') for slot in 'mv']
-                kept = value * (1. - rate * settings['weight_decay'] * (value.ndim > 1))
-                after[name] = kept - factor * m / (np.sqrt(v) + ADAM['epsilon'])
+                decayed = value * (1. - rate * settings['weight_decay'] * (value.ndim > 1))
+                after[name] = decayed - factor * m / (np.sqrt(v) + ADAM['epsilon'])
                 yield prefix + 'parameter/' + name, after[name]
                 if update == 1:     # m = (1 - b1) g and v = (1 - b2) g^2
                     gradient = m / (1. - ADAM['beta_1'])
@@ -152,8 +160,8 @@ def _training(entry, arrays):
     model = NumpyModel(settings, parameters_of(arrays, 'step_50/parameter/'))
     source = arrays['input/source']
     target = arrays['input/target']
-    given = np.concatenate([np.full((len(target), 1), 2), target], axis=1)
-    output = np.concatenate([target, np.zeros((len(target), 1), target.dtype)], axis=1)
-    output[np.arange(len(target)), np.count_nonzero(target, axis=1)] = 3
+    given = np.concatenate([np.full((len(target), 1), START), target], axis=1)
+    output = np.concatenate([target, np.full((len(target), 1), PAD, target.dtype)], axis=1)
+    output[np.arange(len(target)), np.count_nonzero(target, axis=1)] = END
     valid, logits = output != PAD, model.forward(source, given)['logits']
     yield 'step_50/evaluated', np.array([loss(logits, output), np.mean(np.argmax(logits, -1)[valid] == output[valid])])

@@ -637,7 +637,7 @@ def test_check_refuses_a_set_that_was_changed_after_recording(sets, tmp_path):
     arrays = compare.read_arrays(str(path))
     arrays['padded/loss'] = arrays['padded/loss'] + 1
     path.write_bytes(sets.npz_bytes(arrays))
-    with pytest.raises(UserError, match='padded/loss is not what was recorded'):
+    with pytest.raises(UserError, match='padded/loss differs from its hash in the manifest'):
         regress.main(['check', str(folder)])
 
 

@@ -29,7 +29,7 @@ class Searched(Small):
     def greedy(self, source, limits):
         """What was found without the axis of the hypotheses, of which there is one, and the rankings."""
         found = K.get_session().run(self.found, {self.model.source: source, self.limits: limits})
-        return numpy_model.Found(*[value[:, 0] for value in found[:5]])
+        return numpy_model.GreedyResult(*[value[:, 0] for value in found[:5]])
 
 
 @pytest.fixture(scope='module', params=CASES, ids=lambda case: case['score'])
@@ -90,7 +90,7 @@ def test_a_sentence_alone_has_the_output_that_it_has_in_a_batch(searched):
         alone = searched.greedy(source, np.array([9]))
         expected = [found.ids[row, :length], found.lengths[row], found.log_probabilities[row, :length],
                     found.weights[row, :length, :source.shape[1]], found.margins[row, :length]]
-        assert_same(alone, numpy_model.Found(*[value[None] for value in expected]))
+        assert_same(alone, numpy_model.GreedyResult(*[value[None] for value in expected]))
 
 
 def test_forced_decoding_of_an_output_gives_its_log_probabilities_margins_and_alignment(searched):
