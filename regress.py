@@ -14,7 +14,7 @@ import shlex
 # NumPy alone; command_line has set what NumPy reads when it is imported
 from command_line import CommandParser, UserError, non_negative_float, non_negative_int, positive_int, run_command, tell
 from reference import compare, hypotheses, report, traps
-from reference.progress import Progress
+from reports.progress import Progress
 
 
 def parse(argv):
