@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import platform
+import signal
 import subprocess
 
 import tf_session  # first: it fixes the import order
@@ -88,7 +89,10 @@ def make(job):
 def in_processes(function, jobs):
     """Returns `function(job)` of all jobs in their order, computed by as many processes as there are cores."""
     processes = min(len(jobs), tf_session.available_cores())
-    with multiprocessing.get_context('fork').Pool(processes, maxtasksperchild=8) as pool:
+    # The pool ends its processes by SIGTERM, for which `run_command` has a handler that raises.
+    with multiprocessing.get_context('fork').Pool(processes, initializer=signal.signal,
+                                                  initargs=(signal.SIGTERM, signal.SIG_DFL),
+                                                  maxtasksperchild=8) as pool:
         return pool.map(function, jobs, chunksize=1)
 
 
