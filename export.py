@@ -184,7 +184,8 @@ def write(run, chosen, options):
 # What an ONNX folder holds besides the graphs: files of the run, and of this checkout under their new names.
 RUN_FILES = ('vocab.source.txt', 'vocab.target.txt', 'tokenizer.source.model', 'tokenizer.target.model')
 PROGRAM_FILES = (('adapters/onnx_translate.py', 'translate.py'), ('command_line.py', 'command_line.py')) + tuple(
-    ('text/' + name, 'text/' + name) for name in ('__init__.py', 'tokenizers.py', 'subwords.py', 'vocabulary.py'))
+    ('text/' + name, 'text/' + name) for name in ('__init__.py', 'tokenizers.py', 'spacing_marks.py', 'subwords.py',
+                                                  'vocabulary.py'))
 
 
 def onnx_files(run, chosen, options):

@@ -118,6 +118,8 @@ def _table():
         'maximum number of target tokens; for bpe and unigram, the number of subwords', 1, 2 ** 24)
     add('data', 'min_count', 1, int, 'drop tokens seen fewer times than this in the training text', 1, COUNT)
     add('data', 'share_vocabulary', False, bool, 'one vocabulary and one embedding for source and target')
+    add('data', 'spacing_marks', True, bool,
+        'mark unusual spaces in the target tokens of word, chinese and jieba: outputs get the spacing of the text')
     choose('data', 'on_bad_utf8', 'error', ('error', 'replace'), 'what to do with bytes that are not UTF-8')
     add('data', 'max_source_length', 100, int, 'drop pairs with more source tokens', 1, TOKENS)
     add('data', 'max_target_length', 60, int, 'drop pairs with more target tokens', 1, TOKENS)
@@ -221,7 +223,8 @@ def _table():
 
 SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
 # Settings that the first config.json files of version 1 do not have: the value with which such a run was trained.
-ADDED = {'kernels': 'keras', 'encoder': 'recurrent', 'hops': 1, 'checkpoint_minutes': 0., 'init_from': None}
+ADDED = {'spacing_marks': False, 'kernels': 'keras', 'encoder': 'recurrent', 'hops': 1, 'checkpoint_minutes': 0.,
+         'init_from': None}
 # The options of the search for which a run has defaults.
 DECODING = tuple(row.name for row in SETTINGS.values() if row.group == 'decoding')
 

@@ -342,7 +342,7 @@ def ensemble_step(models):
 
 def check_same(first, first_settings, run, settings):
     """Refuses a run whose tokenisers, vocabularies or setting `copy` differ from those of the first run."""
-    for name in ('source_tokenizer', 'target_tokenizer', 'copy'):
+    for name in ('source_tokenizer', 'target_tokenizer', 'spacing_marks', 'copy'):
         value, first_value = getattr(settings, name), getattr(first_settings, name)
         require(value == first_value, '%s: %s is %s, and %s in %s: an ensemble needs runs that agree in this',
                 run.file('config.json'), name, value, first_value, first.file('config.json'))

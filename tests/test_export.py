@@ -19,6 +19,7 @@ import beam_search
 from test_commands import DIGITS, ROOT, cheap, environment, no_tensorflow, one_line, run, trained  # noqa: F401
 from test_docs import python_blocks
 from test_predict import location, random_run  # noqa: F401
+from text.spacing_marks import MarkingTokenizer
 from text.tokenizers import make_tokenizer
 
 # What is hard to tokenise: digits and their marks, accents apart, joiners, quotes, scripts without blanks, blanks of
@@ -43,11 +44,16 @@ def texts(seed, count):
             yield ''.join(chosen.choice(HARD) + ' ' * (chosen.random() < 0.3) for _ in range(chosen.randrange(10)))
 
 
-@pytest.mark.parametrize('name', ['space', 'word', 'char', 'chinese'])
-def test_text_in_the_graph_is_what_it_is_in_python(name):
+@pytest.mark.parametrize('name, marks', [('space', False), ('char', False), ('word', False), ('chinese', False),
+                                         ('word', True), ('chinese', True)])
+def test_text_in_the_graph_is_what_it_is_in_python(name, marks):
     chosen, tokenizer = random.Random(name), make_tokenizer(name)
     given = list(texts(len(name), 500)) + ['']
     tokens = [tokenizer.tokenize(text) for text in given]
+    source_tokenizer = tokenizer
+    if marks:  # which only target tokens have
+        tokenizer = MarkingTokenizer(tokenizer)
+        tokens = [tokenizer.tokenize(text) for text in given]
     known = {token for row in tokens for token in row if chosen.random() < 0.95} - set(SPECIALS)
     vocabulary = Vocabulary(list(SPECIALS) + sorted(known))
     # To be put together: what was taken apart, words at random, and marks that ask for care.
@@ -56,7 +62,7 @@ def test_text_in_the_graph_is_what_it_is_in_python(name):
     ids += [[chosen.randrange(1, len(vocabulary)) for _ in range(chosen.randrange(1, 12))] for _ in range(300)]
     ids += [[chosen.choice(quotes) for _ in range(chosen.randrange(1, 12))] for _ in range(200)]
     with tf.Graph().as_default(), tf.Session() as one:
-        found = graph_text.tokenize(tokenizer, tf.constant(given))
+        found = graph_text.tokenize(source_tokenizer, tf.constant(given))
         lengths = list(map(len, ids))
         fetched = [found, graph_text.encode(vocabulary, found),
                    graph_text.detokenize(tokenizer, vocabulary, tf.constant(pad(ids)), tf.constant(lengths)),
@@ -64,6 +70,7 @@ def test_text_in_the_graph_is_what_it_is_in_python(name):
         one.run(tf.tables_initializer())
         rows, encoded, together, decoded = one.run(fetched)
     for text, expected, row, codes in zip(given, tokens, rows, encoded):
+        expected = source_tokenizer.tokenize(text)
         assert [token.decode('utf-8') for token in row] == expected + [''] * (len(row) - len(expected)), repr(text)
         assert codes.tolist() == vocabulary.encode(expected) + [PAD] * (len(row) - len(expected))
     for row, text, words in zip(ids, together, decoded):

@@ -12,6 +12,7 @@ from tensorflow.python.ops import gen_string_ops, lookup_ops
 from text.vocabulary import SPECIALS
 from text.vocabulary import PAD, UNK
 from text.tokenizers import combining
+from text.spacing_marks import JOIN, SPACE, MarkedToken, MarkingTokenizer, split_marks
 
 _EVERY = ''.join(map(chr, range(0x110000)))
 
@@ -108,18 +109,23 @@ def detokenize(tokenizer, vocabulary, ids, lengths):
     if tokenizer.name == 'char':
         pieces = tf.gather(tf.constant([tokenizer.detokenize([token]) for token in vocabulary.tokens]), ids)
     else:
-        pieces = tf.gather(tf.constant(vocabulary.tokens), ids)
+        marked = isinstance(tokenizer, MarkingTokenizer)
+        parts = [split_marks(token) if marked else MarkedToken('', token, '') for token in vocabulary.tokens]
+        pieces = tf.gather(tf.constant([part.token for part in parts]), ids)
         glued = tf.zeros_like(valid)
         if tokenizer.name != 'space':
-            glued = _glued(tokenizer, vocabulary, ids, valid, pieces)
+            glued = _glued(tokenizer.unmarked if marked else tokenizer, parts, ids, valid, pieces)
         first = tf.equal(tf.range(tf.shape(ids)[1]), tf.zeros_like(ids))
         pieces = tf.where(glued | first, pieces, ' ' + pieces)
     return tf.reduce_join(tf.where(valid, pieces, tf.fill(tf.shape(ids), '')), axis=1)
 
 
-def _glued(tokenizer, vocabulary, ids, valid, words):
-    """Booleans `(N, T)`: whether the token stands close to the one before it, as `WordTokenizer.detokenize` tells."""
-    tokens = vocabulary.tokens
+def _glued(tokenizer, parts, ids, valid, words):
+    """Booleans `(N, T)`: whether a token follows the one before it without a space, as in `WordTokenizer.joined`.
+
+    `parts` has a `MarkedToken` for each id; its marks win over the rules, as in `MarkingTokenizer.detokenize`.
+    """
+    tokens = [part.token for part in parts]
 
     def having(values):
         return tf.gather(tf.constant(list(values)), ids)
@@ -142,7 +148,7 @@ def _glued(tokenizer, vocabulary, ids, valid, words):
     opening, closing = [tf.transpose(tf.reduce_any(one, axis=2)) for one in (opening, closing)]         # (N, T)
     leans_left = closing | having(token in tokenizer._lean_left for token in tokens) & tf.logical_not(opening)
     leans_right = opening | having(token in tokenizer._lean_right for token in tokens) & tf.logical_not(closing)
-    wide = having(tokenizer._joined(token, 'a') for token in tokens)
+    wide = having(tokenizer._attract(token, 'a') for token in tokens)
     shared = having(token in getattr(tokenizer, '_both_scripts', ()) for token in tokens)
     left, right = words[:, :-1], words[:, 1:]
     joined = wide[:, :-1] | wide[:, 1:] | shared[:, :-1] & shared[:, 1:] | tf.equal(left, right)
@@ -153,5 +159,9 @@ def _glued(tokenizer, vocabulary, ids, valid, words):
     is_word = having(tokenize(token + 'a') == [token + 'a'] for token in tokens)
     after_word, after_mark = [having(tokenize(one + token) == [one, token] for token in tokens) for one in 'a#']
     stays = whole[:, :-1] & tf.where(is_word[:, :-1], after_word[:, 1:], after_mark[:, 1:])
-    glued = (leans_right[:, :-1] | leans_left[:, 1:] | joined) & stays
+    glued = leans_right[:, :-1] | leans_left[:, 1:] | joined
+    for mark_of, part in ((lambda part: part.after, slice(None, -1)), (lambda part: part.before, slice(1, None))):
+        joins, parts_them = [having(mark_of(one) == mark for one in parts)[:, part] for mark in (JOIN, SPACE)]
+        glued = joins | glued & tf.logical_not(parts_them)
+    glued &= stays
     return tf.pad(glued, [[0, 0], [1, 0]])

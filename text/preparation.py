@@ -102,7 +102,7 @@ def prepare(settings, paths, hashes=None, run=None, cache=None):
 
 def _key(settings, hashes, has_validation, tokenizers):
     names = ('format', 'on_bad_utf8', 'max_source_length', 'max_target_length', 'source_tokenizer', 'target_tokenizer',
-             'source_vocabulary', 'target_vocabulary', 'min_count', 'share_vocabulary', 'copy')
+             'source_vocabulary', 'target_vocabulary', 'min_count', 'share_vocabulary', 'copy', 'spacing_marks')
     pieces = [hashlib.sha256(repr(tokenizer.scores).encode('utf-8')).hexdigest()
               if tokenizer.name in subwords.KINDS else None for tokenizer in tokenizers]
     return cache_key([[getattr(settings, name) for name in names], None if has_validation else settings.seed,

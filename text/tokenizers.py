@@ -12,6 +12,7 @@ import re
 import unicodedata
 
 from text import subwords
+from text.spacing_marks import MarkingTokenizer
 from command_line import UserError
 
 # A text with more characters than this for each allowed token is over-long, and is not tokenised: a line of 10 MB costs
@@ -88,15 +89,21 @@ class WordTokenizer:
 
     def __init__(self):
         self.tokenize = _token_pattern(self._not_in_words).findall
+        self.can_join = functools.lru_cache(2 ** 15)(self._can_join)
 
     def detokenize(self, tokens):
-        if not tokens:
-            return ''
-        sides, parts = self._sides(tokens), [tokens[0]]
-        for left, right, left_sides, right_sides in zip(tokens, tokens[1:], sides, sides[1:]):
-            glue = left_sides[1] or right_sides[0] or self._joined(left, right)
-            parts.append(right if glue and self.tokenize(left + right) == [left, right] else ' ' + right)
-        return ''.join(parts)
+        return ''.join(itertools.chain(tokens[:1], *(
+            [token] if joined else [' ', token] for token, joined in zip(tokens[1:], self.joined(tokens)))))
+
+    def joined(self, tokens):
+        """For each token but the last, whether the next one follows without a space."""
+        sides = self._sides(tokens)
+        return [(left_sides[1] or right_sides[0] or self._attract(left, right)) and self.can_join(left, right)
+                for left, right, left_sides, right_sides in zip(tokens, tokens[1:], sides, sides[1:])]
+
+    def _can_join(self, left, right):
+        """Whether two tokens without a space between them are the same two tokens."""
+        return self.tokenize(left + right) == [left, right]
 
     def _sides(self, tokens):
         """For each token: (attaches to the token before it, attaches to the token after it)."""
@@ -114,7 +121,7 @@ class WordTokenizer:
                 sides.append((token in self._lean_left, token in self._lean_right))
         return sides
 
-    def _joined(self, left, right):
+    def _attract(self, left, right):
         return left == right and not left[:1].isalnum()  # such as --
 
 
@@ -126,9 +133,9 @@ class ChineseTokenizer(WordTokenizer):
     _wide = re.compile('[{}]'.format(_WIDE))
     _both_scripts = frozenset('“”‘’—…·')  # Chinese shares these marks with Latin text
 
-    def _joined(self, left, right):
+    def _attract(self, left, right):
         return bool(self._wide.match(left) or self._wide.match(right) or {left, right} <= self._both_scripts
-                    or super()._joined(left, right))
+                    or super()._attract(left, right))
 
 
 @functools.lru_cache(None)
@@ -165,8 +172,21 @@ class JiebaTokenizer:
         return words
 
     def detokenize(self, tokens):
-        return self._characters.detokenize(
-            [piece for token in tokens for piece in (token if self._is_han(token) else [token])])
+        return self._characters.detokenize([piece for token in tokens for piece in self._pieces(token)])
+
+    def joined(self, tokens):
+        """As in `WordTokenizer`; between two Chinese words, as between two Chinese characters."""
+        pieces = list(map(self._pieces, tokens))
+        joined = self._characters.joined(list(itertools.chain(*pieces)))
+        ends = itertools.accumulate(map(len, pieces))
+        return [joined[end - 1] for end in ends if end <= len(joined)]
+
+    def can_join(self, left, right):
+        """Whether two tokens without a space between them are the same tokens, or other Chinese words."""
+        return self._characters.can_join(self._pieces(left)[-1], self._pieces(right)[0])
+
+    def _pieces(self, token):
+        return token if self._is_han(token) else [token]
 
     def _is_han(self, token):
         return self._han.fullmatch(token) is not None
@@ -174,6 +194,9 @@ class JiebaTokenizer:
 
 _TOKENIZERS = {kind.name: kind for kind in (SpaceTokenizer, WordTokenizer, CharTokenizer, ChineseTokenizer,
                                             JiebaTokenizer)}
+
+
+MARKED = ('word', 'chinese', 'jieba')  # tokenisers that join punctuation to words by rules
 
 
 def make_tokenizer(name):
@@ -188,6 +211,14 @@ def make_tokenizer(name):
     if name not in _TOKENIZERS:
         raise UserError('unknown tokenizer %r: known are %s' % (name, ', '.join(_TOKENIZERS)))
     return _TOKENIZERS[name]()
+
+
+def _make_side(settings, side):
+    """The tokeniser of a side that needs no model. Source text is never detokenised: its tokens need no marks."""
+    tokenizer = make_tokenizer(getattr(settings, side + '_tokenizer'))
+    if side == 'target' and settings.spacing_marks and tokenizer.name in MARKED:
+        return MarkingTokenizer(tokenizer)
+    return tokenizer
 
 
 def _sample(pairs, limits):
@@ -214,19 +245,19 @@ def build_tokenizers(settings, read_pairs):
         [source tokeniser, target tokeniser], and {file name: bytes} of their subword models.
     """
     names = [settings.source_tokenizer, settings.target_tokenizer]
+    tokenizers, models = [], collections.OrderedDict()
     texts = [(), ()]
     if set(names) & set(subwords.KINDS):
         texts = _sample(read_pairs(), (settings.max_source_length, settings.max_target_length))
     if settings.share_vocabulary:
         texts = [texts[0] + texts[1]] * 2
-    tokenizers, models = [], collections.OrderedDict()
     for side, name, lines in zip(('source', 'target'), names, texts):
         if name in subwords.KINDS:
             size = settings.source_vocabulary if settings.share_vocabulary else getattr(settings, side + '_vocabulary')
             model = models[MODEL_FILE % side] = subwords.train(lines, name, size)
             tokenizers.append(subwords.SubwordTokenizer.from_bytes(model, MODEL_FILE % side))
         else:
-            tokenizers.append(make_tokenizer(name))
+            tokenizers.append(_make_side(settings, side))
     return tokenizers, models
 
 
@@ -251,5 +282,5 @@ def read_tokenizers(run, settings):
             if tokenizers[-1].name != name:
                 raise UserError('%s: is a model of kind %s, not %s' % (run.file(file), tokenizers[-1].name, name))
         else:
-            tokenizers.append(make_tokenizer(name))
+            tokenizers.append(_make_side(settings, side))
     return tokenizers
