@@ -254,8 +254,67 @@ def test_more_epochs_go_on_where_the_run_ended(trained, tmp_path):  # noqa: F811
     assert len(read_csv(path / 'log.csv')) == 5
     assert 'resuming at epoch 6, batch 1\n' in resume(trained.home, path, '--epochs', '8')
     assert outcome(path) == outcome(trained.path)
-    resume(trained.home, path)  # nothing is left to do, and nothing changes
+    # Nothing is left to do, and nothing changes.
+    assert 'nothing is left to train: all 8 epochs are done (--epochs)' in resume(trained.home, path)
     assert outcome(path) == outcome(trained.path)
+
+
+@pytest.mark.slow
+def test_a_run_that_starts_from_anothers_weights_resumes_exactly_too(cut, trained, tmp_path):  # noqa: F811
+    begin = ['--data', 'numbers', '--init-from', trained.path, *SETTINGS, '--epochs', '2', '--dropout', '0.2']
+    whole = run('train.py', '--run', tmp_path / 'whole', *begin, cwd=trained.home)
+    assert whole.code == 0, whole.stderr
+    assert '%s: starts from ' % trained.path in whole.stderr
+    expected = outcome(tmp_path / 'whole')
+    assert expected['log'][0]['val_perplexity'] < read_csv(trained.path / 'log.csv')[0]['val_perplexity']
+    with RunDirectory.open(str(tmp_path / 'whole')) as one, RunDirectory.open(str(trained.path)) as other:
+        assert one.manifest()['init_from'] == {'run': str(trained.path),
+                                               'sha256': other.manifest()['files']['weights.h5']}
+    # Inside an epoch, and killed before the first checkpoint: then the weights are read again.
+    assert cut(trained.home, 'update', 13, 'SIGTERM', '--run', tmp_path / 'a', *begin).code == 143
+    assert cut(trained.home, 'update', 3, 'SIGKILL', '--run', tmp_path / 'b', *begin).code == -9
+    for name in 'ab':
+        resume(trained.home, tmp_path / name)
+        assert outcome(tmp_path / name) == expected
+
+
+@pytest.mark.slow
+def test_a_run_stopped_in_its_first_epoch_says_how_to_go_on(cut, trained, tmp_path):  # noqa: F811
+    path = tmp_path / 'run'
+    assert cut(trained.home, 'update', 3, 'SIGINT', '--run', path, '--data', 'numbers', *SETTINGS).code == 130
+    one_line(run('predict.py', '--run', path, '--input', '-', cwd=trained.home), 'predict.py', 'has no weights yet',
+             'train.py --run %s --resume' % path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('signum, code', [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_run_stopped_before_its_first_batch_is_begun_again_by_the_same_command(trained, tmp_path,  # noqa: F811
+                                                                                 signum, code):
+    path = tmp_path / 'run'
+    begin = ['--run', path, '--data', 'numbers', *SETTINGS, '--epochs', '1']
+    process = start('train.py', *begin, cwd=trained.home)
+    while not (path / 'config.json').exists():
+        assert process.poll() is None
+        time.sleep(.01)
+    process.send_signal(signum)  # while the model is built
+    _, err = process.communicate()
+    assert process.returncode == code
+    if signum == signal.SIGINT:
+        assert err.decode().splitlines()[-1] == 'train.py: stopped by SIGINT' and not path.exists()
+    again = run('train.py', *begin, cwd=trained.home)
+    assert again.code == 0, again.stderr
+
+
+@pytest.mark.slow
+def test_of_two_trainings_begun_at_once_in_one_directory_one_trains(trained, tmp_path):  # noqa: F811
+    path = tmp_path / 'run'
+    both = [start('train.py', '--run', path, '--data', 'numbers', *SETTINGS, '--epochs', '1', cwd=trained.home)
+            for _ in range(2)]
+    told = [process.communicate()[1].decode() for process in both]
+    codes = [process.returncode for process in both]
+    assert sorted(codes) == [0, 1], told
+    assert told[codes.index(1)].splitlines()[-1].startswith('train.py: %s: ' % path)
+    assert len(read_csv(path / 'log.csv')) == 1
 
 
 # The seed decides everything

@@ -1,5 +1,7 @@
 """The training loop in one process, on small models: what it decides, keeps and tells, with validation scores given."""
+import collections
 import os
+import time
 
 import tf_session  # noqa: F401  first: it fixes the import order
 import numpy as np
@@ -8,6 +10,7 @@ from keras import backend as K
 from text.corpus_builder import encode_pairs
 from text.vocabulary import Vocabulary
 from storage.run_directory import RunDirectory
+from training import initial_weights
 from training.schedule import first_state
 from command_line import UserError
 from settings import defaults, with_defaults
@@ -189,3 +192,76 @@ def test_a_forged_checkpoint_of_another_state_or_shape_is_refused(session, tmp_p
             trainer._restore(changed_arrays, changed_state)
         assert '--overwrite' in str(caught.value)
     trainer._restore(arrays, state)
+
+
+@pytest.mark.slow
+def test_the_limit_of_time_ends_at_the_next_update_and_more_time_goes_on_from_there(session, tmp_path):
+    run, trainer = start(tmp_path / 'run', [9., 8.], max_minutes=1.)
+    update = trainer.update
+
+    def slow(group):  # half a minute for each update
+        update(group)
+        trainer.state = trainer.state._replace(seconds=trainer.state.seconds + 30)
+    trainer.update = slow
+    trainer.fit()
+    assert (trainer.state.update, trainer.state.position, trainer.state.validated) == (2, 2, 0)
+    assert run.read_checkpoint()[1]['update'] == 2 and not os.path.exists(run.file('weights.h5'))
+    assert trainer._left() == 0
+    trainer.settings.max_minutes = 2.
+    assert 0 < trainer._left() <= 60
+    trainer.fit()
+    assert (trainer.state.update, trainer.state.validated, trainer.state.epoch) == (4, 3, 1)
+    assert run.read_checkpoint()[1]['update'] == 4
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_written_inside_an_epoch_after_so_many_minutes(session, tmp_path, monkeypatch):
+    run, trainer = start(tmp_path / 'run', [9.], checkpoint_minutes=1.)
+    clock, written, write, update = [time.monotonic()], [], run.write_checkpoint, trainer.update
+    monkeypatch.setattr(time, 'monotonic', lambda: clock[0])
+
+    def slow(group):
+        update(group)
+        clock[0] += 45
+    trainer.update = slow
+    run.write_checkpoint = lambda step, *arguments: written.append(step) or write(step, *arguments)
+    trainer.fit()
+    assert written == [2, 3]  # after 90 seconds, and the validation at the end
+
+
+@pytest.mark.slow
+def test_a_run_starts_from_the_weights_of_another(session, tmp_path):
+    run, trainer = start(tmp_path / 'run', [9.])
+    trainer.fit()
+    old = {weight.name: value for weight, value in zip(trainer.weights, weights_of(run, trainer))}
+    # The same vocabularies: all weights.
+    previous = initial_weights.read_run(run.path)
+    vocabularies = collections.OrderedDict((name, WORDS) for name in VOCABULARIES)
+    start_values = [(layer, [(name, np.zeros_like(value)) for name, value in weights])
+                    for layer, weights in trainer.layers()]
+    values, told = initial_weights.matching(previous, start_values, vocabularies)
+    assert set(values) == set(old) and all(np.array_equal(values[name], old[name]) for name in old)
+    assert told == ('%s: starts from %d of %d weights; its vocabularies have 12 of 12 source tokens and 12 of 12 '
+                    'target tokens' % (run.path, len(old), len(old)))
+    trainer._put([np.zeros(K.int_shape(weight)) for weight in trainer.weights])
+    trainer.start_from(values)
+    assert same(K.batch_get_value(trainer.weights), [old[weight.name] for weight in trainer.weights])
+    # Other vocabularies: the rows and columns of shared tokens, by token.
+    other = Vocabulary(['<pad>', '<unk>', '<s>', '</s>', 'new', 'b', 'a'])
+
+    def of_other(layer, value):
+        if layer in initial_weights.TOKEN_AXES:
+            axis = initial_weights.TOKEN_AXES[layer][1]
+            return np.full([7 if n == len(WORDS) and k == axis % value.ndim else n
+                            for k, n in enumerate(value.shape)], 5, 'f')
+        return value
+    changed = [(layer, [(name, of_other(layer, value)) for name, value in weights]) for layer, weights in start_values]
+    values, told = initial_weights.matching(previous, changed, {name: other for name in VOCABULARIES})
+    assert '6 of 7 source tokens and 6 of 7 target tokens' in told
+    for name, layer in (('source_embedding/embeddings:0', 'source_embedding'), ('output/kernel:0', 'output')):
+        found, before = (array.swapaxes(0, initial_weights.TOKEN_AXES[layer][1]) for array in (values[name], old[name]))
+        assert len(found) == 7 and (found[4] == 5).all()
+        assert np.array_equal(found[[0, 1, 2, 3, 6, 5]], before[[0, 1, 2, 3, 4, 5]])
+    # Nothing that fits.
+    with pytest.raises(UserError, match='no weight has the name and shape'):
+        initial_weights.matching(previous, [('x', [('y:0', np.zeros(1, 'f'))])], vocabularies)
