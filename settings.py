@@ -168,7 +168,7 @@ def _table():
     add('training', 'accumulate', 1, int, 'batches whose gradients make one update, weighted by tokens', 1, WIDTH)
     choose('training', 'optimizer', 'adam', ('adam', 'sgd', 'rmsprop'), 'rule that updates the weights')
     add('training', 'learning_rate', 4e-3, float,
-        'maximum learning rate; the default suits adam, and sgd needs about 1', 1e-12, 1000)
+        'maximum learning rate; the default suits adam, and sgd needs about 1', 1e-12, 1e38)
     add('training', 'warmup', 0, int, 'updates over which the learning rate rises from zero', 0, COUNT)
     choose('training', 'decay', 'linear', ('constant', 'linear', 'cosine', 'step', 'plateau'),
            'how the learning rate falls: over the run, at the end of epochs (step), or after validations without a new '

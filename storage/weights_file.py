@@ -1,11 +1,10 @@
-"""Arrays to bytes and back: Keras' own HDF5 weight layout, and the hash that "identical" is measured by.
+"""Arrays to bytes and back: Keras' own HDF5 weight layout, and the hash that defines "identical".
 
-`pack_weights` writes with h5py what `model.save_weights` of Keras 2.2.4 writes, less the time stamps: the same
-arrays give the same bytes, and `model.load_weights` reads them. `unpack_weights` reads with a strict reader of its own,
-because libhdf5 1.10.4 ends in a segmentation fault on a file with a few bytes changed, which no `except` can tell in
-one line. The reader knows what Keras writes (version 0 of the format: symbol tables, contiguous data) and nothing
-else. Soft and external links, references, strings, compressed, chunked, virtual or external data are not refused one
-by one: there is no code to follow them.
+`pack_weights` writes with h5py what `model.save_weights` of Keras 2.2.4 writes, without the time stamps: the same
+arrays give the same bytes, and `model.load_weights` reads them. `unpack_weights` uses a strict reader of its own,
+because libhdf5 1.10.4 ends in a segmentation fault on a file with a few bytes changed, which no `except` can catch.
+The reader knows what Keras writes (version 0 of the format: symbol tables, contiguous data) and nothing else. There
+is no code that follows soft or external links, references, strings, compressed, chunked, virtual or external data.
 """
 import hashlib
 import io
@@ -31,7 +30,7 @@ def array_hash(name, array):
     """Hexadecimal sha256 over an array's name, type, shape and bytes: equal exactly where the arrays are identical."""
     array = np.asarray(array)
     if array.dtype.hasobject:
-        raise TypeError(f'{name}: an array of Python objects has no bytes to hash')
+        raise TypeError('%s: an array of Python objects has no bytes to hash' % name)
     header = json.dumps([name, array.dtype.str, list(array.shape)]) + '\n'
     return hashlib.sha256(header.encode('utf-8') + array.tobytes()).hexdigest()
 
@@ -64,19 +63,19 @@ def pack_weights(layers):
             for name, array in weights:
                 array = np.asarray(array)
                 if array.dtype not in DTYPES.values():
-                    raise TypeError(f'{layer}/{name}: type {array.dtype} is not stored in a weight file')
-                _check_finite(array, f'{layer}/{name}')
+                    raise TypeError('%s/%s: type %s is not stored in a weight file' % (layer, name, array.dtype))
+                _check_finite(array, '%s/%s' % (layer, name))
                 group.create_dataset(name, data=array, track_times=False)
     return stream.getvalue()
 
 
 def unpack_weights(data, expected, name='weights.h5'):
-    """Reads what `pack_weights` or Keras' `save_weights` wrote, and takes memory only for what fits.
+    """Reads what `pack_weights` or Keras' `save_weights` wrote, and takes memory only for arrays that match.
 
     # Arguments
         data: the file's bytes.
         expected: list of (layer name, [(weight name, shape, dtype), ...]). Layers without weights may be missing on
-            either side, as in Keras' own loader; all else must be equal.
+            either side, as in Keras' own loader; everything else must be equal.
         name: the file's name for messages.
 
     # Returns
@@ -87,11 +86,11 @@ def unpack_weights(data, expected, name='weights.h5'):
             infinite weights.
     """
     reader = WeightsReader(data, name)
-    needed = {f'{layer}/{weight}' for layer, weights in expected for weight, _, _ in weights}
-    for found in reader.arrays:
-        if found not in needed:
-            reader.refuse(f'holds {_short(found)}, which the model does not have')
-    return [(layer, [reader.read(f'{layer}/{weight}', tuple(shape), np.dtype(dtype))
+    needed = {'%s/%s' % (layer, weight) for layer, weights in expected for weight, _, _ in weights}
+    for stored in reader.arrays:
+        if stored not in needed:
+            reader.refuse('holds %s, which the model does not have' % _short(stored))
+    return [(layer, [reader.read('%s/%s' % (layer, weight), tuple(shape), np.dtype(dtype))
                      for weight, shape, dtype in weights])
             for layer, weights in expected]
 
@@ -101,7 +100,7 @@ class WeightsReader:
 
     Written from the "HDF5 File Format Specification, Version 2.0": superblock version 0 (II.A), version 1 B-trees of
     groups (III.A.1), symbol tables (III.B, III.C), local heaps (III.D), version 1 object headers (IV.A.1.a).
-    `arrays` maps 'group/.../name' to the messages of the array's header. UserError wherever the file is not so.
+    `arrays` maps 'group/.../name' to the messages of the array's header. UserError where the file differs from this.
     """
 
     def __init__(self, data, name):
@@ -112,7 +111,7 @@ class WeightsReader:
         if signature != b'\x89HDF\r\n\x1a\n' or versions != bytes(5) or sizes != b'\x08\x08' or base != 0:
             self.refuse('is not a weight file in the HDF5 layout that Keras 2.2.4 writes')
         if end != len(data):
-            self.refuse(f'is cut short or damaged ({len(data)} bytes where it should have {end})')
+            self.refuse('is truncated or damaged (%d bytes in place of %d)' % (len(data), end))
         groups, seen = [('', self._messages(root))], {root}
         for prefix, messages in groups:
             for member, address in self._members(messages):
@@ -122,50 +121,50 @@ class WeightsReader:
                 seen.add(address)
                 messages = self._messages(address)
                 if SYMBOL_TABLE in messages:
-                    groups.append((f'{prefix}{member}/', messages))
+                    groups.append((prefix + member + '/', messages))
                 elif DATATYPE in messages:
                     self.arrays[prefix + member] = messages
                 else:
-                    self.refuse(f'{_short(prefix + member)} is neither a group nor an array as Keras writes them')
+                    self.refuse('%s is neither a group nor an array as Keras writes them' % _short(prefix + member))
         self._unread = len(data)
 
     def refuse(self, what):
-        raise UserError(f'{self.name}: {what}')
+        raise UserError('%s: %s' % (self.name, what))
 
     def read(self, path, shape=None, dtype=None):
         """The array at `path`, which must have this shape and type where they are given."""
         label = _short(path)
         if path not in self.arrays:
-            self.refuse(f'has no {label}, which the model needs')
+            self.refuse('has no %s, which the model needs' % label)
         messages = self.arrays[path]
         if not {DATASPACE, DATATYPE, LAYOUT} <= set(messages):
-            self.refuse(f'{label} is not an array')
-        found_shape = self._shape(messages[DATASPACE], label)
-        found_dtype = self._dtype(messages[DATATYPE], label)
-        if shape is not None and found_shape != shape:
-            self.refuse(f'{label} has shape {found_shape}, the model needs {shape}')
-        if dtype is not None and found_dtype != dtype:
-            self.refuse(f'{label} has type {found_dtype}, the model needs {dtype}')
+            self.refuse('%s is not an array' % label)
+        stored_shape = self._shape(messages[DATASPACE], label)
+        stored_dtype = self._dtype(messages[DATATYPE], label)
+        if shape is not None and stored_shape != shape:
+            self.refuse('%s has shape %s, the model needs %s' % (label, stored_shape, shape))
+        if dtype is not None and stored_dtype != dtype:
+            self.refuse('%s has type %s, the model needs %s' % (label, stored_dtype, dtype))
         count = 1
-        for length in found_shape:
+        for length in stored_shape:
             count *= length
         version, layout, address, size = self._fields('BBQQ', messages[LAYOUT][0])
-        if (version, layout) != (3, 1) or size != count * found_dtype.itemsize:
-            self.refuse(f'{label} is not stored as one plain block of numbers')
+        if (version, layout) != (3, 1) or size != count * stored_dtype.itemsize:
+            self.refuse('%s is not stored as one plain block of numbers' % label)
         if not count:
-            return np.zeros(found_shape, found_dtype)
+            return np.zeros(stored_shape, stored_dtype)
         # Data never written has an address beyond any file: 10 ** 9 rows of a fill value end here.
         if address + size > len(self.data) or size > self._unread:
-            self.refuse(f'{label} has no data of its own in the file')
+            self.refuse('%s has no data of its own in the file' % label)
         self._unread -= size
-        array = np.frombuffer(self.data, found_dtype, count, address).reshape(found_shape).copy()
-        _check_finite(array, f'{self.name}: {label}')
+        array = np.frombuffer(self.data, stored_dtype, count, address).reshape(stored_shape).copy()
+        _check_finite(array, '%s: %s' % (self.name, label))
         return array
 
     def _fields(self, layout, offset):
         """Little-endian fields at `offset`."""
         if offset + struct.calcsize('<' + layout) > len(self.data):
-            self.refuse('is cut short or damaged')
+            self.refuse('is truncated or damaged')
         return struct.unpack_from('<' + layout, self.data, offset)
 
     def _messages(self, address):
@@ -208,7 +207,7 @@ class WeightsReader:
                     name, address, cache = self._fields('QQI20x', node + 8 + 40 * number)
                     name = self._text(names + name, names + length)
                     if cache > 1:
-                        self.refuse(f'has a link in place of {_short(name)}: links are not followed')
+                        self.refuse('has a link in place of %s: links are not followed' % _short(name))
                     yield name, address
             else:
                 self.refuse('is damaged: a group has no list of members')
@@ -222,9 +221,9 @@ class WeightsReader:
     def _shape(self, message, label):
         offset, size = message
         version, rank = self._fields('BB6x', offset)
-        shape = self._fields(f'{rank}Q', offset + 8)
+        shape = self._fields('%dQ' % rank, offset + 8)
         if version != 1 or rank > 32 or 8 + 8 * rank > size or max(shape, default=0) >= 2 ** 31:
-            self.refuse(f'{label} has no shape that Keras would write, or more than 2 ** 31 rows')
+            self.refuse('%s has no shape that Keras would write, or more than 2 ** 31 rows' % label)
         return shape
 
     def _dtype(self, message, label):
@@ -232,14 +231,14 @@ class WeightsReader:
         for known, dtype in DTYPES.items():
             if description.startswith(known):
                 return dtype
-        self.refuse(f'{label} does not hold plain numbers')
+        self.refuse('%s does not hold plain numbers' % label)
 
 
 def _check_finite(array, label):
     if array.dtype.kind == 'f' and not np.isfinite(array).all():
-        raise UserError(f'{label} holds NaN or infinite values: the training diverged or the file is damaged')
+        raise UserError('%s holds NaN or infinite values: the training diverged or the file is damaged' % label)
 
 
 def _short(name):
-    """A name from a file as it may stand in a message: one line, not too long."""
+    """A name from a file in the form of messages: one line of limited length."""
     return repr(name if len(name) <= 80 else name[:77] + '...')
