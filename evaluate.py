@@ -2,6 +2,7 @@
 
     evaluate.py                                                 # the test part of the run trained last
     evaluate.py --run runs/x --split val
+    evaluate.py --run runs/x --test other.txt                   # another file in the run's format
     evaluate.py --run runs/x --source a.de --target a.en --bleu-tokenize none
     evaluate.py --alignments samples/translate/test.align       # and the agreement of the attention with gold links
     evaluate.py --run runs/x --bootstrap 1000 --compare runs/y  # confidence intervals, significance of the difference
@@ -9,6 +10,8 @@
 """
 import argparse
 import collections
+import functools
+import itertools
 import json
 import math
 import os
@@ -23,6 +26,7 @@ from reports.progress import Progress
 from text import questions
 import search_options
 from storage.output_files import check_outputs
+from storage.files import write_bytes
 from storage.run_directory import RunDirectory, last_run
 from settings import SETTINGS, with_defaults
 from text.tokenizers import make_tokenizer, read_tokenizers
@@ -39,6 +43,9 @@ def parse(argv):
                         help='read the text that the run names even if it is outside the current directory')
     parser.add_argument('--split', choices=('val', 'test'), default='test',
                         help='part of the data of the run (default: %(default)s)')
+    parser.add_argument('--test', metavar='FILE', help="score this file in place of the run's own data")
+    parser.add_argument('--format', choices=SETTINGS['format'].choices,
+                        help='format of --test (default: as the run was trained)')
     parser.add_argument('--source', metavar='FILE', help='other source text, with --target')
     parser.add_argument('--target', metavar='FILE', help='the reference outputs for --source or --hypotheses')
     parser.add_argument('--hypotheses', metavar='FILE',
@@ -47,13 +54,17 @@ def parse(argv):
     parser.add_argument('--compare', metavar='DIR|FILE',
                         help='a second run, or a file of outputs: its scores, and the probability of such a '
                         'difference by chance')
+    parser.add_argument('--output', metavar='FILE', help='write the scored outputs, one per line')
+    parser.add_argument('--all-metrics', action='store_true',
+                        help='compute all metrics, not only those that fit the task of the run')
     parser.add_argument('--bootstrap', type=resamplings, metavar='N',
                         help='95 %% confidence intervals from N resamplings of the lines (for --compare too, else '
                         '1000)')
     parser.add_argument('--alignments', metavar='FILE',
                         help='gold links of each pair, "i-j i-j": source token i to target token j, from 0')
-    parser.add_argument('--bleu-tokenize', choices=metrics.BLEU_TOKENIZERS, default='13a',
-                        help="sacreBLEU's tokeniser (default: %(default)s); with zh TER counts characters too")
+    parser.add_argument('--bleu-tokenize', choices=metrics.BLEU_TOKENIZERS,
+                        help="sacreBLEU's tokeniser; with zh TER counts characters too (default: zh for Chinese "
+                        'targets, none for --target-tokenizer space, char for char, else 13a)')
     parser.add_argument('--by-length', metavar='N,N', type=edges,
                         help='also BLEU and perplexity by source length, bands that end at these numbers of tokens')
     parser.add_argument('--plot', metavar='FILE', help='draw the BLEU of --by-length as PNG')
@@ -68,6 +79,10 @@ def parse(argv):
     if options.source is not None and options.target is None or (
             options.target is not None and options.source is None and options.hypotheses is None):
         parser.error('--source and --target belong together')
+    if options.test and (options.source or options.target):
+        parser.error('--test and --source both name other text: give one of them')
+    if options.format and not options.test:
+        parser.error('--format is the format of --test FILE: give that too')
     if options.plot and not options.by_length:
         parser.error('--plot draws the bands of --by-length N,N: give that too')
     if options.hypotheses:
@@ -99,6 +114,8 @@ def read_pairs(options, chosen):
         return corpus.load([options.source, options.target])
     if options.target:
         return corpus.load([options.hypotheses, options.target])
+    if options.test:
+        return corpus.load([options.test], options.format or chosen.format, chosen.on_bad_utf8)
     check_named_paths(chosen, options.trust_run)
     paths = corpus_paths(chosen)
     require(options.split in paths, 'the run has no %s text: name one with --source and --target, or choose another '
@@ -144,22 +161,33 @@ def best_texts(translator, pairs, options):
     return [best.text for best, in hypotheses]
 
 
-def text_metrics(outputs, pairs, options):
-    """The metrics that compare outputs with references: OrderedDict of name to (`LineStatistics`, note)."""
+def text_metrics(outputs, pairs, names, bleu_tokenize):
+    """OrderedDict of the metrics `names`, which compare outputs with references: name to (`LineStatistics`, note)."""
     references = [target for _, target in pairs]
-    rouge = metrics.rouge_lines(outputs, references)
-    made = collections.OrderedDict([
-        ('exact match', metrics.exact_match_lines(outputs, references)),
-        ('BLEU', metrics.bleu_lines(outputs, references, options.bleu_tokenize)),
-        ('chrF', metrics.chrf_lines(outputs, references)),
-        ('TER', metrics.ter_lines(outputs, references, options.bleu_tokenize == 'zh'))])
-    notes = {name: lines.signature or '' for name, lines in made.items()}
-    for name in metrics.ROUGE_TYPES:
-        made['ROUGE-' + name[len('rouge'):]], notes['ROUGE-' + name[len('rouge'):]] = rouge[name], 'F1'
-    for name, lines in (('SQuAD exact match', metrics.squad_exact_match_lines(outputs, references)),
-                        ('token F1', metrics.token_f1_lines(outputs, references))):
-        made[name], notes[name] = lines, "in SQuAD's normalisation"
-    return collections.OrderedDict((name, (lines, notes[name])) for name, lines in made.items())
+    makers = collections.OrderedDict([
+        ('exact match', metrics.exact_match_lines),
+        ('BLEU', lambda *texts: metrics.bleu_lines(*texts, bleu_tokenize)),
+        ('chrF', metrics.chrf_lines),
+        ('TER', lambda *texts: metrics.ter_lines(*texts, bleu_tokenize == 'zh'))])
+    if any(name.startswith('ROUGE') for name in names):
+        for kind, lines in metrics.rouge_lines(outputs, references).items():
+            makers['ROUGE-' + kind[len('rouge'):]] = functools.partial(lambda made, *texts: made, lines)
+    makers.update([('SQuAD exact match', metrics.squad_exact_match_lines), ('token F1', metrics.token_f1_lines)])
+    notes = dict({'SQuAD exact match': "in SQuAD's normalisation", 'token F1': "in SQuAD's normalisation"},
+                 **{name: 'F1' for name in makers if name.startswith('ROUGE')})
+    found = collections.OrderedDict((name, make(outputs, references)) for name, make in makers.items()
+                                    if name in names)
+    return collections.OrderedDict((name, (lines, notes.get(name) or lines.signature or ''))
+                                   for name, lines in found.items())
+
+
+def metric_names(options, chosen, path):
+    """Names of the metrics that fit the task of the run `path`; all without a run."""
+    every = list(collections.OrderedDict.fromkeys(itertools.chain(*metrics.TASK_METRICS.values())))
+    if path is None or options.all_metrics:
+        return every
+    task = 'answer' if chosen.format in ('babi', 'qa') else chosen.task
+    return metrics.TASK_METRICS[task] + (('BLEU',) if options.by_length and task != 'translate' else ())
 
 
 def model_rows(translator, pairs, gold, asked, options):
@@ -261,8 +289,9 @@ def main(argv):
     # Everything that can be wrong with the input is checked before TensorFlow loads.
     path = None if options.hypotheses and options.target else options.run or last_run()
     is_run = options.compare is not None and os.path.isdir(options.compare)
-    check_outputs([('--plot', options.plot)], [options.source, options.target, options.hypotheses, options.alignments,
-                                               None if is_run else options.compare],
+    check_outputs([('--plot', options.plot), ('--output', options.output)],
+                  [options.source, options.target, options.hypotheses, options.alignments, options.test,
+                   None if is_run else options.compare],
                   ([path] if path else []) + ([options.compare] if is_run else []))
     chosen = with_defaults(RunDirectory.open(path).read_config() if path else {})
     pairs = read_pairs(options, chosen)
@@ -286,21 +315,28 @@ def main(argv):
         started = time.time()
         outputs = best_texts(translator, pairs, options)
         seconds = time.time() - started
-        asked = None
-        if chosen.format == 'babi' and chosen.score != 'none' and not options.source:
-            asked = list(questions.read_questions(corpus_paths(chosen)[options.split], 'babi', chosen.on_bad_utf8))
+        asked, form = None, options.format or chosen.format
+        if form == 'babi' and chosen.score != 'none' and not options.source:
+            paths = [options.test] if options.test else corpus_paths(chosen)[options.split]
+            asked = list(questions.read_questions(paths, 'babi', chosen.on_bad_utf8))
         after, known = model_rows(translator, pairs, gold, asked, options)
         after.append(Row('decoding', len(pairs) / max(seconds, 1e-9), 'lines/s, batches of %d' % options.batch_size))
     if options.compare and other is None:
         from translator import Translator
         other = best_texts(Translator.load(options.compare, options.threads), pairs, options)
-    found = text_metrics(outputs, pairs, options)
+    if options.output:
+        write_bytes(options.output, ''.join(text + '\n' for text in outputs).encode('utf-8'))
+    names = metric_names(options, chosen, path)
+    bleu_tokenize = options.bleu_tokenize or metrics.bleu_tokenizer(
+        chosen.target_tokenizer if path else None, [target for _, target in pairs])
+    found = text_metrics(outputs, pairs, names, bleu_tokenize)
     rows += [Row(name, lines(), note) for name, (lines, note) in found.items()] + after
     intervals = confidence_intervals(found, options.bootstrap) if options.bootstrap else {}
     if options.by_length:
         rows += band_rows([len(tokenizer.tokenize(source)) for source, _ in pairs], found['BLEU'][0], known, options)
     show(options.hypotheses or path, rows, intervals,
-         compared(found, text_metrics(other, pairs, options), options) if options.compare else None, options)
+         compared(found, text_metrics(other, pairs, names, bleu_tokenize), options) if options.compare else None,
+         options)
 
 
 if __name__ == '__main__':

@@ -19,11 +19,13 @@ from text.line_reader import LineReader
 from storage.output_files import check_output_directory, check_outputs
 from storage.run_directory import RunDirectory, last_run
 from settings import SETTINGS, with_defaults
+from text.questions import SourceReader
 
 
 def parse(argv):
     parser = CommandParser(prog='predict.py', description=__doc__.split('\n')[0],
                            epilog='N lines in, N lines out, in order; an empty line gives an empty line. '
+                           'Of bAbI stories each question gives a line. '
                            'Scores are natural logarithms of probabilities. A pipe is translated as its '
                            'lines arrive.')
     parser.add_argument('--run', metavar='DIR', action='append',
@@ -32,6 +34,9 @@ def parse(argv):
     parser.add_argument('--input', metavar='FILE|-',
                         help='text with one sentence per line, or .gz; - is standard input (default: '
                         'samples/sentences.txt)')
+    parser.add_argument('--format', choices=SETTINGS['format'].choices,
+                        help='of the input: a source a line (pairs); bAbI stories, with an output for each question; '
+                        'context and question with a tab between them (qa) (default: as the run was trained)')
     parser.add_argument('--output', metavar='FILE|-', default='-',
                         help='file to write; of an input file it gets the whole output at the end, of a pipe each '
                         'line at once (default: standard output)')
@@ -68,6 +73,8 @@ def refuse_contradictions(options, error):
     if options.json and options.scores:
         error('--json has the scores: omit --scores')
     if options.score_pairs:
+        if options.format not in (None, 'pairs'):
+            error('--score-pairs reads lines of "source<TAB>target": omit --format')
         unused = [name for name in search_options.Options._fields + ('replace_unk', 'scores')
                   if getattr(options, name) not in (None, False)]
         if unused:
@@ -88,6 +95,19 @@ def results(work, lines, place, first):
             yield from results(work, [line], place, first + i)
     else:
         yield from zip(lines, hypotheses)
+
+
+def read_sources(reader, size, source_reader):
+    """Yields lists of the sources in each chunk of lines. If a line is refused, the sources before it come first."""
+    for chunk in reader.chunks(size):
+        sources = []
+        try:
+            for source in source_reader.sources(chunk):
+                sources.append(source)
+        except UserError:
+            yield sources
+            raise
+        yield sources
 
 
 def score_pairs(translator, lines, options):
@@ -139,7 +159,7 @@ def text_format(options):
 def main(argv):
     options = parse(argv)
     options.run = options.run or [last_run()]
-    options.input = options.input or 'samples/sentences.txt'
+    given, options.input = options.input, options.input or 'samples/sentences.txt'
     standard = sys.stdin.fileno() if options.input == '-' else None
     reader = LineReader(options.input, standard, options.on_bad_utf8)
     # Everything that can be wrong with the text, the outputs or the run is checked before TensorFlow loads.
@@ -148,6 +168,9 @@ def main(argv):
     if not options.score_pairs:
         search_options.merge(with_defaults(configs[0]), options)
     attention = any(config['score'] != 'none' for config in configs)
+    # The sample sentences and pairs to score are sources as they are.
+    form = 'pairs' if options.score_pairs or given is None else options.format or configs[0].get('format', 'pairs')
+    source_reader = SourceReader(form, reader.name)
     if not attention:
         check_attention(options)
     unknown_words = None if options.replace_unk is None else output_formats.UnknownWords(options.replace_unk)
@@ -175,8 +198,8 @@ def main(argv):
         for one in formats:
             stack.enter_context(one)
         bar = stack.enter_context(tqdm(unit=' lines', leave=False, file=sys.stderr, disable=not shown))
-        for chunk in reader.chunks(size):
-            for line, hypotheses in results(work, chunk, reader.name, count + 1):
+        for sources in read_sources(reader, size, source_reader):
+            for line, hypotheses in results(work, sources, reader.name, count + 1):
                 count += 1
                 if not attention:
                     hypotheses = [one._replace(alignment=None) for one in hypotheses]

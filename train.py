@@ -248,7 +248,7 @@ def score(chosen, translator, pairs):
     texts = [hypothesis.text for hypothesis in outputs(chosen, translator, pairs)]
     references = [target for _, target in pairs]
     if chosen.metric == 'bleu':
-        tokenize = {'chinese': 'zh', 'jieba': 'zh', 'char': 'char', 'space': 'none'}.get(chosen.target_tokenizer, '13a')
+        tokenize = metrics.bleu_tokenizer(chosen.target_tokenizer)
         return metrics.bleu(texts, references, tokenize).score
     if chosen.metric == 'rouge-l':
         return metrics.rouge(texts, references)['rougeL']

@@ -16,11 +16,31 @@ from command_line import UserError
 import numpy as np
 
 BLEU_TOKENIZERS = ('none', '13a', 'intl', 'zh', 'char')
+# The metrics that fit a task, in the order in which they are shown.
+TASK_METRICS = {
+    'translate': ('exact match', 'BLEU', 'chrF', 'TER'),
+    'summarise': ('exact match', 'ROUGE-1', 'ROUGE-2', 'ROUGE-L'),
+    'answer': ('exact match', 'SQuAD exact match', 'token F1')}
 ROUGE_TYPES = ('rouge1', 'rouge2', 'rougeL')
 
 Score = collections.namedtuple('Score', 'score signature')
 Agreement = collections.namedtuple('Agreement', 'share agreed tokens sentences skipped')
 Band = collections.namedtuple('Band', 'label indices')
+
+
+def bleu_tokenizer(tokenizer, references=()):
+    """The BLEU tokeniser for targets of a run.
+
+    # Arguments
+        tokenizer: name of the run's target tokeniser, `None` for outputs without a run.
+        references: target texts; if most of their letters are Chinese, 'zh' is chosen.
+    """
+    if tokenizer in ('chinese', 'jieba'):
+        return 'zh'
+    letters = [character for text in references for character in text if character.isalpha()]
+    if 2 * sum('\u4e00' <= character <= '\u9fff' for character in letters) > len(letters):
+        return 'zh'
+    return {'char': 'char', 'space': 'none'}.get(tokenizer, '13a')
 
 
 class LineStatistics:

@@ -195,6 +195,9 @@ def test_help_needs_no_tensorflow(cheap, command):
     ('predict.py', ['--on-bad-utf8', 'ignore'], "'ignore'"),
     ('evaluate.py', ['--split', 'train'], "'train'"),
     ('evaluate.py', ['--source', 'a.txt'], '--target'),
+    ('evaluate.py', ['--source', 'a.txt', '--target', 'b.txt', '--test', 'c.txt'], '--test'),
+    ('evaluate.py', ['--format', 'qa'], '--test FILE'),
+    ('predict.py', ['--score-pairs', '--input', 'a.txt', '--format', 'babi'], 'omit --format'),
 ])
 def test_wrong_usage_ends_with_2_and_names_what_is_wrong(cheap, command, arguments, told):
     result = cheap(command, *arguments)
@@ -488,6 +491,8 @@ REFUSED = [
     ('gz cut short', {'a.gz': gzip.compress(GOOD * 999)[:-30]}, ['--train', 'a.gz'], ['a.gz: ', 'cut short']),
     ('gz that is none', {'a.gz': GOOD}, ['--train', 'a.gz'], ['a.gz: ', 'gzip']),
     ('one column', {'a': b'x\ty\nonly one\n'}, ['--train', 'a'], ['a: line 2', 'no tab']),
+    ('bAbI as pairs', {'a': b'1 Ann went home.\n2 Where is Ann?\thome\t1\n'}, ['--train', 'a'],
+     ['a: line 1', 'no tab', 'is this a bAbI file? --format babi']),
     ('all over-long', {'a': LONG * 5}, ['--train', 'a', '--val', 'a'], ['a: ', '5 are longer', '--max-source-length']),
     ('one pair, nothing held out', {'a': b'x\ty\n'}, ['--train', 'a'], ['too little', '--val']),
     ('bad byte in val', {'a': GOOD, 'b': b'\xfe\ty\n'}, ['--train', 'a', '--val', 'b'], ['b: line 1, byte 1: 0xFE']),
@@ -864,7 +869,8 @@ def gold(tmp_path_factory, trained):
 
 
 def test_evaluate_agrees_with_predict_and_with_the_log(trained, predicted, gold):
-    result = run('evaluate.py', '--split', 'val', '--json', '--bleu-tokenize', 'char', '--alignments', gold,
+    result = run('evaluate.py', '--split', 'val', '--json', '--bleu-tokenize', 'char', '--all-metrics',
+                 '--alignments', gold,
                  cwd=trained.home)
     assert (result.code, result.stderr) == (0, '')
     values = json.loads(result.stdout.decode('utf-8'))
@@ -889,10 +895,9 @@ def test_evaluate_shows_a_table_with_the_signature(trained):
     lines = result.stdout.decode('utf-8').splitlines()
     assert lines[0] == 'runs/numbers'
     assert [re.split('  +', line)[0] for line in lines[1:]] == [
-        'lines', 'exact match', 'BLEU', 'chrF', 'TER', 'ROUGE-1', 'ROUGE-2', 'ROUGE-L', 'SQuAD exact match', 'token F1',
-        'perplexity', 'token accuracy', 'decoding']
+        'lines', 'exact match', 'BLEU', 'chrF', 'TER', 'perplexity', 'token accuracy', 'decoding']
     assert re.split('  +', lines[1])[1] == '6'
-    assert 'tok:13a' in lines[3] or 'tok.13a' in lines[3]
+    assert 'tok:zh' in lines[3] or 'tok.zh' in lines[3]  # the targets are Chinese
 
 
 @pytest.mark.slow

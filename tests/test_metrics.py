@@ -326,3 +326,11 @@ def test_length_bands_hold_every_sentence_once():
     for edges in ([], [0, 3], [5, 5], [9, 3]):
         with pytest.raises(UserError, match='ascending'):
             metrics.length_bands([1], edges)
+
+
+@pytest.mark.parametrize('tokenizer, references, expected', [
+    ('chinese', (), 'zh'), ('jieba', ['a'], 'zh'), ('word', ['这是书', 'a'], 'zh'), (None, ['这是书。'], 'zh'),
+    ('space', ['a book'], 'none'), ('char', ['a'], 'char'), ('word', ['a 书'], '13a'), (None, ['a'], '13a'),
+    ('bpe', [], '13a')])
+def test_bleu_tokenizer_follows_the_targets(tokenizer, references, expected):
+    assert metrics.bleu_tokenizer(tokenizer, references) == expected

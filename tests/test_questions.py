@@ -110,8 +110,36 @@ def test_a_run_on_babi_files_tells_its_attention_on_the_facts(tmp_path):
     result = run('evaluate.py', '--run', 'r', '--json', cwd=tmp_path)
     values = json.loads(result.stdout.decode('utf-8'))
     assert values['lines'] == 3 and 0 <= values['attention on facts'] <= 1
+    assert 'BLEU' not in values and {'exact match', 'SQuAD exact match', 'token F1'} <= set(values)
+    write(tmp_path / 'q', '1 Ann went home.\n2 Where is Ann?\n3 Ben left.\n\n4 Who left?\tBen\n')
+    for form, lines in (([], 2), (['--format', 'pairs'], 5)):
+        result = run('predict.py', '--run', 'r', '--input', 'q', *form, cwd=tmp_path)
+        assert (result.code, result.stdout.count(b'\n')) == (0, lines)
+    whole = [one.source for one in questions.read_questions(write(tmp_path / 'b', BABI), 'babi')]
+    write(tmp_path / 'lines', ''.join(source + '\n' for source in whole))
+    outputs = [run('predict.py', '--run', 'r', *arguments, cwd=tmp_path).stdout
+               for arguments in (['--input', 'b'], ['--input', 'lines', '--format', 'pairs'])]
+    assert outputs[0] == outputs[1]
+    result = run('evaluate.py', '--run', 'r', '--test', 'b', '--output', 'out', '--json', cwd=tmp_path)
+    assert json.loads(result.stdout.decode('utf-8'))['attention on facts'] == values['attention on facts']
+    assert (tmp_path / 'out').read_bytes() == outputs[0]
+    one_line(run('predict.py', '--run', 'r', '--input', 'lines', cwd=tmp_path), 'predict.py', 'lines: line 1',
+             '--format pairs')
     write(tmp_path / 'a', BABI.replace('4 John', '9 John'))
     one_line(run('evaluate.py', '--run', 'r', cwd=tmp_path), 'evaluate.py', 'a: line 4', 'number 9')
+
+
+def test_sources_of_other_formats_need_no_answers():
+    reader = questions.SourceReader('qa', 'a')
+    assert list(reader.sources(['It rained.\tWhat fell?', '', 'Sun.\tWhat shone?\tsun'])) == [
+        'What fell? | It rained.', '', 'What shone? | Sun.']
+    with pytest.raises(UserError, match='a: line 4: not context and question'):
+        list(reader.sources(['no tab']))
+    reader = questions.SourceReader('babi', 'a')
+    assert list(reader.sources(['1 Ann went home.', '2 Is it so?'])) == ['Is it so? | Ann went home.']
+    assert list(reader.sources(['3 Ben left.', '4 Who\tBen\t3'])) == ['Who | Ann went home. Ben left.']
+    with pytest.raises(UserError, match='a: line 5: has number 9 after 4'):
+        list(reader.sources(['9 Ann left.']))
 
 
 def test_the_page_of_applications_shows_options_and_formats_that_are_taken(tmp_path):

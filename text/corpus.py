@@ -98,7 +98,8 @@ def _table_pairs(path, on_bad_utf8):
     for number, line in enumerate(read_lines(path, on_bad_utf8), 1):
         columns = line.split('\t', 2)
         if len(columns) < 2:
-            raise UserError('%s: line %d: no tab between source and target' % (path, number))
+            form = '; is this a bAbI file? --format babi' if line.split(' ')[0].isdigit() else ''
+            raise UserError('%s: line %d: no tab between source and target%s' % (path, number, form))
         yield columns[0], columns[1]
     _check_count(path, number, line if all('\t' in part for part in line.rstrip('\r').split('\r')) else '')
 

@@ -54,36 +54,86 @@ def _table(path, lines):
 
 
 def _babi(path, lines):
-    story, last = collections.OrderedDict(), 0  # statements by their numbers
-
-    def require(condition, problem):
-        if not condition:
-            raise UserError('%s: line %d: %s' % (path, number, problem))
-
+    reader = _BabiStories(path)
     for number, line in lines:
+        question = reader.read(number, line)
+        if question:
+            yield question
+
+
+class _BabiStories:
+    """Reads bAbI line by line: `read` keeps statements and returns questions. Without `answers` a line that ends with
+    a question mark is a question too."""
+
+    def __init__(self, path, answers=True):
+        self.path, self.answers = path, answers
+        self.story, self.last = collections.OrderedDict(), 0  # statements by their numbers
+
+    def read(self, number, line):
+        """The `Question` in a line of the file, or `None`."""
+        def require(condition, problem):
+            if not condition:
+                raise UserError('%s: line %d: %s' % (self.path, number, problem))
+
         if not line.strip():
-            continue
+            return None
         count, _, rest = line.partition(' ')
         fields = [field.strip() for field in rest.split('\t')]
-        require(count.isdigit() and len(count) < 10, 'does not begin with a number and a space')
-        require(int(count) in (1, last + 1), 'has number %s after %d: the lines of a story are numbered from 1 without '
-                'gaps' % (count, last))
-        story, last = (story, int(count)) if count != '1' else (collections.OrderedDict(), 1)
+        require(count.isdigit() and len(count) < 10, 'does not begin with a number and a space' + (
+            '' if self.answers else ': bAbI is the format of the run; for sources as they are give --format pairs'))
+        require(int(count) in (1, self.last + 1), 'has number %s after %d: the lines of a story are numbered from 1 '
+                'without gaps' % (count, self.last))
+        if count == '1':
+            self.story = collections.OrderedDict()
+        self.last = int(count)
         require(fields[0], 'has no text')
-        if len(fields) == 1:
-            story[last] = fields[0]
-            continue
+        if len(fields) == 1 and (self.answers or not fields[0].endswith(('?', '\uff1f'))):
+            self.story[self.last] = fields[0]
+            return None
+        require(self.story, 'a question before any statement')
+        if not self.answers:
+            return _question(fields[0], list(self.story.values()), '', [])
         require(len(fields) <= 3 and fields[1],
                 'not question, answer and optional supporting facts, with tabs between them')
         facts = fields[2].split() if len(fields) == 3 else []
-        require(story, 'a question before any statement')
-        indices = {str(key): index for index, key in enumerate(story)}
+        indices = {str(key): index for index, key in enumerate(self.story)}
         for fact in facts:
             require(fact in indices, 'supporting fact %s is not a statement of this story before the question'
                     % fact[:20])
         # A space after each comma: the tokenisers write a list so, and exact match compares strings.
         answer = ', '.join(item.strip() for item in fields[1].split(','))
-        yield _question(fields[0], list(story.values()), answer, sorted({indices[fact] for fact in facts}))
+        return _question(fields[0], list(self.story.values()), answer, sorted({indices[fact] for fact in facts}))
+
+
+class SourceReader:
+    """Makes sources for prediction of the lines of a text, chunk by chunk; answers and facts are not needed.
+
+    # Arguments
+        form: 'pairs': each line is a source. 'babi': each question about the statements above it is a source, a line
+            with a tab or a question mark at its end. 'qa': each line is context, question and optionally an answer.
+        place: name of the text in messages.
+    """
+
+    def __init__(self, form, place):
+        self.form, self.place, self.count = form, place, 0
+        self._babi = _BabiStories(place, answers=False)
+
+    def sources(self, lines):
+        """Generator of the sources in the next lines, str. UserError: a malformed line, with its number."""
+        for line in lines:
+            self.count += 1
+            if self.form == 'babi':
+                question = self._babi.read(self.count, line)
+                if question:
+                    yield question.source
+            elif self.form == 'qa' and line.strip():
+                fields = [field.strip() for field in line.split('\t')]
+                if len(fields) not in (2, 3) or not all(fields[:2]):
+                    raise UserError('%s: line %d: not context and question with a tab between them; for sources as '
+                                    'they are give --format pairs' % (self.place, self.count))
+                yield _question(fields[1], [fields[0]], '', []).source
+            else:
+                yield line
 
 
 Support = collections.namedtuple('Support', 'share even questions')
