@@ -81,7 +81,7 @@ def test_outputs_and_gradients_are_those_of_keras_in_float64(options, mask, with
 
 
 @pytest.mark.slow
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(options=strategies.fixed_dictionaries(SETTINGS), mask=strategies.sampled_from(sorted(MASKS)),
        with_states=strategies.booleans(), dtype=strategies.sampled_from(['float32', 'float64']))
 def test_outputs_and_gradients_are_those_of_keras_over_many_settings(options, mask, with_states, dtype):

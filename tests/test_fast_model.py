@@ -112,7 +112,7 @@ SETTINGS = dict(
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(case=strategies.fixed_dictionaries(SETTINGS), training=strategies.booleans())
 def test_fast_kernels_give_what_keras_gives_whatever_the_settings(case, training):
     if case['attention_normalize'] and case['score'] != 'concat':
