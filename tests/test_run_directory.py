@@ -231,7 +231,7 @@ def test_the_config_of_a_run_from_before_a_setting_existed_loads_with_the_value_
     config = check_config(dict(values, version=1), 'x')
     assert {name: config[name] for name in FIRST_SETTINGS} == values
     assert config['kernels'] == 'keras' and config['checkpoint_minutes'] == 0 and config['init_from'] is None
-    assert set(config) == set(SETTINGS)  # a new setting belongs into settings.ADDED
+    assert set(config) == set(SETTINGS)  # add a new setting to settings.ADDED
 
 
 # ---- Settings -------------------------------------------------------------------------------------------------
