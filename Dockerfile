@@ -10,9 +10,10 @@ LABEL org.opencontainers.image.title="global-attention" org.opencontainers.image
       org.opencontainers.image.licenses="Apache-2.0"
 
 # Before the code, so that a change to the code does not install again.
-COPY requirements-pip.txt requirements.txt requirements-dev.txt ./
+COPY requirements-pip.txt requirements.txt requirements-serve.txt requirements-dev.txt ./
 RUN python -m pip install --no-cache-dir --require-hashes -r requirements-pip.txt \
  && python -m pip install --no-cache-dir --require-hashes -r requirements.txt \
+ && python -m pip install --no-cache-dir --require-hashes -r requirements-serve.txt \
  && python -c 'import tensorflow'
 # For `docker run IMAGE test`.
 RUN python -m pip install --no-cache-dir --require-hashes -r requirements-dev.txt
@@ -22,6 +23,8 @@ RUN useradd --uid 1000 --no-create-home --home-dir /tmp user \
 COPY . .
 USER user
 VOLUME ["/data", "/runs"]
+# serve.py --host 0.0.0.0
+EXPOSE 8000
 
 # As process 1 Python would ignore SIGTERM; SIGINT it takes as Ctrl-C.
 STOPSIGNAL SIGINT

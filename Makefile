@@ -5,7 +5,7 @@ TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak reference-check mutants lint onnx settings-page image lock clean
+.PHONY: help setup demo test test-all soak reference-check mutants lint onnx serve settings-page image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ lint: setup ## check the style of the code
 onnx: setup ## add what `export.py --format onnx` and its tests need to .venv
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-onnx.txt
 
+serve: setup ## add what `serve.py` and its tests need to .venv
+	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-serve.txt
+
 settings-page: setup ## write docs/settings.md from the table in settings.py
 	$(PYTHON) docs/settings_page.py
 
@@ -53,7 +56,7 @@ lock: setup ## write requirements*.txt and the pins of environment.yml from requ
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/pip install -qq pip==21.3.1 setuptools==59.6.0 wheel==0.37.1
 	env PIP_CONFIG_FILE=/dev/null .venv/lock/bin/pip install -qq pip-tools==6.4.0 click==8.0.4 pep517==0.13.1
-	for name in requirements-pip requirements requirements-dev requirements-onnx; do \
+	for name in requirements-pip requirements requirements-dev requirements-onnx requirements-serve; do \
 	    $(COMPILE) --output-file $$name.txt $$name.in || exit 1; \
 	done
 	sed -i '0,/^[a-z]/s/^\([a-z]\)/--only-binary :all:\n--no-binary gast,jieba,termcolor\n\n\1/' requirements.txt requirements-dev.txt

@@ -14,6 +14,7 @@ from reports.page_font import font_subset
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Chinese and kana with their punctuation: what a system without a Chinese font shows as boxes.
 EAST_ASIAN = re.compile('[\u2e80-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff]')
+EAST_ASIAN_RANGE = 'U+2E80-9FFF, U+F900-FAFF, U+FE30-FE4F, U+FF00-FFEF, U+20000-3FFFF'  # the same in CSS
 
 
 def write_page(path, sentences):
@@ -70,9 +71,10 @@ def hypothesis_data(source_tokens, hypothesis):
 
 
 def fill_template(name, values):
-    """The text of a page's template in this folder, with its parts put in.
+    """The text of a page's template, with its parts put in.
 
     # Arguments
+        name: file in this folder, or an absolute path.
         values: dict of place holder to text. The style and the script that the pages share are put in too.
     """
     values = dict(values, **{'/*VIEW STYLE*/': _read('alignment_view.css'),

@@ -117,7 +117,7 @@ def test_dockerfile_installs_every_lock_file_by_hash_before_it_copies_the_code()
     code = steps.index(('COPY', '. .'))
     installed = ' '.join(rest for word, rest in steps[:code] if word == 'RUN')
     assert re.findall(r'--require-hashes -r (\S+)', installed) == [
-        'requirements-pip.txt', 'requirements.txt', 'requirements-dev.txt']
+        'requirements-pip.txt', 'requirements.txt', 'requirements-serve.txt', 'requirements-dev.txt']
     assert '==' not in read('Dockerfile')
     assert 'apt' not in ' '.join(rest for word, rest in steps if word == 'RUN')
 

@@ -1,0 +1,133 @@
+"""Serves trained runs over HTTP: a page to try them, and an interface for programs.
+
+    serve.py --run runs/translate                        # http://127.0.0.1:8000/
+    serve.py --run runs/global --run runs/local          # two runs side by side
+    curl -H 'Content-Type: application/json' -d '{"text": "where is the book ?"}' http://127.0.0.1:8000/translate
+
+Needs `pip install --require-hashes -r requirements-serve.txt`.
+"""
+import collections
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+from command_line import CommandParser, UserError, positive_int, run_command, tell
+from storage.run_directory import RunDirectory, last_run
+from settings import SETTINGS
+
+GRACE = 30.  # seconds to finish begun requests after SIGTERM
+LARGEST_BODY = 2 ** 24  # bytes that the server reads at all; the application refuses smaller ones with JSON
+
+
+def parse(argv):
+    parser = CommandParser(prog='serve.py', description=__doc__.split('\n')[0])
+    parser.add_argument('--run', metavar='DIR', action='append',
+                        help='run directory (default: the one in runs/ trained last); more than one: side by side')
+    parser.add_argument('--host', default='127.0.0.1', help='address to listen on (default: %(default)s, this machine '
+                        'alone); 0.0.0.0 is open to the network')
+    parser.add_argument('--port', type=int, default=8000, metavar='N', help='0: any free one (default: %(default)s)')
+    parser.add_argument('--token', metavar='TEXT', help='demand the header "Authorization: Bearer TEXT"')
+    parser.add_argument('--batch-size', type=positive_int, default=32, metavar='N',
+                        help='maximum number of texts decoded together (default: %(default)s)')
+    parser.add_argument('--wait', type=float, default=5., metavar='MS',
+                        help='milliseconds that a text waits for others (default: %(default)s)')
+    parser.add_argument('--queue', type=positive_int, default=256, metavar='N',
+                        help='maximum number of waiting texts; beyond it the answer is 503 (default: %(default)s)')
+    parser.add_argument('--max-characters', type=positive_int, default=20000, metavar='N',
+                        help='maximum number of characters of a request (default: %(default)s)')
+    parser.add_argument('--max-beam-width', type=positive_int, default=16, metavar='N', help='(default: %(default)s)')
+    parser.add_argument('--threads', type=SETTINGS['threads'].parse, default=0, metavar='N',
+                        help='threads of TensorFlow; 0: the setting of the run (default: %(default)s)')
+    options = parser.parse_args(argv)
+    if not 0 <= options.port <= 65535:
+        parser.error('--port must be from 0 to 65535')
+    if not 0 <= options.wait <= 10000:
+        parser.error('--wait must be from 0 to 10000')
+    if options.token is not None and not options.token.isprintable() or options.token == '':
+        parser.error('--token must be text of printable characters')
+    return options
+
+
+def listen(host, port):
+    """A listening socket; `UserError` where the address cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        one = socket.socket(family, kind, protocol)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(address)
+        one.listen(1024)
+        return one
+    except (OSError, UnicodeError) as error:
+        raise UserError('cannot listen on %s, port %d: %s: choose another --host or --port'
+                        % (host, port, getattr(error, 'strerror', None) or error))
+
+
+def run_names(paths):
+    """OrderedDict of name to path: the last part of each path, or the whole path where two are alike."""
+    short = [os.path.basename(os.path.normpath(path)) for path in paths]
+    names = short if len(set(short)) == len(short) else paths
+    if len(set(names)) < len(names):
+        raise UserError('%s: is given twice: leave one --run out' % max(names, key=names.count))
+    return collections.OrderedDict(zip(names, paths))
+
+
+def serve(server, stop):
+    """Answers until the event `stop`, then finishes the begun requests, for `GRACE` seconds at most."""
+    from waitress import wasyncore
+    while not stop.is_set():
+        wasyncore.loop(timeout=0.5, use_poll=True, map=server._map, count=1)
+    wasyncore.dispatcher.close(server)  # no further connections
+    deadline = time.time() + GRACE
+    while time.time() < deadline and any(channel.requests or channel.total_outbufs_len
+                                         for channel in list(server.active_channels.values())):
+        wasyncore.loop(timeout=0.05, use_poll=True, map=server._map, count=1)
+    server.task_dispatcher.shutdown(timeout=1)
+
+
+def main(argv):
+    options = parse(argv)
+    try:
+        import waitress
+        from serving.application import Limits, Service, make_application
+    except ImportError as error:
+        if error.name not in ('flask', 'waitress', 'prometheus_client'):
+            raise
+        raise UserError('%s is not installed: pip install --require-hashes -r requirements-serve.txt' % error.name)
+    names = run_names(options.run or [last_run()])
+    for path in names.values():
+        RunDirectory.open(path).read_config()
+    one = listen(options.host, options.port)
+    from translator import Translator
+    translators = collections.OrderedDict((name, Translator.load(path, options.threads))
+                                          for name, path in names.items())
+    service = Service(translators, Limits(characters=options.max_characters, beam_width=options.max_beam_width),
+                      options.batch_size, options.wait / 1000, options.queue)
+    server = waitress.create_server(
+        make_application(service, options.token, options.host), sockets=[one], threads=64, connection_limit=1000,
+        channel_timeout=60, max_request_body_size=LARGEST_BODY, asyncore_use_poll=True, ident=None,
+        clear_untrusted_proxy_headers=True)
+    stop, received = threading.Event(), []
+
+    def receive(signum, frame):
+        received.append(signum)
+        service.stopping = True
+        stop.set()
+        signal.signal(signum, signal.SIG_DFL)  # the second one ends the process
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, receive)
+    if options.host not in ('127.0.0.1', '::1', 'localhost'):
+        tell('%s is open to the network: %s' % (options.host, 'those who have the token can use it' if options.token
+             else 'anybody who reaches it can use it; --token TEXT limits it'))
+    tell('serving %s at http://%s:%d/' % (', '.join(names), options.host, one.getsockname()[1]))
+    serve(server, stop)
+    service.close()
+    tell('finished what had begun')
+    return 128 + signal.SIGINT if received == [signal.SIGINT] else 0
+
+
+if __name__ == '__main__':
+    run_command(main, os.path.basename(sys.argv[0]))

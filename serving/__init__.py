@@ -1,0 +1,1 @@
+"""The web server: requests decoded together, the application, its page."""

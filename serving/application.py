@@ -1,0 +1,244 @@
+"""The web application: translation, health, metrics, the description of its interface, and the page."""
+import argparse
+import collections
+import concurrent.futures
+import hmac
+import json
+import os
+import time
+
+import flask
+import prometheus_client
+from werkzeug.exceptions import HTTPException
+
+import search_options
+from command_line import UserError, VERSION
+from reports.alignment_page import EAST_ASIAN_RANGE, fill_template
+from reports.label_fonts import BUNDLED_FONT
+from serving.batcher import Batcher, Busy
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SEARCH = search_options.Options._fields  # options of a request, as of predict.py
+KNOWN = SEARCH + ('text', 'question', 'story', 'run', 'alignments')
+LOOPBACK = ('127.0.0.1', 'localhost', '::1')
+DIGITS = 6
+
+Limits = collections.namedtuple('Limits', 'texts characters beam_width max_length body seconds')
+Limits.__new__.__defaults__ = (128, 20000, 16, 1000, 2 ** 20, 60.)
+Limits.__doc__ = """What one request may ask for.
+
+texts, characters: of all its texts. beam_width, max_length: of the search. body: bytes. seconds: until the answer.
+"""
+
+
+class Refused(Exception):
+    """The answer to a request is an error with this HTTP status."""
+
+    def __init__(self, status, message):
+        super(Refused, self).__init__(message)
+        self.status = status
+
+
+class Service:
+    """Loaded runs by name, and what may be asked of them.
+
+    # Arguments
+        translators: OrderedDict of name to `Translator`; the first is the default.
+        limits: `Limits`.
+        batch_size, wait, queue: as for `Batcher`.
+    """
+
+    def __init__(self, translators, limits=Limits(), batch_size=32, wait=0.005, queue=256):
+        self.translators, self.limits, self.stopping = translators, limits, False
+        self.registry = prometheus_client.CollectorRegistry()
+        make = dict(registry=self.registry, namespace='attention')
+        self.requests = prometheus_client.Counter('requests', 'Requests by path and status.', ['path', 'status'],
+                                                  **make)
+        self.seconds = prometheus_client.Histogram('request_seconds', 'Time to the answer of POST /translate.', **make)
+        self.batches = prometheus_client.Histogram('batch_texts', 'Texts decoded together.',
+                                                   buckets=(1, 2, 4, 8, 16, 32, 64, 128), **make)
+        waiting = prometheus_client.Gauge('waiting_texts', 'Texts in the queue.', **make)
+        prometheus_client.ProcessCollector(registry=self.registry)
+        self.batchers = {name: Batcher(translator, batch_size, wait, queue, self.batches.observe)
+                         for name, translator in translators.items()}
+        waiting.set_function(lambda: sum(batcher.length() for batcher in self.batchers.values()))
+
+    def close(self):
+        """Finishes what has begun."""
+        self.stopping = True
+        for batcher in self.batchers.values():
+            batcher.close()
+
+    def health(self):
+        """The state and the runs, as the page and a load balancer read them."""
+        return {'status': 'stopping' if self.stopping else 'ok', 'version': VERSION, 'limits': self.limits._asdict(),
+                'runs': [{'name': name, 'task': one.settings.task, 'score': one.settings.score,
+                          'attention': one.settings.attention, 'beam_width': one.settings.beam_width}
+                         for name, one in self.translators.items()]}
+
+    def translate(self, body):
+        """The answer to the JSON body of POST /translate, as a dict.
+
+        # Raises
+            Refused: the body is not as `openapi.json` says, or the server is too busy.
+        """
+        name, texts, options = self._read(body)
+        if self.stopping:
+            raise Refused(503, 'the server is stopping')
+        try:
+            future = self.batchers[name].submit(texts, options)
+            results = future.result(self.limits.seconds)
+        except Busy:
+            raise Refused(503, 'too many requests are waiting: try again')
+        except UserError as error:
+            raise Refused(400, str(error))
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            raise Refused(503, 'no answer within %g seconds: try again, with less text' % self.limits.seconds)
+        attention = self.translators[name].settings.score != 'none' and body.get('alignments', True)
+        return {'run': name, 'results': [
+            {'source': text, 'source_tokens': hypotheses[0].source_tokens, 'unknown': list(hypotheses[0].unknown),
+             'hypotheses': [_hypothesis(one, attention) for one in hypotheses]}
+            for text, hypotheses in zip(texts, results)]}
+
+    def _read(self, body):
+        """Name of the run, texts and options of a request."""
+        _check(isinstance(body, dict), 'the body must be a JSON object')
+        unknown = sorted(set(body) - set(KNOWN))
+        _check(not unknown, 'unknown field %s: the fields are %s', ', '.join(map(repr, unknown)), ', '.join(KNOWN))
+        name = body.get('run', next(iter(self.translators)))
+        _check(isinstance(name, str) and name in self.translators, 'no run %r: the runs are %s', name,
+               ', '.join(self.translators))
+        _check(isinstance(body.get('alignments', True), bool), 'alignments must be true or false')
+        texts = _texts(body)
+        count = sum(map(len, texts))
+        _check(len(texts) <= self.limits.texts, '%d texts are more than %d: send several requests', len(texts),
+               self.limits.texts)
+        _check(count <= self.limits.characters, '%d characters are more than %d: send several requests', count,
+               self.limits.characters)
+        given = {field: body[field] for field in SEARCH if body.get(field) is not None}
+        for field in ('beam_width', 'max_length', 'min_length'):
+            limit = self.limits.beam_width if field == 'beam_width' else self.limits.max_length
+            _check(not isinstance(given.get(field), (int, float)) or given[field] <= limit, '%s may be at most %d',
+                   field, limit)
+        try:
+            options = search_options.merge(self.translators[name].settings, argparse.Namespace(**given))
+        except UserError as error:
+            raise Refused(400, str(error))
+        return name, texts, options._asdict()
+
+
+def _texts(body):
+    if 'question' in body or 'story' in body:
+        _check('text' not in body, 'give text, or question and story')
+        parts = [body.get('question'), body.get('story')]
+        _check(all(isinstance(part, str) for part in parts), 'question and story must be strings')
+        texts = ['%s | %s' % tuple(' '.join(part.split()) for part in parts)]
+    else:
+        _check('text' in body, 'text is missing: a string or a list of strings')
+        texts = [body['text']] if isinstance(body['text'], str) else body['text']
+        _check(isinstance(texts, list) and all(isinstance(text, str) for text in texts),
+               'text must be a string or a list of strings')
+    for text in texts:
+        _check('\n' not in text, 'a text must be one line: send a list of lines')
+        _check(not any('\ud800' <= character <= '\udfff' for character in text), 'a text has a lone surrogate')
+    return texts
+
+
+def _check(condition, message, *values):
+    if not condition:
+        raise Refused(400, message % values)
+
+
+def _hypothesis(one, attention):
+    return {'text': one.text, 'tokens': one.tokens, 'score': round(one.score, DIGITS),
+            'ranking': round(one.ranking, DIGITS), 'copied': list(one.copied),
+            'log_probabilities': [round(value, DIGITS) for value in one.log_probabilities],
+            'alignment': [[round(float(value), 4) for value in row] for row in one.alignment] if attention else None}
+
+
+def make_application(service, token=None, host='127.0.0.1'):
+    """The Flask application of a `Service`.
+
+    # Arguments
+        token: what `Authorization: Bearer TOKEN` must have for /translate and /metrics; `None`: open to all.
+        host: the address it listens on. On loopback, requests under another host name are refused: a web page of a
+            stranger could lead its name to this machine.
+    """
+    application = flask.Flask('attention', static_folder=None)
+    application.config.update(JSON_SORT_KEYS=False)
+    page = fill_template(os.path.join(HERE, 'page.html'), {
+        '/*FONT*/': '@font-face { font-family: "Embedded"; src: url(font.ttf); unicode-range: %s }' % EAST_ASIAN_RANGE})
+    with open(os.path.join(HERE, 'openapi.json'), encoding='utf-8') as stream:
+        interface = json.load(stream)
+    interface['info']['version'] = VERSION
+
+    @application.before_request
+    def begin():
+        flask.g.started = time.time()
+        name = flask.request.host.rsplit(':', 1)[0].strip('[]')
+        if host in LOOPBACK and name not in LOOPBACK:
+            raise Refused(403, 'this server answers on this machine alone')
+        if (flask.request.content_length or 0) > service.limits.body:
+            raise Refused(413, 'the body is larger than %d bytes' % service.limits.body)
+        needed = token is not None and flask.request.path in ('/translate', '/metrics')
+        header = flask.request.headers.get('Authorization', '')
+        if needed and not hmac.compare_digest(header.encode('utf-8', 'replace'), b'Bearer ' + token.encode('utf-8')):
+            raise Refused(401, 'a token is needed: send the header "Authorization: Bearer TOKEN"')
+
+    @application.after_request
+    def end(response):
+        path = flask.request.url_rule.rule if flask.request.url_rule else 'other'
+        service.requests.labels(path, response.status_code).inc()
+        if path == '/translate':
+            service.seconds.observe(time.time() - flask.g.started)
+        response.headers.update({'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer'})
+        if response.status_code == 503:
+            response.headers['Retry-After'] = '1'
+        return response
+
+    @application.errorhandler(Refused)
+    def refuse(error):
+        return flask.jsonify(error=str(error)), error.status
+
+    @application.errorhandler(HTTPException)
+    def refuse_http(error):
+        message = 'no such page: see /openapi.json' if error.code == 404 else error.description
+        return flask.jsonify(error=message), error.code
+
+    @application.route('/translate', methods=['POST'])
+    def translate():
+        if not flask.request.is_json:
+            raise Refused(415, 'send JSON with the header "Content-Type: application/json"')
+        try:
+            body = json.loads(flask.request.get_data().decode('utf-8'))
+        except (ValueError, RecursionError):
+            raise Refused(400, 'the body is not JSON in UTF-8')
+        return flask.jsonify(service.translate(body))
+
+    @application.route('/health')
+    def health():
+        return flask.jsonify(dict(service.health(), token=token is not None)), 503 if service.stopping else 200
+
+    @application.route('/metrics')
+    def metrics():
+        return flask.Response(prometheus_client.generate_latest(service.registry),
+                              content_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+    @application.route('/openapi.json')
+    def openapi():
+        return flask.jsonify(interface)
+
+    @application.route('/font.ttf')
+    def font():
+        return flask.send_file(BUNDLED_FONT, mimetype='font/ttf', max_age=86400)
+
+    @application.route('/')
+    def index():
+        response = flask.Response(page, content_type='text/html; charset=utf-8')
+        response.headers['Content-Security-Policy'] = (
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+            "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+        return response
+
+    return application

@@ -1,0 +1,350 @@
+"""The server: real requests on loopback to a tiny trained run, hostile ones too; its page in Chromium."""
+import concurrent.futures
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+pytest.importorskip('flask', reason='needs requirements-serve.txt')
+pytest.importorskip('waitress', reason='needs requirements-serve.txt')
+pytest.importorskip('prometheus_client', reason='needs requirements-serve.txt')
+
+from command_line import UserError  # noqa: E402
+from serving.batcher import Batcher, Busy  # noqa: E402
+from browser import open_browser  # noqa: E402
+from test_commands import ROOT  # noqa: E402
+
+pytestmark = pytest.mark.slow
+WORDS = ['red', 'blue', 'green', 'tea', 'book', 'sun', 'moon', 'cat']
+TEXTS = ['%s %s %s' % (a, b, c) for a in WORDS[:4] for b in WORDS[2:6] for c in WORDS[4:]]
+
+
+class Server:
+    """A running serve.py."""
+
+    def __init__(self, folder, *options):
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / 'serve.py'), '--port', '0', '--threads', '2', *options], cwd=str(folder),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.told = []
+        while not self.told or not self.told[-1].startswith('serving'):
+            line = self.process.stderr.readline().decode('utf-8')
+            assert line, self.told
+            self.told.append(line.strip())
+        self.port = int(self.told[-1].rstrip('/').rsplit(':', 1)[1])
+
+    def send(self, path='/translate', body=None, method=None, **headers):
+        """(status, headers, body) of one request; a dict is sent as JSON."""
+        data = json.dumps(body).encode('utf-8') if isinstance(body, dict) else body
+        headers = dict({'Content-Type': 'application/json'} if data is not None else {},
+                       **{name.replace('_', '-'): value for name, value in headers.items()})
+        connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=60)
+        try:
+            connection.request(method or ('GET' if data is None else 'POST'), path, data, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read().decode('utf-8')
+        finally:
+            connection.close()
+
+    def translate(self, **body):
+        status, _, text = self.send(body=body)
+        assert status == 200, text
+        return json.loads(text)
+
+    def refused(self, status, *args, **kwargs):
+        """The message of an error, which is always one JSON object."""
+        found, headers, text = self.send(*args, **kwargs)
+        assert found == status, text
+        assert headers['Content-Type'] == 'application/json'
+        error = json.loads(text)
+        assert list(error) == ['error'] and '\n' not in error['error']
+        return error['error']
+
+    def stop(self, signum=signal.SIGTERM):
+        self.process.send_signal(signum)
+        try:
+            self.process.wait(40)
+        finally:
+            self.process.kill()
+        return self.process.returncode
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A folder with two tiny runs, `a` and `b`."""
+    path = tmp_path_factory.mktemp('serve')
+    lines = ''.join('%s\t%s\n' % (text, ' '.join(word.upper() for word in text.split())) for text in TEXTS)
+    for name in ('train', 'val'):
+        (path / (name + '.tsv')).write_text(lines)
+    for name, attention in (('a', 'global'), ('b', 'local-m')):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / 'train.py'), '--run', name, '--train', 'train.tsv', '--val', 'val.tsv',
+             '--target-tokenizer', 'space', '--attention', attention, '--units', '16', '--embedding', '16', '--epochs',
+             '40', '--learning-rate', '0.01', '--batch-size', '8', '--threads', '1'], cwd=str(path),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert done.returncode == 0, done.stdout.decode('utf-8')
+    return path
+
+
+@pytest.fixture(scope='module')
+def server(folder):
+    one = Server(folder, '--run', 'a', '--run', 'b')
+    yield one
+    one.stop()
+
+
+def predicted(folder, texts, *options):
+    """The lines of predict.py."""
+    (folder / 'input').write_text(''.join(text + '\n' for text in texts))
+    done = subprocess.run([sys.executable, str(ROOT / 'predict.py'), '--run', 'a', '--input', 'input', '--threads', '1',
+                           *options], cwd=str(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr.decode('utf-8')
+    return done.stdout.decode('utf-8').splitlines()
+
+
+def test_answers_are_those_of_predict(server, folder):
+    found = server.translate(text=TEXTS, beam_width=3, n_best=2)
+    wanted = [json.loads(line) for line in predicted(folder, TEXTS, '--beam-width', '3', '--n-best', '2', '--json')]
+    assert found['run'] == 'a' and len(found['results']) == len(wanted)
+    for one, other in zip(found['results'], wanted):
+        assert (one['source'], one['source_tokens']) == (other['source'], other['source_tokens'])
+        assert [two['text'] for two in one['hypotheses']] == [two['text'] for two in other['hypotheses']]
+        for mine, theirs in zip(one['hypotheses'], other['hypotheses']):
+            assert mine['tokens'] == theirs['tokens'] and abs(mine['score'] - theirs['score']) < 1e-4
+            assert all(abs(x - y) < 1e-3 for row, other_row in zip(mine['alignment'], theirs['alignment'])
+                       for x, y in zip(row, other_row))
+
+
+def test_requests_that_come_together_are_decoded_together_and_each_gets_its_own_answer(server, folder):
+    def batches():
+        lines = server.send('/metrics')[2].splitlines()
+        return [float(line.split()[1]) for name in ('count', 'sum') for line in lines
+                if line.startswith('attention_batch_texts_%s ' % name)]
+
+    before = batches()
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        found = list(pool.map(lambda text: server.translate(text=text)['results'][0]['hypotheses'][0]['text'], TEXTS))
+    assert found == predicted(folder, TEXTS)
+    count, total = [after - earlier for after, earlier in zip(batches(), before)]
+    assert total == len(TEXTS) and count < total / 2
+
+
+def test_unknown_words_several_runs_and_empty_texts(server):
+    result, = server.translate(text='red zorblax book', run='b')['results']
+    assert result['unknown'] == [1] and len(result['hypotheses'][0]['alignment'][0]) == 3
+    assert server.translate(text=[])['results'] == []
+    empty, = server.translate(text='')['results']
+    assert empty['source_tokens'] == [] and empty['hypotheses'][0]['text'] == ''
+    assert server.translate(text='red', alignments=False)['results'][0]['hypotheses'][0]['alignment'] is None
+    assert server.translate(question='what  is red', story='red book.')['results'][0]['source'] == (
+        'what is red | red book.')
+
+
+@pytest.mark.parametrize('body, told', [
+    (b'', 'not JSON'), (b'{"text": ', 'not JSON'), (b'\xff', 'not JSON'), (b'[' * 100000, 'not JSON'),
+    (b'[]', 'JSON object'), ({}, 'text is missing'), ({'text': 5}, 'string or a list'), ({'text': ['a', 5]}, 'string'),
+    ({'text': 'a\nb'}, 'one line'), ({'text': 'a', 'beam': 3}, "'beam'"), ({'text': 'a', 'run': 'c'}, 'a, b'),
+    ({'text': 'a', 'run': ['a']}, 'no run'), ({'text': 'a', 'alignments': 1}, 'true or false'),
+    ({'text': 'a', 'beam_width': 0}, 'beam_width|beam-width'), ({'text': 'a', 'beam_width': 10 ** 6}, 'at most 16'),
+    ({'text': 'a', 'beam_width': 'x'}, 'beam.width'), ({'text': 'a', 'beam_width': [2]}, 'beam.width'),
+    ({'text': 'a', 'n_best': 3}, 'n.best'), ({'text': 'a', 'max_length': 10 ** 9}, 'at most 1000'),
+    ({'text': 'a', 'min_length': 10 ** 9}, 'at most 1000'), ({'text': 'a', 'length_penalty': -1}, 'length.penalty'),
+    (b'{"text": "a", "length_penalty": NaN}', 'length.penalty'),
+    (b'{"text": "a", "coverage_penalty": Infinity}', 'coverage.penalty'), (b'{"text": "\\ud800"}', 'surrogate'),
+    ({'question': 'a'}, 'question and story'), ({'text': 'a', 'question': 'b', 'story': 'c'}, 'or question'),
+    ({'text': ['a'] * 129}, '129 texts'), ({'text': 'a' * 20001}, '20001 characters')])
+def test_bad_input_gets_one_clear_error(server, body, told):
+    import re
+    assert re.search(told, server.refused(400, body=body))
+
+
+def test_other_errors_are_json_too(server):
+    assert '/openapi.json' in server.refused(404, '/nothing')
+    server.refused(405, '/translate')
+    assert 'application/json' in server.refused(415, body=b'{"text": "a"}', Content_Type='text/plain')
+    assert 'this machine' in server.refused(403, '/health', Host='evil.example')
+    assert '1048576 bytes' in server.refused(413, body=b'{"text": "' + b'a' * 10 ** 7 + b'"}')
+    assert server.translate(text='red')['run'] == 'a', 'and it goes on'
+
+
+def test_health_metrics_and_the_description_of_the_interface(server):
+    health = json.loads(server.send('/health')[2])
+    assert health['status'] == 'ok' and [run['attention'] for run in health['runs']] == ['global', 'local-m']
+    assert 'attention_requests_total{path="/health",status="200"}' in server.send('/metrics')[2]
+    interface = json.loads(server.send('/openapi.json')[2])
+    assert set(interface['paths']) == {'/translate', '/health', '/metrics'}
+    from serving.application import KNOWN
+    schemas = interface['components']['schemas']
+    assert set(schemas['Request']['properties']) == set(KNOWN)
+    result, = server.translate(text='red')['results']
+    assert set(result) == set(schemas['Answer']['properties']['results']['items']['properties'])
+    assert set(result['hypotheses'][0]) == set(schemas['Hypothesis']['properties'])
+
+
+def test_slow_and_vanished_clients_hold_up_nobody(server):
+    slow = [socket.create_connection(('127.0.0.1', server.port)) for _ in range(80)]  # more than the server's threads
+    body = json.dumps({'text': 'red blue tea'}).encode('ascii')
+    head = ('POST /translate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n'
+            'Content-Length: %d\r\n\r\n' % len(body)).encode('ascii')
+    try:
+        for one in slow:
+            one.sendall(head[:20])
+        gone = [socket.create_connection(('127.0.0.1', server.port)) for _ in range(20)]
+        for one in gone:
+            one.sendall(head + body)
+            one.close()
+        started = time.time()
+        assert server.translate(text='red')['results']
+        assert time.time() - started < 20
+        slow[0].sendall(head[20:] + body)
+        slow[0].settimeout(20)
+        assert slow[0].recv(100).startswith(b'HTTP/1.1 200')
+    finally:
+        for one in slow:
+            one.close()
+
+
+def test_sigterm_finishes_what_has_begun(folder):
+    server = Server(folder, '--run', 'a', '--wait', '3000')
+    found = []
+    client = threading.Thread(target=lambda: found.append(server.send(body={'text': 'red blue tea'})))
+    client.start()
+    time.sleep(1)  # the request waits for others
+    assert server.stop() == 0
+    client.join()
+    assert found[0][0] == 200 and json.loads(found[0][2])['results'][0]['source'] == 'red blue tea'
+
+
+def test_a_token_is_demanded_and_the_open_network_is_told(folder):
+    server = Server(folder, '--run', 'a', '--token', 'secret', '--host', '0.0.0.0')
+    try:
+        assert 'open to the network' in server.told[0] and 'token' in server.told[0]
+        for headers in ({}, {'Authorization': 'Bearer wrong'}, {'Authorization': 'secret'}):
+            server.refused(401, body={'text': 'red'}, **headers)
+        server.refused(401, '/metrics')
+        assert server.send(body={'text': 'red'}, Authorization='Bearer secret')[0] == 200
+        assert server.send('/health')[0] == 200 and server.send('/')[0] == 200
+    finally:
+        assert server.stop(signal.SIGINT) == 130
+
+
+@pytest.mark.parametrize('options, told', [
+    (['--run', 'nowhere'], 'nowhere'), (['--run', 'a', '--run', 'a'], 'twice'),
+    (['--run', 'a', '--host', '8.8.8.8'], 'cannot listen')])
+def test_what_cannot_be_served_is_told_in_one_line(folder, options, told):
+    done = subprocess.run([sys.executable, str(ROOT / 'serve.py'), '--port', '0', *options], cwd=str(folder),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert done.returncode == 1 and told in done.stderr.decode('utf-8') and done.stderr.count(b'\n') == 1
+
+
+# The batcher alone
+
+class Slow:
+    """A translator that shouts, records its calls, and waits for the event `go`."""
+
+    def __init__(self):
+        self.calls, self.go = [], threading.Event()
+
+    def translate(self, texts, batch_size, **options):
+        self.calls.append((list(texts), options))
+        self.go.wait(10)
+        if 'bad' in texts:
+            raise UserError('bad text')
+        return [text.upper() for text in texts]
+
+
+def test_batcher_groups_equal_options_and_isolates_a_bad_request():
+    slow = Slow()
+    batcher = Batcher(slow, batch_size=4, wait=0)
+    first = batcher.submit(['a'], {'k': 1})
+    while not slow.calls:
+        time.sleep(0.01)
+    futures = [batcher.submit(texts, {'k': k}) for texts, k in ((['b'], 1), (['bad'], 1), (['c'], 2), (['d'], 1))]
+    slow.go.set()
+    assert first.result(5) == ['A']
+    assert [futures[n].result(5) for n in (0, 2, 3)] == [['B'], ['C'], ['D']]
+    with pytest.raises(UserError, match='bad text'):
+        futures[1].result(5)
+    assert slow.calls[1] == (['b', 'bad', 'd'], {'k': 1}) and (['c'], {'k': 2}) in slow.calls
+    batcher.close()
+
+
+def test_batcher_refuses_beyond_its_queue_and_drops_what_was_cancelled():
+    slow = Slow()
+    batcher = Batcher(slow, batch_size=1, wait=0, queue=3)
+    futures = [batcher.submit(['a'], {})]
+    while not slow.calls:
+        time.sleep(0.01)
+    futures += [batcher.submit([name], {}) for name in 'bcd']
+    with pytest.raises(Busy):
+        batcher.submit(['e'], {})
+    assert futures[2].cancel()
+    slow.go.set()
+    assert [one.result(5) for one in futures if not one.cancelled()] == [['A'], ['B'], ['D']]
+    assert [texts for texts, _ in slow.calls] == [['a'], ['b'], ['d']]
+    batcher.close()
+    with pytest.raises(Busy):
+        batcher.submit(['e'], {})
+
+
+# The page
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    with open_browser(tmp_path_factory.mktemp('browser')) as window:
+        yield window
+
+
+@pytest.mark.parametrize('width, height, scheme, language', [(1280, 900, 'light', 'en'), (390, 844, 'dark', 'zh')])
+def test_the_page_translates_as_one_types(server, browser, width, height, scheme, language):
+    browser.emulate(width, height, scheme)
+    try:
+        browser.open_address('http://127.0.0.1:%d/?lang=%s' % (server.port, language))
+        assert browser.run('return document.activeElement.id') == 'text', 'keyboard alone'
+        browser.press(*'red zorblax book')
+        browser.wait_for('return document.querySelectorAll("section:not([hidden]) tbody td").length && '
+                         'document.getElementById("message").textContent === ""')
+        wanted = {run: server.translate(text='red zorblax book', run=run, beam_width=5, n_best=5)['results'][0]
+                  for run in 'ab'}
+        for n, run in enumerate('ab', 1):
+            section = 'section:nth-of-type(%d) ' % n
+            assert browser.texts(section + 'h2') == [run]
+            assert browser.texts(section + '.source bdi') == ['red', 'zorblax', 'book']
+            assert browser.texts(section + '.source .unknown bdi') == ['zorblax']
+            best = wanted[run]['hypotheses'][0]
+            assert browser.texts(section + '.output bdi') == best['tokens']
+            assert len(browser.texts(section + '.outputs label')) == len(wanted[run]['hypotheses'])
+        browser.hover('section .output > *')
+        row = wanted['a']['hypotheses'][0]['alignment'][0]
+        assert all(abs(x - y) <= 0.01 for x, y in zip(browser.shades('section:nth-of-type(1) .source > *'), row))
+        browser.click('section .outputs label:nth-of-type(2)')
+        assert browser.texts('section:nth-of-type(1) .output bdi') == wanted['a']['hypotheses'][1]['tokens']
+        assert browser.run('return document.documentElement.scrollWidth') <= width
+        assert ('翻译' in browser.texts('#title')[0]) == (language == 'zh')
+        assert '' not in browser.named('button') + browser.named('textbox') + browser.named('combobox')
+    finally:
+        browser.emulate()
+    assert browser.complaints() == []
+
+
+def test_the_page_shows_hostile_text_and_errors_as_text(server, browser):
+    browser.open_address('http://127.0.0.1:%d/' % server.port)
+    hostile = '<img src=x onerror=alert(1)></script>\u2028"'
+    browser.run('const text = document.getElementById("text"); text.value = arguments[0]; text.oninput()', hostile)
+    browser.wait_for('return document.querySelectorAll("section:not([hidden]) .source bdi").length')
+    shown = ''.join(browser.texts('section:nth-of-type(1) .source bdi'))
+    assert shown == hostile.replace('\u2028', '').replace(' ', '')
+    assert browser.run('return [document.images.length, document.scripts.length]') == [0, 1]
+    browser.run('const text = document.getElementById("text"); text.value = "a ".repeat(10001); text.oninput()')
+    browser.wait_for('return document.getElementById("message").className === "error"')
+    assert '20001 characters' not in browser.texts('#message') and 'characters' in browser.texts('#message')[0]
+    browser.complaints()  # Chromium logs the 400
+    assert os.path.isfile(str(ROOT / 'serving' / 'page.html'))
