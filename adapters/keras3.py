@@ -85,6 +85,10 @@ class Runner(object):
             return [self.value(name) for name in call['inner_outputs']]
         if not hasattr(keras.layers, kind):
             return None
+        inside = [one for one in self.arrays.calls if one['parent'] == call['name']]
+        if kind == 'TimeDistributed' and inside:    # a model or a recurrent layer, called on (B T, ...)
+            value = self.value(inside[-1]['outputs'][0])
+            return [value.reshape(self.arrays[call['outputs'][0]].shape[:2] + value.shape[1:])]
         inputs = [self.value(name) for name in call['inputs']]
         mask = next((self.value(name) for name in call['input_masks'] if name), None)
         if kind == 'Bidirectional' and mask is not None and not self.plain:

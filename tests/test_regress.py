@@ -229,6 +229,19 @@ def test_the_first_updates_of_a_training_are_held_to_a_millionth():
     assert compare.first_difference(compare.compare_files('train.npz', recorded, rounded, entry=entry)[0]) is None
 
 
+def test_the_page_shows_the_stages_in_order_and_a_map_of_each_difference_without_anything_from_elsewhere(tmp_path):
+    found = changed(changed(stages(), 'scores', (0, 1, 2), 0.5), 'logits', (1, 2, 3), 0.25)
+    found['padded/<b>&'] = np.zeros(2)
+    page = tmp_path / 'report.html'
+    assert compare_command(tmp_path, {'a.npz': stages()}, {'a.npz': found}, '--html', str(page)) == 1
+    text = page.read_text(encoding='utf-8')
+    assert text.count('class="cells"') == 2 and text.count('#af141e') == 2      # one cell of each is the largest
+    assert text.index('padded/scores</code></h3>') < text.index('padded/logits</code></h3>')
+    assert '<b>' not in text and '&lt;b&gt;&amp;' in text and 'http' not in text and '<script' not in text
+    rows = [text.index('<code>%s</code></td><td class="n">1' % name) for name in ('encoder_states', 'scores', 'logits')]
+    assert rows == sorted(rows)
+
+
 # Where
 
 @pytest.mark.parametrize('change, told', [
