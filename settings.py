@@ -296,6 +296,10 @@ def check(settings):
     for row in SETTINGS.values():
         value = getattr(settings, row.name)
         require(row.accepts(value), '%s must be %s, not %s', row.option, row.expected, repr(value)[:40])
+    for name in ('train', 'val', 'test'):
+        count = len(getattr(settings, name) or ())
+        require(count < 2 or count % 2 == 0, '%s takes one tab-separated file, or source files and as many target '
+                'files, not %d files', SETTINGS[name].option, count)
     require(settings.train is not None or settings.val is None and settings.test is None,
             '--val and --test belong to --train; with --data the folder holds them')
     require(settings.max_length is None or settings.max_length >= settings.min_length,
