@@ -3,9 +3,10 @@
 The source is one sequence, `question | story`. One recurrent layer reads the question; its last states are the first
 states of the decoder. One recurrent layer reads each sentence of the story. Each of its inputs is the word's embedding,
 the question's state (as in the example `babi_rnn` of Keras) and 1 if the question contains the word, else 0 (exact
-match). The encoder's own layers then read the sentences in order: the "input fusion layer" of Xiong et al. The decoder
-attends to their states. A sentence's state is at the position of its last token, and the mask hides all other
-positions, so attention, search, alignments and pictures work on positions of the source as with any encoder.
+match). The encoder's own layers then read the sentences in order: the "input fusion layer" of Xiong et al., here with
+a residual connection. The decoder attends to the sum. A sentence's state is at the position of its last token, and the
+mask hides all other positions, so attention, search, alignments and pictures work on positions of the source as with
+any encoder.
 
 Letters: B batch, S source length, Q length of a question, N sentences of a story, L length of a sentence, E embedding
 size, D and Dm sizes of decoder and encoder states.
@@ -19,6 +20,7 @@ import collections
 
 from keras import backend as K
 from keras.engine import Layer
+from keras.layers import Add
 import tensorflow as tf
 
 from text.vocabulary import END, PAD
@@ -146,7 +148,7 @@ def _repeat(x, count):
 
 
 class SentencesOfStory(Layer):
-    """One row a sentence `(B N, E)` to one row a story `(B, N, E)`, masked where a story has fewer sentences.
+    """One row a sentence `(B N, Dm)` to one row a story `(B, N, Dm)`, masked where a story has fewer sentences.
 
     The second input is the mask of the memory `(B, S)`, from `SentenceEnds`.
     """
@@ -201,8 +203,8 @@ def encode_question_and_story(source, ids, ends, separators, embed, drop, recurr
         separators: `questions.Separators`.
         embed, drop: functions of ids and of a tensor: the source embedding, and dropout.
         recurrent: function of a size and Keras arguments to a recurrent layer of the model's cell.
-        encode: function of sentence vectors `(B, N, E)` to the encoder's states `(B, N, Dm)`.
-        sizes: E and D.
+        encode: function of sentence vectors `(B, N, Dm)` to the encoder's states `(B, N, Dm)`.
+        sizes: Dm and D.
 
     # Returns
         Encoder states `(B, S, Dm)`, masked but at the ends of sentences, and the question's last states `(B, D)`.
@@ -211,6 +213,6 @@ def encode_question_and_story(source, ids, ends, separators, embed, drop, recurr
     options = dict(return_sequences=True, return_state=True)
     _, *question_states = recurrent(sizes[1], name='question_encoder', **options)(drop(embed(question)))
     words = WithQuestion()([drop(embed(sentences)), question_states[0], sentences, question])
-    sentence_state = recurrent(sizes[0], name='sentence_encoder', **options)(words)[1]                  # (B N, E)
-    states = encode(SentencesOfStory()([sentence_state, ends]))
-    return MemoryAtEnds()([states, ends]), question_states
+    sentence_state = recurrent(sizes[0], name='sentence_encoder', **options)(words)[1]                 # (B N, Dm)
+    story = SentencesOfStory()([sentence_state, ends])                                                  # (B, N, Dm)
+    return MemoryAtEnds()([Add()([encode(story), story]), ends]), question_states

@@ -68,7 +68,8 @@ class Seq2Seq(object):
             self._sentence_ends = SentenceEnds(separators)(self.source)                                     # (B, S)
             memory, question_states = encode_question_and_story(
                 self.source, source_ids, self._sentence_ends, separators, self.source_embedding, self._drop,
-                self._recurrent, lambda sentences: self._encode(sentences)[0], (settings.embedding, settings.units))
+                self._recurrent, lambda sentences: self._encode(sentences)[0],
+                (settings.encoder_units or settings.units, settings.units))
             self.initial_states = question_states * settings.decoder_layers
         else:
             memory, last_states = self._encode(self.source_embedding(source_ids))

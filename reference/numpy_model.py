@@ -181,7 +181,8 @@ class NumpyModel(object):
 
         The question's last states are the first states of every decoder layer. The inputs of a sentence's words are
         embedding, question's state and 1 where the question has the word. The encoder's layers read the sentences'
-        last states in order; the state of a sentence is at its last token, where alone the mask is true.
+        last states in order, with a residual connection; the state of a sentence is at its last token, where alone the
+        mask is true.
 
         # Returns
             Encoder states `(B, S, Dm)`, their mask `(B, S)`, and the first states of the decoder's layers.
@@ -197,12 +198,12 @@ class NumpyModel(object):
                 match = [[float(word > END and word in question)] for word in words]
                 joined = np.concatenate([table[words], np.repeat(states[0], len(words), axis=0), match], axis=1)
                 last = self._layer('sentence_encoder', joined[None], np.ones((1, len(words)), bool))[1][0]
-                vectors.append(last[0])                                                                 # (E,)
+                vectors.append(last[0])                                                                 # (Dm,)
         counts = [len(sentences) for _, sentences in stories]
         mask = np.arange(max(max(counts), 1)) < np.array(counts)[:, None]                               # (B, N)
-        x = np.zeros(mask.shape + (settings['embedding'],))
-        x[mask] = np.reshape(vectors, (-1, settings['embedding']))
-        fused = self.encode_vectors(x, mask)[0]                                                         # (B, N, Dm)
+        x = np.zeros(mask.shape + (settings['encoder_units'] or settings['units'],))
+        x[mask] = np.reshape(vectors, (-1, x.shape[-1]))
+        fused = self.encode_vectors(x, mask)[0] + x                                                         # (B, N, Dm)
         memory, valid = np.zeros(source.shape + fused.shape[-1:]), np.zeros(source.shape, bool)
         for row, (_, sentences) in enumerate(stories):
             for number, (end, _) in enumerate(sentences):
