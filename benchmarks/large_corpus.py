@@ -57,18 +57,22 @@ def measure_training(options):
     arguments = ['--run', os.path.join(options.work, 'run'), '--train', options.train_text + '.source',
                  options.train_text + '.target', '--val', options.validation_text + '.source',
                  options.validation_text + '.target']
-    for way in ([], ['--resume']):
-        extra = way or [text for name, value in VALUES.items() for text in ('--' + name.replace('_', '-'), str(value))]
+    settings = [text for name, value in VALUES.items() for text in ('--' + name.replace('_', '-'), str(value))]
+    # The time limit ends the first start after one update; the second one is stopped when it says where it resumes.
+    for name, extra in (('train.py', settings + ['--max-minutes', '0.0001']),
+                        ('train.py --resume', ['--resume', '--max-minutes', '9999'])):
         started = time.time()
         process = subprocess.Popen([sys.executable, os.path.join(ROOT, 'train.py')] + arguments + extra,
                                    stderr=subprocess.PIPE, universal_newlines=True)
         for line in process.stderr:
-            if line.startswith('model: '):  # the last line before the first update
-                report('train.py %s: model built' % ' '.join(way), started)
+            sys.stderr.write(line)
+            if line.startswith(('model: ', 'resuming ')):
+                report(name + ': ' + line.split()[0], started)
+            if line.startswith('resuming '):
                 process.send_signal(signal.SIGINT)
         process.wait()
-        report('train.py %s: first update' % ' '.join(way), started)
-        print('peak of train.py: %.0f MB' % (resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024.))
+        report(name + ': one update, end', started)
+        print('peak of the processes: %.0f MB' % (resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024.))
 
 
 def main(argv):
