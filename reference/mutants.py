@@ -90,7 +90,7 @@ NAMED = [
     named('p_gen and 1 - p_gen swapped', 'pointer_generator', 'keepdims=True) - switch', 'keepdims=True) + switch',
           'copy-lstm', 'logits'),
     named('every hop with the decoder state', 'seq2seq_model', 'Concatenate()([context, attentional])',
-          'Concatenate()([context, x])', 'dmn-gru', 'scores'),
+          'Concatenate()([context, x])', 'dmn-gru', 'scores', 'weights'),
     named("<unk> matches <unk>", 'question_encoder', 'tf.logical_and(match, ids > END)', 'match', 'dmn-gru',
           'encoder_states'),
     named('guided by all positions', 'guided_alignment', 'gold *= tf.cast(valid, gold.dtype)[:, None]', 'gold *= 1.',
