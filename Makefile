@@ -5,7 +5,7 @@ TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak reference-check mutants lint onnx serve settings-page image lock clean
+.PHONY: help setup demo test test-all soak reference-check mutants lint onnx serve browser settings-page image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ onnx: setup ## add what `export.py --format onnx` and its tests need to .venv
 
 serve: setup ## add what `serve.py` and its tests need to .venv
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-serve.txt
+
+browser: ## install Chromium for the tests of pages, from Debian's packages (as root)
+	command -v chromium > /dev/null || { apt-get -qq update && apt-get -qq install -y chromium chromium-driver; }
 
 settings-page: setup ## write docs/settings.md from the table in settings.py
 	$(PYTHON) docs/settings_page.py

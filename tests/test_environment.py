@@ -400,8 +400,9 @@ def test_make_sets_up_before_demo_and_tests():
     ('test', ['test']), ('lint', ['test', 'lint']), ('reference-check', ['test', 'lint', 'reference-check']),
     ('onnx', ['test', 'lint', 'reference-check', 'onnx']),
     ('serve', ['test', 'lint', 'reference-check', 'onnx', 'serve']),
-    ('test-all', ['test', 'lint', 'reference-check', 'onnx', 'serve', 'test-all']),
-    ('none', ['test', 'lint', 'reference-check', 'onnx', 'serve', 'test-all'])])
+    ('browser', ['test', 'lint', 'reference-check', 'onnx', 'serve', 'browser']),
+    ('test-all', ['test', 'lint', 'reference-check', 'onnx', 'serve', 'browser', 'test-all']),
+    ('none', ['test', 'lint', 'reference-check', 'onnx', 'serve', 'browser', 'test-all'])])
 def test_ci_fails_when_tests_fail(tmp_path, failing, calls):
     program(tmp_path / 'make', '#!/bin/sh\necho "$1"\n[ "$1" != {} ]\n'.format(failing))
     done = subprocess.run(['bash', str(ROOT / '.ci/run')], stdout=subprocess.PIPE, universal_newlines=True,
