@@ -840,9 +840,9 @@ def test_a_damaged_run_is_refused_in_one_line(copied, tmp_path, damage, told):
 @pytest.mark.parametrize('changes, told', [
     (dict(units=31, bidirectional=True), ['--bidirectional no']),  # what train.py refuses, load refuses
     (dict(units=48), ['weights.h5', '144']),
-    (dict(units=10 ** 6), ['weights.h5']),  # before memory for its weights is taken
-    (dict(units=10 ** 6, init_scale=0.), ['weights.h5']),  # nor for drawing any that the file will replace
-    (dict(units=2 ** 52), ['--units', '1048576']),
+    (dict(units=2 ** 16), ['weights.h5']),  # before memory for its weights is taken
+    (dict(units=2 ** 16, init_scale=0.), ['weights.h5']),  # nor for drawing any that the file will replace
+    (dict(units=2 ** 52), ['units', '65536']),
     (dict(cell='lstm'), ['weights.h5']),
 ])
 def test_a_config_that_does_not_fit_the_weights_is_refused_though_its_hash_is_right(copied, tmp_path, changes, told):
