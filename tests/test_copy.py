@@ -142,7 +142,7 @@ def test_in_float64_losses_and_gradients_are_those_of_the_numpy_model(float64, s
 
     stages, *losses = expected()
     assert losses[0] > losses[1] + 0.01
-    loss = TokenLoss(coverage=rate * pointer_generator.coverage_loss(small.model.alignment_model.outputs[1]))
+    loss = TokenLoss(attention_loss=rate * pointer_generator.coverage_loss(small.model.alignment_model.outputs[1]))
     model.compile('sgd', loss.loss, sample_weight_mode='temporal',
                   weighted_metrics=[loss.negative_log_likelihood, loss.token_accuracy])
     accuracy = np.mean(np.argmax(stages['logits'], -1)[valid] == BATCH.output[valid])
@@ -341,11 +341,3 @@ def test_a_resumed_training_ends_as_one_never_stopped(session, tmp_path):
 def test_settings_that_contradict_copying_are_refused(values, told):
     with pytest.raises(UserError, match=told):
         small_models.settings(**values)
-
-
-@pytest.mark.slow
-def test_a_run_that_copies_is_not_exported(trained, tmp_path):
-    import export
-    with pytest.raises(UserError, match='was trained with --copy'):
-        export.main([trained.run.path, str(tmp_path / 'model')])
-    assert not (tmp_path / 'model').exists()
