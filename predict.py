@@ -6,20 +6,23 @@
     predict.py --run runs/x --run runs/y --beam-width 5 --n-best 5 --json    # an ensemble of two runs
     predict.py --score-pairs --input pairs.tsv            # how probable the model finds given outputs
 """
+import argparse
 import contextlib
+import re
 import sys
 import time
 
-from tqdm import tqdm
-
 from command_line import CommandParser, UserError, require, run_command, tell
 from reports import output_formats
+from reports.progress import Progress
 import search_options
 from text.line_reader import LineReader
 from storage.output_files import check_output_directory, check_outputs
 from storage.run_directory import RunDirectory, last_run
 from settings import SETTINGS, with_defaults
 from text.questions import SourceReader
+
+LARGEST_COUNTED = 2 ** 29  # bytes of a file whose lines are counted for the time left
 
 
 def parse(argv):
@@ -42,6 +45,9 @@ def parse(argv):
                         'line at once (default: standard output)')
     parser.add_argument('--batch-size', type=SETTINGS['batch_size'].parse, default=32, metavar='N',
                         help='maximum number of sentences decoded together (default: %(default)s)')
+    parser.add_argument('--shard', type=shard, metavar='I/N',
+                        help='translate only part I of N of the input file, in chunks of 16 times --batch-size lines; '
+                        'the outputs of all parts in order are the whole output')
     parser.add_argument('--on-bad-utf8', choices=('error', 'replace'), default='error',
                         help='whether bytes that are not UTF-8 are an error or replaced (default: %(default)s)')
     parser.add_argument('--threads', type=SETTINGS['threads'].parse, default=0, metavar='N',
@@ -97,17 +103,20 @@ def results(work, lines, place, first):
         yield from zip(lines, hypotheses)
 
 
-def read_sources(reader, size, source_reader):
-    """Yields lists of the sources in each chunk of lines. If a line is refused, the sources before it come first."""
+def read_sources(reader, size, source_reader, part):
+    """Yields (whether to answer, sources) for each chunk of lines up to the end of the part, which has the indices of
+    the lines to answer. If a line is refused, the sources before it come first."""
     for chunk in reader.chunks(size):
-        sources = []
+        if source_reader.count >= part.stop:
+            return
+        answered, sources = source_reader.count >= part.start, []
         try:
             for source in source_reader.sources(chunk):
                 sources.append(source)
         except UserError:
-            yield sources
+            yield answered, sources
             raise
-        yield sources
+        yield answered, sources
 
 
 def score_pairs(translator, lines, options):
@@ -125,6 +134,28 @@ def translate(translator, lines, options, unknown_words):
         return results
     return [[unknown_words.replace(one, translator.source_tokenizer, translator.target_tokenizer)
              for one in hypotheses] for hypotheses in results]
+
+
+def shard(text):
+    """(number, count) of the text `I/N` of an option, for argparse."""
+    match = re.fullmatch('([0-9]{1,6})/([0-9]{1,6})', text)
+    if not match or not 1 <= int(match.group(1)) <= int(match.group(2)):
+        raise argparse.ArgumentTypeError('%r is not I/N with I from 1 to N' % text[:40])
+    return int(match.group(1)), int(match.group(2))
+
+
+def part_of_lines(shard, lines, size, reader):
+    """The indices of the lines that this process answers.
+
+    A shard has whole chunks of `size` lines. So its lines are decoded in the same batches as without shards, and its
+    output is the same to the last byte.
+    """
+    if shard is None:
+        return range(sys.maxsize)
+    require(lines is not None, '%s: --shard needs a file whose lines can be counted: write the text to a file',
+            reader.name)
+    chunks, (number, count) = -(-lines // size), shard
+    return range(size * ((number - 1) * chunks // count), min(lines, size * (number * chunks // count)))
 
 
 def check_files(options, reader):
@@ -174,6 +205,10 @@ def main(argv):
     if not attention:
         check_attention(options)
     unknown_words = None if options.replace_unk is None else output_formats.UnknownWords(options.replace_unk)
+    # A chunk of several batches has more sentences of similar length; at a terminal each line is answered at once.
+    size = 1 if reader.is_terminal() else 16 * options.batch_size
+    lines = reader.count(None if options.shard else LARGEST_COUNTED)
+    part = part_of_lines(options.shard, lines, size, reader)
     if reader.is_terminal():
         tell('type a sentence and press Enter to translate it; Ctrl-D ends')
     from translator import Translator
@@ -190,23 +225,26 @@ def main(argv):
             return score_pairs(translator, lines, options)
         return translate(translator, lines, options, unknown_words)
 
-    # A chunk of several batches has more sentences of similar length; at a terminal each line is answered at once.
-    size = 1 if reader.is_terminal() else 16 * options.batch_size
     count, started = 0, time.time()
     shown = sys.stderr.isatty() and not reader.is_terminal() and not (options.output == '-' and sys.stdout.isatty())
     with contextlib.ExitStack() as stack:
         for one in formats:
             stack.enter_context(one)
-        bar = stack.enter_context(tqdm(unit=' lines', leave=False, file=sys.stderr, disable=not shown))
-        for sources in read_sources(reader, size, source_reader):
-            for line, hypotheses in results(work, sources, reader.name, count + 1):
-                count += 1
+        total = lines if options.shard is None else len(part)
+        progress = stack.enter_context(Progress(total if form == 'pairs' else None, 'lines', shown))
+        number = 0
+        for answered, sources in read_sources(reader, size, source_reader, part):
+            if not answered:
+                number += len(sources)
+                continue
+            for line, hypotheses in results(work, sources, reader.name, number + 1):
+                number, count = number + 1, count + 1
                 if not attention:
                     hypotheses = [one._replace(alignment=None) for one in hypotheses]
                 source = line.split('\t')[0] if options.score_pairs else line
                 for one in formats:
-                    one.write(count, source, hypotheses)
-                bar.update()
+                    one.write(number, source, hypotheses)
+                progress.advance()
             stream.flush()
     seconds = time.time() - started
     tell('%s: %s in %.1f s, %s' % (' + '.join(options.run), output_formats.line_count(count), seconds,

@@ -1,5 +1,6 @@
 """predict.py's search, formats and streams: real processes on a task small enough to be learnt, and their parts."""
 import collections
+import gzip
 import json
 import math
 import os
@@ -389,12 +390,13 @@ def test_control_c_at_a_terminal_ends_with_130(trained):  # noqa: F811
 @pytest.mark.slow
 def test_a_terminal_sees_progress_where_the_output_goes_to_a_file(trained, tmp_path):  # noqa: F811
     master, terminal = pty.openpty()
-    (tmp_path / 'in').write_bytes(b'one two\n' * 2000)
+    (tmp_path / 'in').write_bytes(b'one two\n' * 20000)
     process = subprocess.Popen([sys.executable, str(ROOT / 'predict.py'), '--input', str(tmp_path / 'in'), '--output',
                                 str(tmp_path / 'out')], cwd=str(trained.home), env=environment(), stderr=terminal)
     os.close(terminal)
-    seen = read_for(master, b'2000 lines in ')
-    assert process.wait() == 0 and re.search(b'[0-9]+ lines \\[', seen)
+    seen = read_for(master, b'20000 lines in ')
+    assert process.wait() == 0
+    assert re.search(b'\r[0-9,]+ of 20,000 lines, [0-9.]+ a second, [0-9]+:[0-9]{2} left', seen)
     os.close(master)
 
 
@@ -420,3 +422,43 @@ def test_a_hundred_thousand_lines_come_out_in_order_and_take_no_more_memory_than
     assert process.stdout.read() == b'' and process.wait() == 0
     assert answers == [answers[n % 10] for n in range(100000)] and len(set(answers[:10])) == 10
     assert memory[1] - memory[0] < 16, memory
+
+
+# Shards
+
+@pytest.mark.slow
+@pytest.mark.parametrize('count, name', [(3, 'in'), (7, 'in.gz')])
+def test_the_outputs_of_all_shards_in_order_are_the_output_of_one_process(trained, tmp_path, count, name):  # noqa: F811
+    text = ''.join('%s\n' % line for line in HARD * 20).encode('utf-8')[:-1]
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith('.gz') else text)
+    options = ['--run', trained.path, '--input', name, '--batch-size', '2', '--beam-width', '3', '--n-best', '2']
+    for kind in [[], ['--json']]:
+        whole = run('predict.py', *options, *kind, cwd=tmp_path)
+        parts = [run('predict.py', *options, *kind, '--shard', '%d/%d' % (i, count), cwd=tmp_path)
+                 for i in range(1, count + 1)]
+        assert [part.code for part in parts] == [0] * count and all(part.stdout for part in parts)
+        assert b''.join(part.stdout for part in parts) == whole.stdout and whole.stdout
+
+
+def test_a_shard_has_whole_chunks_and_every_line_is_in_one():
+    for lines in (0, 1, 31, 32, 33, 1000):
+        for count in (1, 3, 7, 50):
+            reader = line_reader.LineReader('-', 0, 'error')
+            parts = [predict.part_of_lines((i, count), lines, 16, reader) for i in range(1, count + 1)]
+            assert [i for part in parts for i in part] == list(range(lines))
+            assert all(part.start % 16 == 0 for part in parts)
+
+
+def test_a_shard_of_a_pipe_is_refused(cheap, tmp_path):  # noqa: F811
+    for text in ('0/3', '4/3', '1', '1/0', 'a/b', '1/10000000'):
+        result = cheap('predict.py', '--shard', text)
+        assert result.code == 2 and 'is not I/N with I from 1 to N' in result.stderr
+    untrained(tmp_path / 'r')
+    one_line(cheap('predict.py', '--run', 'r', '--input', '-', '--shard', '1/3'), 'predict.py', 'standard input',
+             '--shard needs a file')
+    for name, text, expected in (('a', b'', 0), ('b', b'x', 1), ('c', b'x\n\ny\n', 3),
+                                 ('d.gz', gzip.compress(b'x\ny'), 2),
+                                 ('e.gz', b'no gzip', None)):
+        (tmp_path / name).write_bytes(text)
+        assert line_reader.LineReader(str(tmp_path / name), None, 'error').count() == expected
+    assert line_reader.LineReader(str(tmp_path / 'c'), None, 'error').count(largest=3) is None

@@ -1,8 +1,10 @@
 """Reads lines of text in chunks: full chunks of a file, and from a pipe or terminal the lines that have arrived."""
 import collections
+import gzip
 import os
 import select
 import time
+import zlib
 from text.text_files import LONGEST_LINE, decode_lines, read_lines
 from storage.files import user_error
 from command_line import UserError
@@ -32,6 +34,22 @@ class LineReader(object):
         """Refuses a file that cannot be read; leaves alone what can be read once only."""
         if not self.read_once:
             next(read_lines(self.path, self.on_bad_utf8), None)
+
+    def count(self, largest=None):
+        """Number of lines of a file. `None` for a pipe, damaged data, and a file of more than `largest` bytes.
+        """
+        if self.read_once:
+            return None
+        try:
+            if largest is not None and os.path.getsize(self.path) > largest:
+                return None
+            with (gzip.open if self.path.endswith('.gz') else open)(self.path, 'rb') as stream:
+                lines, last = 0, b'\n'
+                for block in iter(lambda: stream.read(2 ** 20), b''):
+                    lines, last = lines + block.count(b'\n'), block[-1:]
+            return lines + (last != b'\n')
+        except (OSError, EOFError, zlib.error):
+            return None  # `chunks` names the line where the data is damaged
 
     def is_terminal(self):
         return self.path == '-' and os.isatty(self.standard)
