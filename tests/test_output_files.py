@@ -11,6 +11,7 @@ import pytest
 from storage.output_files import OutputFile, check_output_directory, check_outputs, write_output
 from command_line import UserError
 from test_commands import cheap, no_tensorflow, one_line, run, start, trained  # noqa: F401
+from test_predict import untrained
 
 
 @pytest.fixture
@@ -237,3 +238,17 @@ def test_every_output_option_on_every_kind_of_node(trained, tmp_path, node):  # 
         content = arrived[0] if node == 'fifo' else path.read_bytes()
         assert path.is_symlink() == (node == 'link')
         assert content.startswith({'--output': '五九\n'.encode('utf-8'), '--html': b'<!', '--plot': b'\x89PNG'}[option])
+
+
+def test_evaluate_reads_a_text_outside_the_current_directory_only_for_a_trusted_run(cheap, tmp_path):  # noqa: F811
+    (tmp_path / 'outside').write_bytes(b'nine\n')
+    (tmp_path / 'here').mkdir()
+    for name in ('named', 'linked'):
+        path = str(tmp_path / 'outside') if name == 'named' else 'link'
+        untrained(tmp_path / 'here' / name, train=[path], test=[path])
+    (tmp_path / 'here' / 'link').symlink_to(tmp_path / 'outside')
+    for name in ('named', 'linked'):
+        one_line(cheap('evaluate.py', '--run', name, cwd=tmp_path / 'here'), 'evaluate.py',
+                 'which is outside the current directory: add --trust-run to read it')
+        one_line(cheap('evaluate.py', '--run', name, '--trust-run', cwd=tmp_path / 'here'), 'evaluate.py',
+                 'no tab between source and target')

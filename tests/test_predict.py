@@ -371,7 +371,7 @@ def test_at_a_terminal_each_line_is_answered_and_control_d_ends(trained):  # noq
     seen = read_for(master, b'\xe4[^\r]*\r\n')  # Chinese digits
     assert b'lines' not in seen  # no progress bar between the answers
     os.write(master, b'\x04')
-    read_for(master, b'1 lines in ')
+    read_for(master, b'1 line in ')
     assert process.wait() == 0
     os.close(master)
 
@@ -384,7 +384,7 @@ def test_control_c_at_a_terminal_ends_with_130(trained):  # noqa: F811
     assert process.stdout.readline().strip()
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
-    assert process.stderr.read() == b''
+    assert process.stderr.read() == b'predict.py: stopped by SIGINT\n'
 
 
 @pytest.mark.slow
