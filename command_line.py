@@ -4,6 +4,7 @@ This module also sets the environment variables that NumPy and TensorFlow read w
 of this project imports it first. Standard library only.
 """
 import argparse
+import contextlib
 import io
 import os
 import re
@@ -155,12 +156,13 @@ def run_command(main, name):
     except Stopped as error:
         tell('%s: %s; continue it with --resume' % (name, error))
         code = 128 + error.signum
-    except KeyboardInterrupt:
-        tell('%s: stopped by SIGINT' % name)
-        code = 130
-    except Terminated:
-        tell('%s: stopped by SIGTERM' % name)
-        code = 128 + signal.SIGTERM
+    except (KeyboardInterrupt, Terminated) as error:
+        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        tell('%s: stopped by %s' % (name, number.name))
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        # All `with` and `finally` blocks have ended. TensorFlow's destructors of half-made objects would print more.
+        os._exit(128 + number)
     except BrokenPipeError:
         # The reader has closed the pipe, which is no error; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
