@@ -9,7 +9,9 @@ from collections import OrderedDict
 
 import numpy as np
 
-from reference.numpy_model import END, PAD, START, UNK, NumpyModel, coverage_losses
+from reference import numpy_search
+from reference.numpy_losses import coverage_losses
+from reference.numpy_model import END, PAD, START, UNK, NumpyModel
 
 LIMIT = 9           # maximum number of tokens of an output
 FIRST_WORD = END + 1
@@ -140,7 +142,7 @@ def draw(name, shapes):
     """
     for seed in range(1000):
         arrays = draw_once(name, shapes, np.random.RandomState([sum(map(ord, name)), seed]))
-        if name in TRAININGS or lively(name, arrays):
+        if name in TRAININGS or has_varied_outputs(name, arrays):
             return arrays
     raise ValueError('%s: no draw gives searches that end at several lengths' % name)
 
@@ -186,14 +188,14 @@ def draw_once(name, shapes, random):
     return arrays
 
 
-def lively(name, arrays):
+def has_varied_outputs(name, arrays):
     """Tests whether the searches of a draw end at several lengths, with clear margins, and show all their options."""
     entry = describe(name)
     model = NumpyModel(entry['model'], {key[10:]: value for key, value in arrays.items() if key[:10] == 'parameter/'},
                        entry.get('separators'))
     source, copied = arrays['padded/source'], arrays.get('padded/copied')
     limits = np.full(len(source), LIMIT)
-    greedy = model.greedy(source, limits, copied)
+    greedy = numpy_search.greedy(model, source, limits, copied)
     if len(set(greedy.lengths)) < 3 or max(greedy.lengths) < LIMIT or min(greedy.lengths) < 2 or np.min(
             greedy.margins[greedy.ids != PAD]) < 1e-2:
         return False
@@ -204,11 +206,12 @@ def lively(name, arrays):
         losses = coverage_losses(weights, arrays['padded/output'])
         if np.sum((losses > 0.05) & (losses < 0.95)) < 2:
             return False
-    results = model.beam(source, limits, copied=copied, **entry['beam'])
+    results = numpy_search.beam(model, source, limits, copied=copied, **entry['beam'])
     rankings = [[hypothesis.ranking for hypothesis in best] for best in results]
     lengths = {len(hypothesis.ids) for best in results for hypothesis in best}
     # Without a change of order nobody would notice a lost penalty.
-    plain = model.beam(source, limits, entry['beam']['beam_width'], entry['beam']['n_best'], copied=copied)
+    plain = numpy_search.beam(model, source, limits, entry['beam']['beam_width'], entry['beam']['n_best'],
+                              copied=copied)
     reordered = ids_of(results) != ids_of(plain)
     return len(lengths) > 2 and min(-np.diff(row).max() for row in rankings if len(row) > 1) > 1e-3 and (
         reordered or entry['beam'].get('length_penalty') == 0.)

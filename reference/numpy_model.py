@@ -1,9 +1,10 @@
 """The whole model in plain NumPy and float64: an independent check of the Keras model, and its equations for porters.
 
-The file shares no code with the Keras model and needs Python 3.6 or later and NumPy only. It computes what Keras 2.2.4
-computes at inference with its old defaults (`hard_sigmoid` gates, a GRU that resets before the product). Equation
-numbers are those of Luong, Pham and Manning (2015), https://arxiv.org/abs/1508.04025, and for copying those of See, Liu
-and Manning (2017), https://arxiv.org/abs/1704.04368.
+This file, `numpy_search.py` and `numpy_losses.py` share no code with the Keras model and need Python 3.6 or later and
+NumPy only; this one can be copied alone. It computes what Keras 2.2.4 computes at inference with its old defaults
+(`hard_sigmoid` gates, a GRU that resets before the product). Equation numbers are those of Luong, Pham and Manning
+(2015), https://arxiv.org/abs/1508.04025, and for copying those of See, Liu and Manning (2017),
+https://arxiv.org/abs/1704.04368.
 
 Letters in shapes: B sentences, S and T source and target length, D decoder state, Dm encoder state, E embedding,
 U width of the concat score, V vocabulary, X maximum number of names in a source of the batch, N rows of one decoder
@@ -35,8 +36,7 @@ import re
 import numpy as np
 
 PAD, UNK, START, END = 0, 1, 2, 3
-LEAST_WEIGHT = 1e-7  # the minimum of a weight in the logarithm of guided alignment
-TINY = 1e-37        # minimum attention to a word of the source in eq. 9: its logarithm is finite in float32 too
+TINY = 1e-37  # minimum attention to a word of the source in eq. 9: its logarithm is finite in float32 too
 
 Memory = namedtuple('Memory', 'states mask copied')
 Memory.__doc__ = """What every decoder step reads.
@@ -50,20 +50,6 @@ States.__doc__ = """What one decoder step passes to the next.
 
 attentional: h~_{t-1} (N, D), which input feeding needs. cells: for each layer, the lowest first, [h, c] of an LSTM or
 [h] of a GRU, each (N, D). position: t, counted from 0.
-"""
-
-GreedyResult = namedtuple('GreedyResult', 'ids lengths log_probabilities weights margins')
-GreedyResult.__doc__ = """What `NumpyModel.greedy` returns.
-
-ids (B, T) without <s>, <pad> after </s>; lengths (B,) with </s>; log_probabilities (B, T) of each token in nats;
-weights (B, T, S); margins (B, T), the logit of the token minus that of the runner-up. All are 0 after the end.
-"""
-
-Hypothesis = namedtuple('Hypothesis', 'ids log_probabilities weights margins ranking states')
-Hypothesis.__doc__ = """What `NumpyModel.beam` returns.
-
-Lists with one entry for each token: ids without <s>; log_probabilities in nats; weights `(S,)`; margins, the logit of
-the token minus that of the best other allowed token. `ranking` sorts hypotheses; `states` follow the last token.
 """
 
 
@@ -402,162 +388,8 @@ class NumpyModel(object):
         stages.update((name, np.stack([step[name] for step in steps], axis=1)) for name in steps[0])
         return stages
 
-    def greedy(self, source, max_lengths, copied=None):
-        """Takes the most probable token at each step until </s> or `max_lengths` `(B,)` tokens; a `GreedyResult`."""
-        source, max_lengths = np.asarray(source, np.int64), np.asarray(max_lengths)
-        memory, states = self.start(source, copied)
-        tokens, lengths, steps = np.full(len(source), START), np.zeros(len(source), np.int64), []
-        running = max_lengths > 0
-        while running.any():
-            stages, states = self.step(tokens, states, memory)
-            logits = stages['logits'].copy()
-            logits[:, [PAD, START]] = -np.inf                                       # never an output
-            order = np.argsort(-logits, axis=-1, kind='mergesort')                  # stable: the lower id wins a tie
-            best, second = [np.take_along_axis(logits, order[:, rank:rank + 1], -1)[:, 0] for rank in (0, 1)]
-            log_probabilities = np.take_along_axis(log_softmax(stages['logits']), order[:, :1], -1)[:, 0]
-            tokens = np.where(running, order[:, 0], PAD)
-            weights = stages.get('weights', np.zeros(source.shape))
-            steps.append((tokens, running * log_probabilities, running[:, None] * weights, running * (best - second)))
-            lengths = lengths + running
-            running = running & (tokens != END) & (lengths < max_lengths)
-        ids, log_probabilities, weights, margins = [np.stack(values, axis=1) for values in zip(*steps)]
-        return GreedyResult(ids, lengths, log_probabilities, weights, margins)
-
-    def beam(self, source, max_lengths, beam_width, n_best=1, length_penalty=0., coverage_penalty=0., min_length=0,
-             no_repeat_ngram=0, copied=None):
-        """Beam search, one source sentence after the other.
-
-        Each step keeps the most probable continuations of all live hypotheses: the beam width minus the number of
-        hypotheses that have finished, by </s> or at their limit. The search ends when no hypothesis is alive, or when
-        no live one can rank among the `n_best` any more.
-
-        # Arguments
-            source: ids `(B, S)`. max_lengths: maximum number of tokens of each output with </s>, `(B,)`.
-            length_penalty, coverage_penalty: see `ranking`. min_length: number of tokens before </s> is allowed.
-            no_repeat_ngram: no n-gram of this length occurs twice in an output; 0 allows all. copied: as `forward`.
-
-        # Returns
-            For each sentence a list of at most `n_best` `Hypothesis`, best first.
-        """
-        results, source = [], np.asarray(source, np.int64)
-        for number, (row, limit) in enumerate(zip(source, max_lengths)):
-            memory, states = self.start(row[None], None if copied is None else copied[number:number + 1])
-            live, finished = [Hypothesis([], [], [], [], None, states)] if limit > 0 else [], []
-            while live:
-                candidates = []
-                for prefix in live:
-                    stages, states = self.step(np.array(prefix.ids[-1:] or [START]), prefix.states, memory)
-                    weights = stages['weights'][0] if 'weights' in stages else np.zeros(len(row))
-                    log_p, logits = log_softmax(stages['logits'][0]), stages['logits'][0].copy()
-                    logits[forbidden(prefix.ids, min_length, no_repeat_ngram)] = -np.inf
-                    if no_repeat_ngram and np.all(logits == -np.inf):
-                        logits[END] = stages['logits'][0, END]
-                    highest = np.sort(logits)[::-1]
-                    for token in np.flatnonzero(logits > -np.inf):
-                        margin = logits[token] - highest[1 if logits[token] == highest[0] else 0]
-                        candidates.append(Hypothesis(
-                            prefix.ids + [int(token)], prefix.log_probabilities + [log_p[token]],
-                            prefix.weights + [weights], prefix.margins + [margin], None, states))
-                candidates.sort(key=lambda candidate: -sum(candidate.log_probabilities))
-                kept, live = candidates[:beam_width - len(finished)], []
-                for candidate in kept:
-                    if candidate.ids[-1] == END or len(candidate.ids) >= limit:
-                        rank = ranking(candidate, memory.mask[0], length_penalty, coverage_penalty)
-                        finished.append(candidate._replace(ranking=rank))
-                    else:
-                        live.append(candidate)
-                finished.sort(key=lambda hypothesis: -hypothesis.ranking)
-                # The probability of a live hypothesis can only fall, and the divisor of its limit is the largest.
-                bounds = [sum(prefix.log_probabilities) / length_divisor(limit, length_penalty) for prefix in live]
-                if len(finished) >= n_best and bounds and finished[n_best - 1].ranking >= max(bounds):
-                    break
-            results.append(finished[:n_best])
-        return results
-
 
 def neutral(name):
     """Returns the name of a weight of `weights.h5` in this file: `decoder_1/kernel` for `decoder/cell_1/kernel:0`."""
     name = re.sub(r'^decoder/cell_', 'decoder_', name.split(':')[0])
     return re.sub(r'/(forward|backward)_(lstm|gru)/', r'/\1/', re.sub('^decoder/', '', name))
-
-
-def forbidden(ids, min_length=0, no_repeat_ngram=0):
-    """Returns the ids that must not follow `ids`: <pad>, <s>, an early </s>, and tokens that would repeat an n-gram."""
-    excluded, n = {PAD, START}, no_repeat_ngram
-    if len(ids) < min_length:
-        excluded.add(END)
-    if n:
-        excluded.update(ids[i + n - 1] for i in range(len(ids) - n + 1) if ids[i:i + n - 1] == ids[len(ids) - n + 1:])
-    return sorted(excluded)
-
-
-def length_divisor(length, length_penalty):
-    """Returns the divisor of log p for an output of `length` tokens with </s>: eq. 14 of Wu et al. (2016), or L."""
-    return length if length_penalty == 'average' else ((5. + length) / 6.) ** length_penalty
-
-
-def ranking(hypothesis, valid, length_penalty=0., coverage_penalty=0.):
-    """Returns the sort key of hypotheses: log p(Y) / lp(Y) + coverage_penalty sum_s log(min(sum_t a_ts, 1)).
-
-    `length_penalty` is a number alpha, lp = ((5 + L) / 6)^alpha, or `'average'`, lp = L. `valid` `(S,)` marks the
-    tokens of the source. A token without attention counts as one with 1e-7.
-    """
-    value = sum(hypothesis.log_probabilities) / length_divisor(len(hypothesis.ids), length_penalty)
-    if coverage_penalty:
-        covered = np.clip(np.sum(hypothesis.weights, axis=0), 1e-7, 1.)                                 # (S,)
-        value = value + coverage_penalty * np.sum(np.log(covered[valid]))
-    return value
-
-
-def token_losses(logits, target, smoothing=0.):
-    """(1 - e)(-log p_y) + e mean_v(-log p_v) of each valid target token in nats, `(B, T)`; 0 on padding.
-
-    # Arguments
-        logits: `(B, T, V)`.
-        target: decoder output ids `(B, T)`: the tokens of the target and </s>, then 0.
-        smoothing: e, the share of the probability spread evenly over the vocabulary.
-    """
-    log_p, target = log_softmax(logits), np.asarray(target, np.int64)
-    target_log_p = np.take_along_axis(log_p, target[:, :, None], -1)[:, :, 0]
-    each = -(1. - smoothing) * target_log_p                                                             # (B, T)
-    if smoothing:
-        each = each - smoothing * np.mean(log_p, axis=-1)
-    return np.where(target != PAD, each, 0.)
-
-
-def loss(logits, target, smoothing=0.):
-    """Mean of `token_losses` over the valid tokens of the batch, in nats."""
-    return np.sum(token_losses(logits, target, smoothing)) / np.count_nonzero(target)
-
-
-def coverage_losses(weights, target):
-    """sum_s min(a_ts, c_ts) of each valid target token, c_t the sum of the weights before t (eq. 10 and 12), `(B, T)`.
-
-    Weights `(B, T, S)`, target as for `token_losses`; 0 on padding.
-    """
-    losses, before = np.zeros(weights.shape[:2]), np.zeros(weights[:, 0].shape)
-    for t in range(weights.shape[1]):
-        losses[:, t] = np.minimum(weights[:, t], before).sum(axis=-1)
-        before = before + weights[:, t]
-    return np.where(np.asarray(target) != PAD, losses, 0.)
-
-
-def coverage_loss(weights, target):
-    """Mean of `coverage_losses` over the valid tokens of the batch."""
-    return np.sum(coverage_losses(weights, target)) / np.count_nonzero(target)
-
-
-def guided_alignment_losses(weights, gold, valid, target):
-    """-sum_s A_ts log a_ts of each valid target token, `(B, T)`; 0 on padding and without gold alignment.
-
-    # Arguments
-        weights: attention weights `(B, T, S)`. target: as for `token_losses`.
-        gold: 1 for aligned tokens and 0 elsewhere, `(B, T, S)`; A is gold over its sum at the valid positions.
-        valid: the positions that attention covers, `(B, S)`.
-    """
-    losses = np.zeros(weights.shape[:2])
-    for row, step in zip(*np.nonzero(target)):
-        linked = np.flatnonzero(gold[row, step] * valid[row])
-        if len(linked):
-            losses[row, step] = -np.mean(np.log(np.maximum(weights[row, step, linked], LEAST_WEIGHT)))
-    return losses

@@ -7,10 +7,10 @@ from collections import OrderedDict
 
 import numpy as np
 
-from reference import compare
+from reference import compare, numpy_search
 from reference.cases import LIMIT
-from reference.numpy_model import (
-    END, PAD, START, NumpyModel, coverage_losses, guided_alignment_losses, loss, token_losses)
+from reference.numpy_losses import coverage_losses, guided_alignment_losses, loss, token_losses
+from reference.numpy_model import END, PAD, START, NumpyModel
 
 # (relative, absolute) tolerances of float32 and float64 graphs against float64 NumPy
 AGREEMENT = {'float32': (2e-5, 2e-5), 'float64': (1e-10, 1e-10)}
@@ -83,10 +83,10 @@ def losses(settings, stages, output, guide=None):
 def searches(model, entry, arrays, prefix, limits):
     """Yields (name, value) of greedy and beam search of a batch."""
     source, options = arrays[prefix + 'source'], dict(entry['beam'], copied=arrays.get(prefix + 'copied'))
-    greedy = model.greedy(source, limits, options['copied'])
+    greedy = numpy_search.greedy(model, source, limits, options['copied'])
     for name in greedy._fields:
         yield prefix + 'greedy/' + name, getattr(greedy, name)
-    hypotheses = model.beam(source, limits, **options)
+    hypotheses = numpy_search.beam(model, source, limits, **options)
     shape = arrays[prefix + 'beam/ids'].shape
     arrays_of = {name: np.zeros(shape + (source.shape[1],) * (name == 'weights'))
                  for name in ('ids', 'log_probabilities', 'weights', 'token_margins')}

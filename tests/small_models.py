@@ -1,24 +1,17 @@
 """Small models with known weights beside the independent NumPy model: what several test files share."""
 import collections
-import importlib.util
-import os
 
 import tf_session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
+from reference import numpy_model
 from text import batches
 from text.vocabulary import UNK
 from seq2seq_model import Seq2Seq
 from settings import check, with_defaults
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VOCABULARY = 13
-
-# reference/ is no package: porters take the file alone.
-_spec = importlib.util.spec_from_file_location('numpy_model', os.path.join(ROOT, 'reference', 'numpy_model.py'))
-numpy_model = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(numpy_model)
 
 Batch = collections.namedtuple('Batch', 'source given output')  # ids (B, S), decoder input (B, T), its target (B, T)
 

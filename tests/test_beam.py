@@ -12,7 +12,8 @@ import beam_search
 import search_options
 from search_options import Options
 from command_line import UserError
-from small_models import VOCABULARY, Small, make_batch, numpy_model
+from reference import numpy_model
+from small_models import VOCABULARY, Small, make_batch
 
 SOURCE = make_batch([7, 2, 1, 4, 5, 3], [1] * 6).source
 LIMITS = np.array([9, 9, 8, 2, 7, 1])
@@ -106,7 +107,7 @@ def assert_found(found, row, expected, options, length):
         assert not np.any(weights[count:]) and not np.any(weights[:, length:])
 
 
-# Weights large enough for lively outputs; the seeds keep rankings apart by more than rounding.
+# Weights large enough for varied outputs; the seeds keep rankings apart by more than rounding.
 KINDS = [
     (dict(score='general', seed=1, scale=3.), Options(4, 4, 0.6, 0.2)),
     pytest.param(dict(score='dot', cell='gru', attention='local-m', input_feeding=True, tie_embeddings=True,

@@ -17,7 +17,8 @@ from training.schedule import first_state
 from seq2seq_model import TokenLoss
 from command_line import UserError
 from settings import defaults, with_defaults
-from small_models import VOCABULARY, Batch, Small, numpy_model
+from reference import numpy_losses, numpy_model, numpy_search
+from small_models import VOCABULARY, Batch, Small
 from training.trainer import Trainer
 from translator import Translator
 
@@ -137,8 +138,8 @@ def test_in_float64_losses_and_gradients_are_those_of_the_numpy_model(float64, s
 
     def expected():
         stages = small.numpy.forward(SOURCE, BATCH.given, COPIED)
-        nll = numpy_model.loss(stages['logits'], BATCH.output)
-        return stages, nll + rate * numpy_model.coverage_loss(stages['weights'], BATCH.output), nll
+        nll = numpy_losses.loss(stages['logits'], BATCH.output)
+        return stages, nll + rate * numpy_losses.coverage_loss(stages['weights'], BATCH.output), nll
 
     stages, *losses = expected()
     assert losses[0] > losses[1] + 0.01
@@ -172,8 +173,8 @@ def test_the_coverage_loss_is_what_is_attended_to_again(session):
     found = K.get_session().run(pointer_generator.coverage_loss(tf.constant(weights)))
     assert_close(found, [[0., .25 + .5, 0.], [0., 1., 1.]], 1e-12)
     target = np.array([[5, 6, 3], [7, 3, 0]])
-    assert_close(numpy_model.coverage_losses(weights, target), [[0., .75, 0.], [0., 1., 0.]], 1e-12)
-    assert abs(numpy_model.coverage_loss(weights, target) - (.75 + 1.) / 5) < 1e-12
+    assert_close(numpy_losses.coverage_losses(weights, target), [[0., .75, 0.], [0., 1., 0.]], 1e-12)
+    assert abs(numpy_losses.coverage_loss(weights, target) - (.75 + 1.) / 5) < 1e-12
 
 
 def test_a_source_without_words_leaves_the_vocabulary_and_an_unattended_name_keeps_a_logarithm(small):
@@ -191,7 +192,7 @@ def test_greedy_search_is_that_of_the_numpy_model(small):
     limits = np.array([7, 7, 7], 'i')
     found = K.get_session().run(beam_search.greedy(small.model.step, small.model.start(), tf.constant(limits)),
                                 {small.model.source: SOURCE, **small.fed})
-    expected = small.numpy.greedy(SOURCE, limits, COPIED)
+    expected = numpy_search.greedy(small.numpy, SOURCE, limits, COPIED)
     assert np.array_equal(found.ids[:, 0], expected.ids) and np.any(expected.ids >= VOCABULARY)
     for field in ('log_probabilities', 'weights', 'margins'):
         assert_close(getattr(found, field)[:, 0], getattr(expected, field), 1e-5)
@@ -203,7 +204,7 @@ def test_beam_search_is_that_of_the_numpy_model(small):
     found = K.get_session().run(beam_search.beam(small.model.step, small.model.start(), tf.constant(limits), options,
                                                  None),
                                 {small.model.source: SOURCE, **small.fed})
-    expected = small.numpy.beam(SOURCE, limits, 3, 2, length_penalty=1., no_repeat_ngram=1, copied=COPIED)
+    expected = numpy_search.beam(small.numpy, SOURCE, limits, 3, 2, length_penalty=1., no_repeat_ngram=1, copied=COPIED)
     for row, hypotheses in enumerate(expected):
         for number, one in enumerate(hypotheses):
             length = found.lengths[row, number]

@@ -15,7 +15,8 @@ import beam_search
 from storage.run_directory import RunDirectory
 from settings import defaults, with_defaults
 from seq2seq_model import Seq2Seq
-from small_models import ROOT, set_weights
+from small_models import set_weights
+from test_commands import ROOT
 
 
 def python_blocks(name):

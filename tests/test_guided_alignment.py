@@ -8,7 +8,8 @@ from keras import backend as K
 from command_line import UserError
 from guided_alignment import guided_alignment_loss
 from settings import check, resolve_settings
-from small_models import Small, make_batch, numpy_model, settings
+from reference import numpy_losses, numpy_model
+from small_models import Small, make_batch, settings
 from text import preparation, questions
 from text.alignments import training_alignments
 from text.corpus import corpus_paths
@@ -28,7 +29,7 @@ def guided(**values):
 def oracle(model, weights=None):
     numpy = numpy_model.NumpyModel(vars(model.settings), weights or model.weights)
     stages, valid = numpy.forward(BATCH.source, BATCH.given), BATCH.source != 0
-    each = numpy_model.token_losses(stages['logits'], BATCH.output) + .7 * numpy_model.guided_alignment_losses(
+    each = numpy_losses.token_losses(stages['logits'], BATCH.output) + .7 * numpy_losses.guided_alignment_losses(
         stages['weights'], GOLD, valid, BATCH.output)
     return each, each.sum() / np.count_nonzero(BATCH.output)
 

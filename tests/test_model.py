@@ -11,7 +11,8 @@ from keras.layers import Activation
 from text.vocabulary import PAD, UNK
 from model_layers import Noise, WordDropout
 from seq2seq_model import Seq2Seq, TokenLoss
-from small_models import VOCABULARY, Batch, Small, make_batch, numpy_model, padded, settings
+from reference import numpy_losses, numpy_model
+from small_models import VOCABULARY, Batch, Small, make_batch, padded, settings
 
 # Each value of a setting stands beside each value of every other at least once, as a test below checks.
 CASES = [
@@ -210,8 +211,8 @@ def test_in_float64_values_losses_and_gradients_are_those_of_the_numpy_model(flo
     loss, valid, model = TokenLoss(0.1), batch.output != PAD, small.model.training_model
     model.compile('sgd', loss.loss, sample_weight_mode='temporal',
                   weighted_metrics=[loss.negative_log_likelihood, loss.token_accuracy])
-    reported = [numpy_model.loss(expected['logits'], batch.output, 0.1),
-                numpy_model.loss(expected['logits'], batch.output),
+    reported = [numpy_losses.loss(expected['logits'], batch.output, 0.1),
+                numpy_losses.loss(expected['logits'], batch.output),
                 np.mean(np.argmax(expected['logits'], -1)[valid] == batch.output[valid])]
     for one in (batch, padded(batch)):
         assert_close(model.test_on_batch([one.source, one.given], one.output[:, :, None], token_weights(one)),
@@ -230,8 +231,8 @@ def test_in_float64_values_losses_and_gradients_are_those_of_the_numpy_model(flo
             for sign in (1, -1):
                 kept = value[index]
                 value[index] = kept + sign * step
-                around.append(numpy_model.loss(small.numpy.forward(batch.source, batch.given)['logits'],
-                                               batch.output, 0.1))
+                around.append(numpy_losses.loss(small.numpy.forward(batch.source, batch.given)['logits'],
+                                                batch.output, 0.1))
                 value[index] = kept
             difference = (around[0] - around[1]) / (2 * step)
             assert abs(gradient[index] - difference) <= 1e-8 + 1e-6 * abs(difference), (weight.name, index)
@@ -351,7 +352,7 @@ def test_loss_is_the_smoothed_mean_over_valid_tokens_and_the_reported_figures_ar
     smoothed = (1 - smoothing) * nll + smoothing * np.mean(-np.log(p), axis=-1)
     expected = [np.mean(smoothed[valid]), np.mean(nll[valid]), np.mean(np.argmax(p, -1)[valid] == output[valid])]
     assert_close(report(logits), expected)
-    assert_close(numpy_model.loss(logits, output, smoothing), expected[0])
+    assert_close(numpy_losses.loss(logits, output, smoothing), expected[0])
     assert 0 < expected[2] < 1
     elsewhere = logits.copy()
     elsewhere[~valid] = np.random.RandomState(4).normal(size=(np.sum(~valid), 7)) * 50

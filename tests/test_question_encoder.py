@@ -6,7 +6,8 @@ import numpy as np
 from keras import backend as K
 from command_line import UserError
 from question_encoder import find_layout
-from small_models import Batch, Small, numpy_model, settings
+from reference import numpy_model
+from small_models import Batch, Small, settings
 from text.batches import make_batch
 from text.questions import Separators, separators
 from text.vocabulary import SPECIALS, UNK, Vocabulary

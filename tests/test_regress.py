@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import regress
-from reference import cases, compare, verify
+from reference import cases, compare, numpy_search, verify
 from reference.numpy_model import END, NumpyModel
 from command_line import UserError
 from test_commands import ROOT, make_corpus
@@ -579,7 +579,7 @@ def test_beam_search_of_the_numpy_model_finds_the_best_of_all_sequences():
 
     memory, states = model.start(source)
     follow([], states, memory, 0.)
-    found, = model.beam(source, [3], beam_width=100, n_best=5, length_penalty=0.7)
+    found, = numpy_search.beam(model, source, [3], beam_width=100, n_best=5, length_penalty=0.7)
     wanted = sorted(best.items(), key=lambda pair: -pair[1])[:5]
     assert [tuple(one.ids) for one in found] == [ids for ids, _ in wanted]
     assert np.allclose([one.ranking for one in found], [value for _, value in wanted], atol=1e-12)

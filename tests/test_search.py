@@ -6,11 +6,12 @@ import tensorflow as tf
 from keras import backend as K
 from text.vocabulary import END, PAD, START, UNK, Vocabulary
 import beam_search
-from small_models import Batch, Small, make_batch, numpy_model
+from reference import numpy_model, numpy_search
+from small_models import Batch, Small, make_batch
 from text.tokenizers import make_tokenizer
 from translator import Translator
 
-# Weights large enough for lively outputs of many lengths; seeds chosen so that some rows end and some are cut.
+# Weights large enough for outputs of many lengths; seeds chosen so that some rows end and some are cut.
 CASES = [dict(score='general', seed=1, scale=3.),
          dict(score='dot', cell='gru', attention='local-m', input_feeding=True, tie_embeddings=True,
               bidirectional=False, seed=18, scale=2.)]
@@ -29,7 +30,7 @@ class Searched(Small):
     def greedy(self, source, limits):
         """What was found without the axis of the hypotheses, of which there is one, and the rankings."""
         found = K.get_session().run(self.found, {self.model.source: source, self.limits: limits})
-        return numpy_model.GreedyResult(*[value[:, 0] for value in found[:5]])
+        return numpy_search.GreedyResult(*[value[:, 0] for value in found[:5]])
 
 
 @pytest.fixture(scope='module', params=CASES, ids=lambda case: case['score'])
@@ -49,7 +50,7 @@ def assert_same(found, expected, tolerance=1e-5):
 
 @pytest.mark.parametrize('limits', [np.full(6, 9), LIMITS], ids=['equal', 'unequal'])
 def test_greedy_search_is_the_slow_loop_over_the_numpy_model(searched, limits):
-    found, expected = searched.greedy(SOURCE, limits), searched.numpy.greedy(SOURCE, limits)
+    found, expected = searched.greedy(SOURCE, limits), numpy_search.greedy(searched.numpy, SOURCE, limits)
     assert_same(found, expected)
     # The example must be able to show a fault: ends of its own, cut ones, and no tie that rounding could turn.
     assert len(set(expected.lengths)) >= 3 and np.max(expected.lengths) == 9
@@ -90,7 +91,7 @@ def test_a_sentence_alone_has_the_output_that_it_has_in_a_batch(searched):
         alone = searched.greedy(source, np.array([9]))
         expected = [found.ids[row, :length], found.lengths[row], found.log_probabilities[row, :length],
                     found.weights[row, :length, :source.shape[1]], found.margins[row, :length]]
-        assert_same(alone, numpy_model.GreedyResult(*[value[None] for value in expected]))
+        assert_same(alone, numpy_search.GreedyResult(*[value[None] for value in expected]))
 
 
 def test_forced_decoding_of_an_output_gives_its_log_probabilities_margins_and_alignment(searched):
@@ -121,4 +122,4 @@ def test_forced_decoding_of_an_output_gives_its_log_probabilities_margins_and_al
 
 def test_search_runs_in_float64(float64, session):
     searched = Searched(score='none', cell='gru', bidirectional=False, seed=1, scale=3.)
-    assert_same(searched.greedy(SOURCE, LIMITS), searched.numpy.greedy(SOURCE, LIMITS), 1e-12)
+    assert_same(searched.greedy(SOURCE, LIMITS), numpy_search.greedy(searched.numpy, SOURCE, LIMITS), 1e-12)

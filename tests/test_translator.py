@@ -14,7 +14,8 @@ from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
 from command_line import UserError
 from settings import defaults, with_defaults
-from small_models import numpy_model, set_weights
+from reference import numpy_model
+from small_models import set_weights
 from test_commands import ROOT, environment, run, trained  # noqa: F401
 from test_docs import python_blocks
 import translator
