@@ -664,7 +664,7 @@ def predicted(trained, tmp_path_factory):
     (folder / 'in.gz').write_bytes(gzip.compress(b'\xef\xbb\xbf' + input_bytes(trained).replace(b'\n', b'\r\n')))
     result = run('predict.py', '--input', folder / 'in.gz', '--output', folder / 'out', cwd=trained.home)
     assert (result.code, result.stdout) == (0, b'')
-    assert re.fullmatch(r'runs/numbers: 32 lines in [0-9.]+ s, [0-9]+ lines/s\n', result.stderr)
+    assert re.fullmatch(r'runs/numbers: 32 lines in [0-9.]+ s, [0-9.]+ lines/s\n', result.stderr)
     return (folder / 'out').read_bytes().decode('utf-8')
 
 
