@@ -31,7 +31,7 @@ import tempfile
 
 from command_line import CommandParser, UserError, run_command, tell
 import search_options
-from storage.files import to_json
+from storage.files import to_json, user_error
 from storage.run_directory import RunDirectory
 from settings import check, with_defaults
 
@@ -156,13 +156,13 @@ def new_folder(path):
         os.makedirs(parent, exist_ok=True)
         hidden = tempfile.mkdtemp(prefix='.export.', dir=parent)
     except OSError as error:
-        raise UserError('%s: cannot be made: %s' % (path, error.strerror))
+        raise user_error(path, 'cannot be created', error)
     try:
         inside = os.path.join(hidden, 'model')
         yield inside
         os.rename(inside, path)
     except OSError as error:
-        raise UserError('%s: cannot be written: %s' % (path, error.strerror))
+        raise user_error(path, 'cannot be written', error)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 

@@ -231,7 +231,7 @@ def main(argv):
         for one in formats:
             stack.enter_context(one)
         total = lines if options.shard is None else len(part)
-        progress = stack.enter_context(Progress(total if form == 'pairs' else None, 'lines', shown))
+        progress = stack.enter_context(Progress(total if form == 'pairs' else None, 'lines', on_terminal=shown))
         number = 0
         for answered, sources in read_sources(reader, size, source_reader, part):
             if not answered:

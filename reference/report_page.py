@@ -3,12 +3,11 @@
 The page is self-contained: no script, no font and no picture comes from elsewhere.
 """
 import html
-import os
 
 import numpy as np
 
 from reference import compare, report
-from reference.bundle import SetError
+from storage.files import write_bytes
 
 MAPS, ROWS, COLUMNS = 12, 64, 96      # heat maps, and the cells of one
 STYLE = '''
@@ -99,12 +98,5 @@ def page(compared, recorded, found, stage_map):
 
 
 def write(path, compared, recorded, found, stage_map):
-    """Writes the page. SetError: the system refuses."""
-    data = page(compared, recorded, found, stage_map).encode('utf-8')
-    temporary = '%s.%d.tmp' % (path, os.getpid())
-    try:
-        with open(temporary, 'wb') as stream:
-            stream.write(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise SetError('%s: cannot be written: %s' % (path, error.strerror))
+    """Writes the page. UserError: the system refuses."""
+    write_bytes(path, page(compared, recorded, found, stage_map).encode('utf-8'))

@@ -3,7 +3,7 @@ import resource
 import time
 
 from command_line import tell
-from training.progress import duration
+from reports.progress import duration
 
 TIMED = 8  # updates and validation batches, at most
 

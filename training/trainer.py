@@ -17,7 +17,7 @@ from text.vocabulary import PAD
 from fused_loss import FusedLoss
 from training import schedule
 from training.optimizer import OPTIMIZERS
-from training.progress import Progress, duration, report
+from reports.progress import Progress, duration, report
 from training.schedule import METRICS
 
 LINES_NAMED = 50  # of a batch whose loss is not a number
@@ -171,7 +171,8 @@ class Trainer(object):
     def _epoch(self, signals):
         settings, epoch = self.settings, self.state.epoch
         plan = self.train.plan(settings.batch_size, settings.seed, epoch, shuffle=True)
-        with Progress('epoch %d/%d' % (epoch + 1, settings.epochs), len(plan), self.state.position) as progress:
+        with Progress(len(plan), 'batches', 'epoch %d/%d' % (epoch + 1, settings.epochs),
+                      self.state.position) as progress:
             while True:
                 if schedule.validation_due(settings, self.state, self.batches):
                     self._validate()
