@@ -167,7 +167,7 @@ def from_config(path, config, custom, trust):
         with keras.utils.CustomObjectScope(custom):
             return keras.models.model_from_config(config, custom_objects=custom)
     except Exception as error:      # whatever a configuration of a stranger makes Keras stumble over
-        raise UserError('%s: the model cannot be made: %s: %s'
+        raise UserError('%s: the model cannot be created: %s: %s'
                         % (path, type(error).__name__, ' '.join(str(error).split())))
 
 

@@ -1,6 +1,7 @@
 """Files and JSON that a crash or a stranger may have damaged: written whole or not at all, read strictly.
 
-Every file of a run, and every other file that a command makes, passes `write_bytes`; a test of crash safety cuts there.
+Every file of a run, and every other file that a command creates, passes `write_bytes`; the tests of crash safety stop
+the program there.
 """
 import collections
 import contextlib
@@ -22,8 +23,8 @@ REMEDIES = {
     errno.ENOSPC: 'free some space on this disk',
     errno.EDQUOT: 'free some of your quota on this disk',
     errno.EROFS: 'choose a place that is not read-only',
-    errno.EACCES: 'check the rights on it and on its directory, or choose another place',
-    errno.EPERM: 'check the rights on it and on its directory, or choose another place',
+    errno.EACCES: 'check its permissions and those of its directory, or choose another place',
+    errno.EPERM: 'check its permissions and those of its directory, or choose another place',
 }
 
 
@@ -35,7 +36,7 @@ def user_error(path, what, error):
 
 # ---- Bytes ----------------------------------------------------------------------------------------------------
 def write_bytes(path, data):
-    """Puts `data` at `path`, whole or not at all: written beside it, fsync, os.replace, fsync of the directory.
+    """Writes `data` to `path`, whole or not at all: a temporary file, fsync, os.replace, fsync of the directory.
 
     # Raises
         UserError: the system refuses; the file at `path` is then the old one, or new and whole.

@@ -1,21 +1,21 @@
-"""What this machine, or the container, has left."""
+"""The memory that is available on this machine or in this container."""
 
-# Where a container's limit may stand.
+# Files that may hold the limit of a container.
 LIMITS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes')
 
 
 def available_memory():
-    """Bytes that this machine has left, or this container may have; `None` where the system does not tell."""
-    found = []
+    """The smaller of free memory and the container's limit, in bytes; `None` where the system reports neither."""
+    limits = []
     try:
         with open('/proc/meminfo') as stream:
-            found += [int(line.split()[1]) * 1024 for line in stream if line.startswith('MemAvailable:')]
+            limits += [int(line.split()[1]) * 1024 for line in stream if line.startswith('MemAvailable:')]
     except OSError:
         pass
     for path in LIMITS:
         try:
             with open(path) as stream:
-                found.append(int(stream.read()))
+                limits.append(int(stream.read()))
         except (OSError, ValueError):  # no such file, or no limit: 'max'
             pass
-    return min(found) if found else None
+    return min(limits) if limits else None

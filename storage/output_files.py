@@ -1,7 +1,7 @@
 """Output files that the user names: whether a command may write there, and how it does.
 
-A device or a FIFO is written to, never replaced. A symbolic link is followed. A regular file gets its new content whole
-at the end, or keeps the old one: a command that is stopped leaves nothing half made.
+A device or a FIFO is written to, never replaced. A symbolic link is followed. A regular file is
+replaced at the end, or keeps its old content: a command that is stopped leaves no incomplete file.
 """
 import contextlib
 import os
@@ -11,7 +11,7 @@ import stat
 from command_line import require
 from storage.files import sync_folder, user_error
 
-STREAMS = ('/dev', '/dev/fd', '/proc/self/fd')  # whose files are opened as they are, wherever they lead
+STREAMS = ('/dev', '/dev/fd', '/proc/self/fd')  # files there are opened as they are
 
 
 def check_outputs(outputs, inputs=(), runs=()):
@@ -23,7 +23,7 @@ def check_outputs(outputs, inputs=(), runs=()):
         runs: run directories that the command reads.
 
     # Raises
-        UserError: an output is a directory or a socket, has no directory to lie in or no right to be written, is a file
+        UserError: an output is a directory or a socket, has no directory or no permission to be written, is a file
             that the command reads, or is the file of another output.
     """
     names = {}
@@ -56,8 +56,8 @@ def check_output_directory(option, path):
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise user_error(path, 'cannot be made for ' + option, error)
-    require(os.access(path, os.W_OK | os.X_OK), '%s: cannot be written: check the rights on it, or choose another '
+        raise user_error(path, 'cannot be created for ' + option, error)
+    require(os.access(path, os.W_OK | os.X_OK), '%s: cannot be written: check its permissions, or choose another '
             'directory for %s', path, option)
 
 
@@ -68,16 +68,16 @@ def _check_node(option, path):
     except FileNotFoundError:
         real = os.path.realpath(path)
         folder = os.path.dirname(real)
-        require(os.path.isdir(folder), '%s: its directory does not exist: make it, or choose another path for %s', path,
-                option)
-        require(os.access(folder, os.W_OK | os.X_OK), '%s: cannot be written: check the rights on its directory, or '
-                'choose another path for %s', path, option)
+        require(os.path.isdir(folder), '%s: its directory does not exist: create it, or choose another path for %s',
+                path, option)
+        require(os.access(folder, os.W_OK | os.X_OK), '%s: cannot be written: check the permissions of its '
+                'directory, or choose another path for %s', path, option)
         return real
     except OSError as error:
         raise user_error(path, 'cannot be written', error)
     require(not stat.S_ISDIR(kind), '%s: is a directory: name a file for %s', path, option)
     require(not stat.S_ISSOCK(kind), '%s: is a socket: name a file for %s', path, option)
-    require(os.access(path, os.W_OK), '%s: cannot be written: check the rights on it, or choose another path for %s',
+    require(os.access(path, os.W_OK), '%s: cannot be written: check its permissions, or choose another path for %s',
             path, option)
     return _identity(path)
 
@@ -92,7 +92,7 @@ def _identity(file):
 
 
 class OutputFile(object):
-    """A file that a command writes piece by piece; `close` puts it in its place, `discard` leaves nothing.
+    """A file that a command writes piece by piece; `close` puts it in its place, `discard` leaves nothing behind.
 
     # Arguments
         path: the name that the user gave.

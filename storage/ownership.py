@@ -68,7 +68,7 @@ def files_to_remove(run):
 
 
 def check_parent(path):
-    """Refuses a new directory that cannot be made, before any work is done for it.
+    """Refuses a new directory that cannot be created, before any work is done for it.
 
     # Raises
         UserError: its nearest existing parent is not a directory, or cannot be written to.
@@ -78,9 +78,9 @@ def check_parent(path):
         parent = os.path.dirname(parent)
     error = _refusal(parent)
     if error:
-        told = user_error(path, 'cannot be made in %s' % parent, error)
-        hint = '; if docker run -v made that folder, it belongs to root: make it yourself, with mkdir, before the run'
-        raise UserError(str(told) + (hint if error.errno == errno.EACCES else ''))
+        refusal = user_error(path, 'cannot be created in %s' % parent, error)
+        hint = '; if docker run -v created that folder, it belongs to root: create it yourself with mkdir before'
+        raise UserError(str(refusal) + (hint if error.errno == errno.EACCES else ''))
 
 
 def _refusal(folder):

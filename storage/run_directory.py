@@ -113,7 +113,7 @@ class RunDirectory:
                 run._discard()
             run.close()
             if isinstance(error, OSError):
-                raise user_error(path, 'cannot be made', error) from error
+                raise user_error(path, 'cannot be created', error) from error
             raise
         run._is_new = True
         return run
@@ -302,7 +302,7 @@ class RunDirectory:
         try:
             os.makedirs(self.file('tensorboard'), exist_ok=True)
         except OSError as error:
-            raise user_error(self.file('tensorboard'), 'cannot be made', error) from error
+            raise user_error(self.file('tensorboard'), 'cannot be created', error) from error
         # TensorBoard reads the files of a folder in the order of their names.
         self.write_file('tensorboard/events.out.tfevents.%010d' % step, data)
 

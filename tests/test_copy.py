@@ -319,7 +319,7 @@ def test_a_resumed_training_ends_as_one_never_stopped(session, tmp_path):
     chosen.epochs = 2
     trainer.fit()
     whole = trainer.arrays()
-    trainer._put([np.zeros(K.int_shape(weight)) for weight in trainer.weights])
+    trainer._set_weights([np.zeros(K.int_shape(weight)) for weight in trainer.weights])
     trainer.state = first_state()
     trainer._restore(*checkpoint)
     assert any(not np.array_equal(value, whole[key]) for key, value in trainer.arrays().items())

@@ -293,10 +293,10 @@ def test_the_search_is_as_the_run_was_told_and_what_is_given_wins(tmp_path):
 @pytest.mark.slow
 def test_a_tokeniser_without_graph_form_leaves_tokens_and_says_so(location, tmp_path, monkeypatch,  # noqa: F811
                                                                   capsys):
-    monkeypatch.setattr(graph_text, 'has_form', lambda tokenizer: False)
+    monkeypatch.setattr(graph_text, 'has_graph_form', lambda tokenizer: False)
     export.main([str(location), str(tmp_path / 'model')])
     told = capsys.readouterr().err
-    assert 'word has no graph form: the model takes and gives tokens' in told and 'tokens in;' in told
+    assert 'word has no graph form: the exported model reads and writes tokens' in told and 'tokens in;' in told
     with tf.Session(graph=tf.Graph()) as one:
         signature = tf.saved_model.loader.load(one, ['serve'], str(tmp_path / 'model')).signature_def['serving_default']
     assert sorted(signature.inputs) == ['tokens'] and 'text' not in signature.outputs

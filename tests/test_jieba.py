@@ -121,7 +121,7 @@ def test_a_run_has_words_for_its_vocabulary_and_is_exported_with_tokens_in_and_o
     objects = [json.loads(line) for line in result.stdout.decode('utf-8').splitlines()]
     assert [one['source_tokens'] for one in objects] == list(map(JIEBA.tokenize, sources))
     result = run('export.py', 'r', 'e', cwd=tmp_path)
-    assert result.code == 0 and 'jieba has no graph form: the model takes and gives tokens' in result.stderr
+    assert result.code == 0 and 'jieba has no graph form: the exported model reads and writes tokens' in result.stderr
     longest = max(len(one['source_tokens']) for one in objects)
     given = [one['source_tokens'] + [''] * (longest - len(one['source_tokens'])) for one in objects]
     assert_same(serve(tmp_path / 'e', given, tmp_path, name='tokens'), objects)

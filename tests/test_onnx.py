@@ -74,7 +74,7 @@ def test_an_option_of_the_search_replaces_the_exported_one(tmp_path):
 def test_a_folder_that_is_there_is_refused(tmp_path):
     path = random_run(tmp_path / 'run')
     (tmp_path / 'folder').mkdir()
-    with pytest.raises(UserError, match='is there already'):
+    with pytest.raises(UserError, match='exists already'):
         export.main(['--format', 'onnx', str(path), str(tmp_path / 'folder')])
 
 

@@ -112,7 +112,7 @@ def test_an_output_is_refused_where_it_cannot_be_or_would_destroy_what_is_read(t
     check_outputs([('--output', 'free'), ('--html', 'new'), ('--plot', None)], ['in', '/dev/null', 'missing'])
     check_outputs([('--output', '/dev/null'), ('--html', '/dev/null')], ['/dev/null'])
     assert (tmp_path / 'in').read_bytes() == b'text' and not (tmp_path / 'new').exists()
-    with pytest.raises(UserError, match='in: cannot be made for --plot-dir'):
+    with pytest.raises(UserError, match='in: cannot be created for --plot-dir'):
         check_output_directory('--plot-dir', 'in')
     os.close(descriptor)
     listener.close()
@@ -124,7 +124,7 @@ def test_a_directory_without_the_right_to_write_is_refused_by_name(tmp_path):
     (tmp_path / 'd').mkdir(0o500)
     for check in (lambda path: check_outputs([('--output', path + '/f')]),
                   lambda path: check_output_directory('--plot-dir', path)):
-        with pytest.raises(UserError, match='check the rights on it'):
+        with pytest.raises(UserError, match='check its permissions'):
             check(str(tmp_path / 'd'))
 
 

@@ -550,7 +550,7 @@ def test_a_file_in_place_of_the_directory_is_refused(tmp_path):
 def test_a_directory_that_cannot_be_made_is_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'access', lambda path, mode: path != str(tmp_path))  # root may write anywhere
     told = refused(RunDirectory.check_new, str(tmp_path / 'runs' / 'x'))
-    assert told.startswith(str(tmp_path / 'runs' / 'x') + ': cannot be made in %s (Permission denied): ' % tmp_path)
+    assert told.startswith(str(tmp_path / 'runs' / 'x') + ': cannot be created in %s (Permission denied): ' % tmp_path)
     assert 'docker run -v' in told and os.listdir(str(tmp_path)) == []
 
 

@@ -97,7 +97,7 @@ def test_a_run_keeps_its_model_and_refuses_a_damaged_one(tmp_path):
     result = run('predict.py', '--run', 'r', '--input', '-', cwd=tmp_path, text='Ω low\n\n'.encode('utf-8'))
     assert (result.code, result.stdout.count(b'\n'), b'<unk>' in result.stdout) == (0, 2, False)
     result = run('export.py', 'r', 'e', cwd=tmp_path)
-    assert result.code == 0 and 'takes and gives tokens' in result.stderr
+    assert result.code == 0 and 'reads and writes tokens' in result.stderr
     path = tmp_path / 'r' / 'tokenizer.source.model'
     path.write_bytes(path.read_bytes().replace(b'\t-', b'\t--', 1))
     one_line(run('predict.py', '--run', 'r', '--input', '-', cwd=tmp_path), 'predict.py', 'tokenizer.source.model',

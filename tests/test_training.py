@@ -47,7 +47,7 @@ def finds(trainer, perplexities):
 
 def resume(run, trainer):
     """Goes back to what the last checkpoint holds; the graph stays, as another would have other names."""
-    trainer._put([np.zeros(K.int_shape(weight)) for weight in trainer.weights])
+    trainer._set_weights([np.zeros(K.int_shape(weight)) for weight in trainer.weights])
     trainer.state = first_state()
     trainer._restore(*run.read_checkpoint())
 
@@ -167,7 +167,7 @@ def test_a_loss_that_is_no_number_is_told_with_step_lines_and_last_good_checkpoi
 
     def ruin(group):
         if trainer.state.update == 4:
-            trainer._put([np.full(K.int_shape(weight), np.nan) for weight in trainer.weights])
+            trainer._set_weights([np.full(K.int_shape(weight), np.nan) for weight in trainer.weights])
         update(group)
     trainer.update = ruin
     with pytest.raises(UserError) as caught:
@@ -243,7 +243,7 @@ def test_a_run_starts_from_the_weights_of_another(session, tmp_path):
     assert set(values) == set(old) and all(np.array_equal(values[name], old[name]) for name in old)
     assert told == ('%s: starts from %d of %d weights; its vocabularies have 12 of 12 source tokens and 12 of 12 '
                     'target tokens' % (run.path, len(old), len(old)))
-    trainer._put([np.zeros(K.int_shape(weight)) for weight in trainer.weights])
+    trainer._set_weights([np.zeros(K.int_shape(weight)) for weight in trainer.weights])
     trainer.start_from(values)
     assert same(K.batch_get_value(trainer.weights), [old[weight.name] for weight in trainer.weights])
     # Other vocabularies: the rows and columns of shared tokens, by token.

@@ -1,4 +1,4 @@
-"""What a training will need, from a few timed steps: nothing is written."""
+"""Estimates the time and memory of a training from a few timed steps, and writes nothing."""
 import resource
 import time
 
@@ -9,7 +9,7 @@ TIMED = 8  # updates and validation batches, at most
 
 
 def estimate(trainer):
-    """Takes a few steps of a `Trainer` without a run, and shows what the whole training would need."""
+    """Times a few steps of a `Trainer` without a run, and prints the estimate for the whole training."""
     settings, train, validation = trainer.settings, trainer.train, trainer.validation
 
     def cells(corpus, plan):
@@ -18,7 +18,7 @@ def estimate(trainer):
 
     plan = train.plan(settings.batch_size, settings.seed, 0, shuffle=True)
     largest = max(plan, key=lambda batch: cells(train, [batch]))
-    trainer.update([largest] * settings.accumulate)  # takes the memory, and TensorFlow's first, slow step
+    trainer.update([largest] * settings.accumulate)  # allocates the memory; TensorFlow's first step is slow
     groups = evenly_spread([plan[i:i + settings.accumulate] for i in range(0, len(plan), settings.accumulate)])
     started = time.monotonic()
     for group in groups:

@@ -1,6 +1,7 @@
-"""How much memory a training will take, told before it takes any: the kernel would end it without a word.
+"""Estimates the memory of a training before it starts: out of memory, the kernel would kill it without a message.
 
-The factors are fitted to peaks measured by `benchmarks/long_inputs.py` (TensorFlow 1.12 without a GPU), rounded up.
+The factors are fitted to the peaks that `benchmarks/long_inputs.py` measures (TensorFlow 1.12 without a GPU), rounded
+up.
 """
 from storage.machine import available_memory
 from command_line import UserError
@@ -10,9 +11,12 @@ PROGRAM = 0.4 * GIB  # Python, TensorFlow, the graph
 
 
 def step_bytes(settings, source_size, target_size, batch, source_length, target_length):
-    """Bytes that training takes at its peak, with batches of `batch` pairs of these lengths in tokens.
+    """Bytes that training takes at its peak.
 
-    source_size, target_size: of the vocabularies.
+    # Arguments
+        source_size, target_size: sizes of the vocabularies.
+        batch: pairs in a batch.
+        source_length, target_length: maximum lengths in the batch, in tokens.
     """
     width, depth = settings.encoder_units or settings.units, settings.encoder_layers + settings.decoder_layers
     weights = (source_size * settings.embedding + target_size * (settings.embedding + settings.units)
@@ -20,23 +24,23 @@ def step_bytes(settings, source_size, target_size, batch, source_length, target_
     logits = batch * target_length * target_size
     steps = batch * depth * (source_length * (width + settings.embedding)
                              + target_length * (settings.units + settings.embedding))
-    fast, seen = settings.kernels == 'fast', source_length
+    fast, attended = settings.kernels == 'fast', source_length
     if fast and settings.attention != 'global' and source_length > 2 * (2 * settings.window + 1):
-        seen = 4 * settings.window  # the positions of a block of windows
-    pairs = batch * target_length * seen if settings.score != 'none' else 0
-    wide = 0
+        attended = 4 * settings.window  # the positions of a block of windows
+    pairs = batch * target_length * attended if settings.score != 'none' else 0
+    hidden = 0
     if settings.score in ('concat', 'additive'):
-        wide = pairs * (settings.attention_units or settings.units)
+        hidden = pairs * (settings.attention_units or settings.units)
         if fast:  # the additive score of one target position at a time, and sums of the size of the keys
-            wide *= 3. / target_length
-    return int(PROGRAM + 4 * (6 * weights + 3 * logits + 5 * steps + 8 * pairs + 2.2 * wide))
+            hidden *= 3. / target_length
+    return int(PROGRAM + 4 * (6 * weights + 3 * logits + 5 * steps + 8 * pairs + 2.2 * hidden))
 
 
 def check(settings, source_size, target_size, corpus):
-    """Refuses a training whose largest batch does not fit.
+    """Refuses a training whose largest batch does not fit into the memory.
 
     # Arguments
-        source_size, target_size: of the vocabularies.
+        source_size, target_size: sizes of the vocabularies.
         corpus: `EncodedCorpus` to train on.
 
     # Raises

@@ -1,6 +1,6 @@
-"""Keras optimisers with one update for all: accumulate, clip, decay, move, average.
+"""Keras optimisers that share one update: accumulation, clipping, weight decay, the step of the rule, averaging.
 
-The arithmetic of each move is that of the optimiser of the same name in `keras.optimizers`.
+The step of each rule computes the same as the optimiser of that name in `keras.optimizers`.
 """
 from keras import backend as K
 from keras.optimizers import Optimizer
@@ -13,13 +13,14 @@ class Accumulating(Optimizer):
 
     # Arguments
         lr: learning rate, per update.
-        clip_norm: largest global norm of the accumulated gradient; 0 for no limit.
-        weight_decay: each update first takes the share `lr * weight_decay` off every matrix; vectors are spared.
+        clip_norm: maximum global norm of the accumulated gradient; 0 for no limit.
+        weight_decay: each update first subtracts `lr * weight_decay * w` from every matrix w; vectors do not decay.
         averaging: decay d of the running average of the weights, avg <- d avg + (1 - d) w, with d at most
-            (t - 1) / (t + 8) at update t, so that the first one takes the weights as they are; 0 for none.
-        accumulate: Boolean; then a batch only adds its gradients up while `apply` is 0.
+            (t - 1) / (t + 8) at update t, so that it equals the weights after the first update; 0 for none.
+        accumulate: Boolean; if true, a batch only adds its gradients to the sums while the variable `apply` is 0.
 
-    A subclass names its slots, variables like each weight, in `slots`, and moves one weight in `move`.
+    A subclass lists its slots, variables of the shape of each weight, in `slots`, and updates one weight in
+    `update_weight`.
 
     # References
         - [Decoupled Weight Decay Regularization](https://arxiv.org/abs/1711.05101)
@@ -38,16 +39,16 @@ class Accumulating(Optimizer):
 
     def get_updates(self, loss, params):
         gradients = [tf.convert_to_tensor(gradient) for gradient in self.get_gradients(loss, params)]
-        slots = [self._make(params, name) for name in self.slots]
-        self.averages = self._make(params, 'average') if self.averaging else []
+        slots = [self._variables_like(params, name) for name in self.slots]
+        self.averages = self._variables_like(params, 'average') if self.averaging else []
         self.weights = [self.iterations] + sum(slots, []) + self.averages
-        # No weight may move before every gradient is there: the graph reads weights in place.
+        # The graph reads weights in place: none may change before all gradients are computed.
         with tf.control_dependencies(gradients):
             gradients = [tf.identity(gradient) for gradient in gradients]
         if not self.accumulate:
             self.updates = [self._update(params, gradients, slots)]
             return self.updates
-        sums = self._make(params, 'sum')
+        sums = self._variables_like(params, 'sum')
         self.weights += sums
         added = [tf.assign_add(total, gradient) for total, gradient in zip(sums, gradients)]
 
@@ -59,45 +60,45 @@ class Accumulating(Optimizer):
         return self.updates
 
     @staticmethod
-    def _make(params, name):
+    def _variables_like(params, name):
         return [K.zeros(K.int_shape(weight), dtype=K.dtype(weight), name='%s_%s' % (weight.op.name, name))
                 for weight in params]
 
     def _update(self, params, gradients, slots):
         if self.clip_norm:
-            # As tf.clip_by_global_norm, which would stop with an error of its own where the norm is no number: the
-            # training loop tells a loss that is none, with its place.
+            # As tf.clip_by_global_norm, without its error for a norm that is NaN: the training loop reports such a loss
+            # with its batch.
             scale = self.clip_norm * tf.minimum(1. / tf.global_norm(gradients), K.constant(1.) / self.clip_norm)
             gradients = [gradient * scale for gradient in gradients]
         t = K.cast(self.iterations, K.floatx()) + 1.
-        self.prepare(t)
+        self.prepare_update(t)
         decay = K.minimum(K.constant(self.averaging), (t - 1.) / (t + 8.)) if self.averaging else None
-        done = []
+        updates = []
         for index, (weight, gradient) in enumerate(zip(params, gradients)):
             before = [gradient]
             if self.weight_decay and K.ndim(weight) > 1:
                 with tf.control_dependencies(before):
                     before = [tf.assign_sub(weight, self.lr * self.weight_decay * weight)]
             with tf.control_dependencies(before):
-                moved = self.move(weight, gradient, *[slot[index] for slot in slots])
+                updated = self.update_weight(weight, gradient, *[slot[index] for slot in slots])
             if self.averaging:
-                with tf.control_dependencies([moved]):
+                with tf.control_dependencies([updated]):
                     average = self.averages[index]
-                    moved = tf.assign_sub(average, (1. - decay) * (average - weight.read_value()))
-            done.append(moved)
-        with tf.control_dependencies(done):
+                    updated = tf.assign_sub(average, (1. - decay) * (average - weight.read_value()))
+            updates.append(updated)
+        with tf.control_dependencies(updates):
             return tf.assign_add(self.iterations, 1).op
 
-    def prepare(self, t):
-        """Makes what all weights share in update number `t`, a scalar tensor that counts from 1."""
+    def prepare_update(self, t):
+        """Computes what all weights share in update `t`, a scalar tensor counted from 1."""
 
-    def move(self, weight, gradient, *slots):
-        """The operation that moves `weight` by `gradient` and updates its slots."""
+    def update_weight(self, weight, gradient, *slots):
+        """Returns the operation that updates `weight` and its slots with `gradient`."""
         raise NotImplementedError
 
 
 class Adam(Accumulating):
-    """Adam by TensorFlow's fused kernel: one pass over each weight instead of ten.
+    """Adam with TensorFlow's fused kernel: one pass over each weight instead of ten.
 
     # Arguments
         beta_1, beta_2, epsilon: as in Kingma and Ba; Keras' defaults. The others as in `Accumulating`.
@@ -112,10 +113,10 @@ class Adam(Accumulating):
         self.beta_1, self.beta_2 = beta_1, beta_2
         self.epsilon = K.epsilon() if epsilon is None else epsilon
 
-    def prepare(self, t):
+    def prepare_update(self, t):
         self._powers = [K.pow(K.constant(beta), t) for beta in (self.beta_1, self.beta_2)]
 
-    def move(self, weight, gradient, m, v):
+    def update_weight(self, weight, gradient, m, v):
         return training_ops.apply_adam(weight, m, v, self._powers[0], self._powers[1], self.lr, self.beta_1,
                                        self.beta_2, self.epsilon, gradient)
 
@@ -126,7 +127,7 @@ class SGD(Accumulating):
     def __init__(self, lr=0.01, **kwargs):
         super(SGD, self).__init__(lr, **kwargs)
 
-    def move(self, weight, gradient):
+    def update_weight(self, weight, gradient):
         return tf.assign_sub(weight, self.lr * gradient)
 
 
@@ -146,7 +147,7 @@ class RMSprop(Accumulating):
         self.rho = rho
         self.epsilon = K.epsilon() if epsilon is None else epsilon
 
-    def move(self, weight, gradient, s):
+    def update_weight(self, weight, gradient, s):
         s = tf.assign(s, self.rho * s + (1. - self.rho) * tf.square(gradient))
         return tf.assign_sub(weight, self.lr * gradient / (tf.sqrt(s) + self.epsilon))
 

@@ -65,7 +65,7 @@ class Trainer(object):
         run: `run_directory.RunDirectory`, locked; `None` to save nothing.
         show: function of the log's row, called after each validation, while the validated weights are in place.
         decoded_score: function without arguments that returns the score of `settings.metric`, if it needs decoding.
-        checkpoint: (arrays, state) to resume from, the last of `run`; `None` to begin.
+        checkpoint: (arrays, state) to resume from, the last of `run`; `None` for a new training.
         separators: `questions.Separators` of the source vocabulary, for `encoder` 'dmn'.
     """
 
@@ -163,7 +163,7 @@ class Trainer(object):
         with Signals() as signals:
             while not schedule.reason_to_stop(self.settings, self.state):
                 self._epoch(signals)
-            if self.state.update > max(self.state.validated, self._begun[1]):  # ended by the limit of time
+            if self.state.update > max(self.state.validated, self._begun[1]):  # stopped by --max-minutes
                 self.save()
             if self.settings.average and self.state.kept:
                 self._average_checkpoints()
@@ -251,7 +251,7 @@ class Trainer(object):
         nll, correct, tokens, words = state.sums
         raw = K.batch_get_value(self.weights) if self.optimizer.averages else None
         if raw is not None:
-            self._put(K.batch_get_value(self.optimizer.averages))
+            self._set_weights(K.batch_get_value(self.optimizer.averages))
         val_nll, val_accuracy = self.evaluate(self.validation)
         if not math.isfinite(val_nll):
             self._refuse('the validation loss is %s after step %d, in epoch %d'
@@ -280,10 +280,10 @@ class Trainer(object):
         if self.state.since_best == 0:
             self.run.write_weights(self.layers())
         if raw is not None:
-            self._put(raw)
+            self._set_weights(raw)
         self.save()
 
-    def _put(self, values):
+    def _set_weights(self, values):
         K.batch_set_value(list(zip(self.weights, values)))
 
     def evaluate(self, corpus, batches=None):
@@ -308,7 +308,7 @@ class Trainer(object):
         sums = [0.] * len(self.weights)
         for pointer in pointers:
             sums = [total + value.astype('f8') for total, value in zip(sums, self._validated_weights(pointer))]
-        self._put([total / len(pointers) for total in sums])
+        self._set_weights([total / len(pointers) for total in sums])
         if settings.metric == 'perplexity':
             score = perplexity(self.evaluate(self.validation)[0])
         else:
@@ -318,7 +318,7 @@ class Trainer(object):
                % (', '.join(str(pointer['step']) for pointer in pointers), settings.metric, score, self.state.best,
                   'mean' if better else 'best checkpoint'))
         if not better:
-            self._put(self._validated_weights(schedule.best_of(settings, self.state.kept, 1)[0]))
+            self._set_weights(self._validated_weights(schedule.best_of(settings, self.state.kept, 1)[0]))
         self.run.write_weights(self.layers())
 
     def _validated_weights(self, pointer):
