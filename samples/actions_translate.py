@@ -1,6 +1,7 @@
-"""Sentences of the translation sample in which somebody does something: doing, asking, going, handling, giving.
+"""Sentences of the translation sample about actions: doing something, asking about it, going somewhere.
 
-Each function makes one random sentence from the pieces of `clauses_translate`, or None where the draw does not fit.
+Each function returns one random sentence made of the pieces of `clauses_translate`, or None if its random choices do
+not go together.
 """
 from clauses_translate import (Piece, Predicate, anything, clause, linked, piece, place, plain, sentence, somebody,
                                subject, time)
@@ -26,13 +27,13 @@ def predicate(dice, key, doer, det='', noun='', ongoing=False):
                      relations=what.relations + [('verb and object', key, noun)])
 
 
-def where_done(dice, key, noun, habit=False):
-    """A place where this is done, or None where there is none."""
+def place_of_action(dice, key, noun, habit=False):
+    """A place where the action happens, or None if the lexicon has none."""
     places = VERBS[key].places
     if places == ['sold']:
         places = [shop for shop in SOLD_AT if noun in SOLD_AT[shop].split()]
     if habit:
-        places = [one for one in places if one not in CITIES]
+        places = [key for key in places if key not in CITIES]
     return place(dice.choice(places)) if places else None
 
 
@@ -40,17 +41,17 @@ def noun_of(action):
     return action.relations[-1][2] if action.relations else ''
 
 
-def settled(dice, key, tense, doer, negative=False, ask=''):
-    """The predicate of a verb in a tense, with an object that goes with tense and polarity."""
+def fitting_predicate(dice, key, tense, doer, negative=False, ask=''):
+    """The predicate of a verb with an object that fits tense and polarity; None if there is none."""
     verb = VERBS[key]
     if tense == 'habit':
         if not verb.habit:
             return None
         if verb.habit == [PEOPLE]:
             return predicate(dice, key, doer)
-        one = key in ('eat', 'drink') and not negative and dice.chance(0.35)
+        countable = key in ('eat', 'drink') and not negative and dice.chance(0.35)
         noun = dice.choice(verb.habit)
-        if one and noun in NOUNS or one and MASS[noun].container:
+        if countable and noun in NOUNS or countable and MASS[noun].container:
             return predicate(dice, key, doer, dice.choice(['a', 'two']), noun)
         return predicate(dice, key, doer, 'plural', noun)
     if negative or ask:
@@ -63,14 +64,14 @@ def settled(dice, key, tense, doer, negative=False, ask=''):
 SPAN = {'past': 'past', 'future': 'future', 'want': 'future', 'should': 'future', 'habit': 'habit'}
 
 
-def when_done(dice, tense, span, probability, hours=False):
+def time_of_action(dice, tense, span, probability, hours=False):
     if tense == 'prog':
         return piece('now/现在') if dice.chance(0.2) else None
     span = 'day' if tense in ('should',) else span
     return time(dice, SPAN[tense] + ' ' + span, hours) if dice.chance(probability) else None
 
 
-BY_THE_CLOCK = 'call wait watch'.split()
+WITH_HOURS = 'call wait watch'.split()
 TIME_SHARE = {'past': 0.7, 'future': 0.65, 'want': 0.2, 'should': 0.25, 'habit': 1, 'prog': 1}
 
 
@@ -78,8 +79,8 @@ def span_of(key, noun):
     return 'day' if noun in EVERYDAY else VERBS[key].span
 
 
-def unlikely(tense, ask):
-    """Pronouns that sound odd as the doer: nobody is told what he does, nobody asks what he himself does."""
+def unlikely_doers(tense, ask):
+    """Pronouns that sound odd as the doer: people do not tell others what these do, or ask what they do themselves."""
     if tense == 'should':
         return 'you' if ask else 'I we'
     return 'I we' if ask else 'you'
@@ -90,28 +91,28 @@ def doing(dice):
     verb = VERBS[key]
     tense = dice.choice(verb.tenses)
     negative, ask = dice.choice([(False, ''), (False, ''), (False, ''), (True, ''), (False, 'yes')])
-    doer = subject(dice, unlikely(tense, ask), verb.adult)
-    action = settled(dice, key, tense, doer, negative, ask)
+    doer = subject(dice, unlikely_doers(tense, ask), verb.adult)
+    action = fitting_predicate(dice, key, tense, doer, negative, ask)
     if action is None or noun_of(action) in ('car', 'house') and doer.young:
         return None
     where = when = None
     adverb = ''
     if not negative and tense != 'should' and dice.chance(0.45):
-        where = where_done(dice, key, noun_of(action), tense == 'habit')
+        where = place_of_action(dice, key, noun_of(action), tense == 'habit')
     if tense == 'habit':
         if not negative:
             if dice.chance(0.6) or key == 'help':
                 adverb = 'often' if ask else dice.choice(['often', 'always', 'never', 'often'])
             else:
-                when = when_done(dice, tense, verb.span, 1, key in BY_THE_CLOCK)
+                when = time_of_action(dice, tense, verb.span, 1, key in WITH_HOURS)
     else:
-        when = when_done(dice, tense, span_of(key, noun_of(action)), TIME_SHARE[tense], key in BY_THE_CLOCK)
+        when = time_of_action(dice, tense, span_of(key, noun_of(action)), TIME_SHARE[tense], key in WITH_HOURS)
     first = bool(when) and not ask and tense in ('past', 'future') and dice.chance(0.15)
     return sentence(clause(doer, action, tense, negative, ask, (), when, where, adverb, first), '?' if ask else '.')
 
 
 def asking_what(dice):
-    """what, who(m), which, how many: the asked object comes first in English and stays behind the verb in Chinese."""
+    """what, who(m), which, how many: the object in question comes first in English and after the verb in Chinese."""
     key = dice.choice(list(VERBS))
     verb = VERBS[key]
     tense = dice.choice([tense for tense in verb.tenses if tense != 'should'])
@@ -140,7 +141,7 @@ def asking_what(dice):
             relations = [('verb and object', key, noun)]
             if tense == 'want' and many:
                 return None
-    when = when_done(dice, tense, verb.span, 0.5 if tense != 'habit' else 1)
+    when = time_of_action(dice, tense, verb.span, 0.5 if tense != 'habit' else 1)
     action = Predicate(verb.forms, verb.zh, after=asked, relations=relations)
     return sentence(clause(doer, action, tense, ask='wh', front=front, when=when), '?')
 
@@ -149,11 +150,11 @@ def asking_who(dice):
     key = dice.choice(list(VERBS))
     tense = dice.choice([tense for tense in VERBS[key].tenses if tense != 'should'])
     doer = Piece(plain('who'), plain('谁'))
-    action = settled(dice, key, tense, doer, ask='doer' if tense != 'prog' else '')
+    action = fitting_predicate(dice, key, tense, doer, ask='doer' if tense != 'prog' else '')
     if action is None or tense == 'habit' and key not in ('read', 'help', 'call', 'write', 'study'):
         return None
-    where = where_done(dice, key, noun_of(action)) if tense == 'prog' and dice.chance(0.5) else None
-    when = when_done(dice, tense, span_of(key, noun_of(action)), 0.5) if tense in ('past', 'future') else None
+    where = place_of_action(dice, key, noun_of(action)) if tense == 'prog' and dice.chance(0.5) else None
+    when = time_of_action(dice, tense, span_of(key, noun_of(action)), 0.5) if tense in ('past', 'future') else None
     adverb = 'often' if tense == 'habit' else ''
     return sentence(clause(doer, action, tense, ask='doer', when=when, where=where, adverb=adverb), '?')
 
@@ -168,12 +169,12 @@ def asking_where_when(dice):
     if tense == 'habit' and asked == 'when' or key == 'wait' and asked == 'when':
         return None
     doer = subject(dice, 'I we', verb.adult)
-    action = settled(dice, key, tense, doer, ask='wh')
+    action = fitting_predicate(dice, key, tense, doer, ask='wh')
     if action is None or key in ('see', 'drink', 'eat') and tense != 'habit':
         return None
     when = None
     if asked == 'where' and tense in ('future', 'past') and dice.chance(0.3):
-        when = when_done(dice, tense, span_of(key, noun_of(action)), 1)
+        when = time_of_action(dice, tense, span_of(key, noun_of(action)), 1)
     return sentence(clause(doer, action, tense, ask='wh', front=plain(asked), when=when, asks_for=asked), '?')
 
 
@@ -190,7 +191,7 @@ def activity(dice):
     row = ACTIVITIES[key]
     tense = dice.choice(row.tenses.split())
     form = dice.choice(['', '', '', 'negative', 'yes', 'where', 'why'])
-    doer = subject(dice, unlikely(tense, form in ('yes', 'where', 'why')))
+    doer = subject(dice, unlikely_doers(tense, form in ('yes', 'where', 'why')))
     if key == 'work' and (doer.young or doer.key == 'student') or key == 'cook' and doer.young:
         return None
     with_whom = Piece()
@@ -208,9 +209,9 @@ def activity(dice):
         else:
             adverb = 'often' if form else dice.choice(['often', 'always', 'never'])
     elif tense != 'habit' and not (form == 'negative' and tense == 'prog'):
-        when = when_done(dice, tense, 'day', 0.6 if form != 'why' else 0.3, True)
+        when = time_of_action(dice, tense, 'day', 0.6 if form != 'why' else 0.3, True)
     if where and where.key in CITIES and (when or tense != 'habit'):
-        when = None if tense == 'habit' else when_done(dice, tense, 'long', 0.6)
+        when = None if tense == 'habit' else time_of_action(dice, tense, 'long', 0.6)
     if form == 'where':
         if tense in ('should', 'want') or key in ('sleep', 'cry', 'piano', 'cook'):
             return None
@@ -221,7 +222,7 @@ def activity(dice):
             return None
         ends.before = []
         whole = clause(doer, ends, tense, ask='wh', front=plain('why'), when=when)
-        whole = why(whole, doer, when)
+        whole = insert_why(whole, doer, when)
     else:
         if tense == 'habit' and form == 'negative':
             where = place(dice.choice(row.places.split()))
@@ -230,8 +231,8 @@ def activity(dice):
     return sentence(whole, '?' if form in ('yes', 'where', 'why') else '.')
 
 
-def why(whole, doer, when):
-    """Put 为什么 behind doer and time of a Chinese clause."""
+def insert_why(whole, doer, when):
+    """Inserts 为什么 after doer and time of a Chinese clause."""
     start = len(doer.zh) + (len(when.zh) if when else 0)
     return Piece(whole.en, whole.zh[:start] + plain('为什么') + whole.zh[start:], whole.relations)
 
@@ -242,10 +243,10 @@ GO = 'go goes went going'.split()
 
 
 def going(dice):
-    """Going somewhere: by what, with whom and to do what stand before the Chinese verb, or behind it all."""
+    """Going somewhere: Chinese puts the means and the company before the verb, English after the destination."""
     form = dice.choice(['', '', '', 'negative', 'yes', 'when', 'how', 'why'])
     tense = dice.choice(['habit', 'past', 'past', 'future', 'future', 'want', 'should'])
-    doer = subject(dice, unlikely(tense, form in ('yes', 'when', 'how', 'why')))
+    doer = subject(dice, unlikely_doers(tense, form in ('yes', 'when', 'how', 'why')))
     goal = dice.choice([key for key in PLACES if PLACES[key].to])
     if tense == 'habit' and goal in CITIES + ['hospital']:
         return None
@@ -274,7 +275,7 @@ def going(dice):
         elif form != 'how':
             adverb = dice.choice(['often', 'always', 'never']) if not form else 'often'
     else:
-        when = when_done(dice, tense, span, 0.65, form != 'how')
+        when = time_of_action(dice, tense, span, 0.65, form != 'how')
     if when and goal in ('office', 'school', 'shop') and when.en[-1][0] == 'evening':
         return None
     if form in ('when', 'how'):
@@ -285,7 +286,7 @@ def going(dice):
         else:
             asked = Predicate(GO, '去', english, plain('怎么'), after)
             when = when if tense != 'past' else None
-            if tense == 'past':   # the past asks with 是…的, as it does for 'when'
+            if tense == 'past':   # questions about the past have 是…的, as with 'when'
                 asked = Predicate(GO, '去', english, plain('是怎么'), after + plain('的'))
                 whole = clause(doer, asked, 'past', ask='wh', front=plain('how'), drop_le=True)
             else:
@@ -297,7 +298,7 @@ def going(dice):
             whole = clause(doer, action, tense, True, 'wh', plain('why'), when)
         else:
             return None
-        whole = why(whole, doer, when)
+        whole = insert_why(whole, doer, when)
     else:
         whole = clause(doer, action, tense, form == 'negative', 'yes' if form == 'yes' else '', (), when, None, adverb,
                        bool(when) and not form and tense in ('past', 'future') and dice.chance(0.15))
@@ -322,6 +323,6 @@ def errand(dice):
     english = to.en + plain('to') + action.verb('base') + action.english
     go = Predicate(GO, action.zh, english, after=action.after, relations=action.relations)
     go.before, go.zh_link = [('去', go.link)] + to.zh, action.link
-    whole = clause(doer, go, tense, when=when_done(dice, tense, 'day', 0.8))
+    whole = clause(doer, go, tense, when=time_of_action(dice, tense, 'day', 0.8))
     whole.relations += [('person and place', doer.key, shop)] if doer.key else []
     return sentence(whole, '.')

@@ -1,7 +1,7 @@
-"""The translation sample: English sentences, their Chinese, and which words belong together.
+"""The parts of the translation sample: words, phrases and clauses in English and Chinese, with their alignment.
 
-A `Piece` is a stretch of both languages at once. Every clause is built from the same parts on both sides and put
-in each language's own order, so the alignment is known and not guessed. `grammar(dice)` yields sentences without end.
+A `Piece` is a part of a sentence in both languages. A clause has the same pieces in both, in the order of each
+language, so the alignment is known, not estimated.
 """
 import collections
 import itertools
@@ -17,8 +17,8 @@ _links = itertools.count()
 class Piece(object):
     """Lists of (token, link) for both languages; equal links mark words that translate each other, None is unlinked.
 
-    `relations` holds what stands in a relation that may be held out: (kind, one word, the other). `number` and `own`
-    are a person's: agreement (see PRONOUNS) and the possessive that refers back to it.
+    `relations` lists word pairs that HELD_OUT may name: (kind, first word, second word). `number` and `own` belong to
+    persons: the agreement of the verb (see PRONOUNS) and the possessive that refers to them.
     """
 
     def __init__(self, en=(), zh=(), relations=(), number=3, own='', key='', young=False):
@@ -30,7 +30,7 @@ class Piece(object):
 
 
 def piece(spec, **attributes):
-    """A piece from the notation of the lexicon, e.g. 'in/ the/ park/公园 /里'."""
+    """A piece in the notation of the lexicon, such as 'in/ the/ park/公园 /里'."""
     en, zh = [], []
     for item in spec.split():
         english, chinese = item.split('/')
@@ -50,7 +50,7 @@ def plain(text):
 
 
 def sentence(part, mark):
-    """The finished sentence: strings, links as index pairs (word i, character j), relations, English tokens."""
+    """A complete `Sentence`: strings, links as index pairs (word i, character j), relations, English tokens."""
     en, zh = part.en + plain(mark), part.zh + plain({'.': '。', '?': '？'}[mark])
     source = re.sub(r' (?=[.?,])', '', ' '.join(word for word, _ in en))
     characters = [(character, link) for token, link in zh for character in token]
@@ -68,14 +68,14 @@ def question(en, zh, relations=()):
     return sentence(Piece(en, zh, relations), '?')
 
 
-# Chinese names these without a demonstrative: 医生来了, but 那个女孩来了.
+# Chinese mentions these without a demonstrative: 医生来了, but 那个女孩来了.
 KNOWN_BY_ROLE = 'doctor nurse teacher'.split()
 
 
 # ---- people, things, places, times ----
 
 def possessive(owner):
-    """`Tom's` / 汤姆的: the ending joins the last English word and its link."""
+    """`Tom's` / 汤姆的: the ending becomes part of the last English word."""
     word, link = owner.en[-1]
     return Piece(owner.en[:-1] + [(word + "'s", link)], owner.zh + plain('的'))
 
@@ -114,15 +114,15 @@ def role(dice, plural=True):
 
 
 def subject(dice, without='', adult=False, pronouns=True):
-    """Who does it; `without` lists the pronouns that would sound odd here."""
+    """The doer; `without` lists pronouns that would sound odd here."""
     while True:
         kind = dice.below(10 if pronouns else 7)
         if kind >= 7:
-            chosen = pronoun(dice.choice([key for key in PRONOUNS if key not in without.split()]))
+            person = pronoun(dice.choice([key for key in PRONOUNS if key not in without.split()]))
         else:
-            chosen = name(dice) if kind < 3 else relative(dice) if kind < 5 else role(dice)
-        if not (adult and chosen.young):
-            return chosen
+            person = name(dice) if kind < 3 else relative(dice) if kind < 5 else role(dice)
+        if not (adult and person.young):
+            return person
 
 
 def somebody(dice, doer, pronouns=True):
@@ -130,14 +130,14 @@ def somebody(dice, doer, pronouns=True):
     while True:
         kind = dice.below(8 if pronouns else 6)
         if kind >= 6:
-            chosen = pronoun(dice.choice(list(PRONOUNS)), 'object')
-            first = {'I': 'we', 'we': 'I'}.get(chosen.key)
-            if chosen.key == doer.key or first == doer.key:
+            person = pronoun(dice.choice(list(PRONOUNS)), 'object')
+            same_person = {'I': 'we', 'we': 'I'}.get(person.key)
+            if doer.key in (person.key, same_person):
                 continue
-            return chosen
-        chosen = name(dice) if kind < 3 else relative(dice) if kind < 5 else role(dice, plural=False)
-        if chosen.key != doer.key and chosen.en[0] not in doer.en:
-            return chosen
+            return person
+        person = name(dice) if kind < 3 else relative(dice) if kind < 5 else role(dice, plural=False)
+        if person.key != doer.key and person.en[0] not in doer.en:
+            return person
 
 
 def numeral(key):
@@ -158,17 +158,17 @@ def article(tokens):
 
 
 def thing(dice, noun, det, owner=None, adjectives=0.4, ongoing=False):
-    """A thing with what stands before it; measure word by the noun: `two red cars`/两辆红色的车.
+    """A noun with determiner, adjective and the noun's measure word: `two red cars`/两辆红色的车.
 
-    What somebody is just doing needs no 一 in Chinese: `is reading a book`/在看书 (`ongoing`).
+    The object of an ongoing action has no 一 in Chinese: `is reading a book`/在看书 (`ongoing`).
     """
     row = NOUNS[noun]
-    known = [adjective for adjective in row.adjectives.split() if not ADJECTIVES[adjective].only]
-    if det not in ('a', 'number') and det not in NUMBERS:   # a price belongs to one of many
-        known = [adjective for adjective in known if adjective != 'cheap']
+    possible = [adjective for adjective in row.adjectives.split() if not ADJECTIVES[adjective].only]
+    if det not in ('a', 'number') and det not in NUMBERS:   # `cheap` goes with `a` and numbers only
+        possible = [adjective for adjective in possible if adjective != 'cheap']
     if det == 'poss':   # no second 的: 我的新车
-        known = [adjective for adjective in known if not ADJECTIVES[adjective].link]
-    adjective = dice.choice(known) if known and det not in ('bare', 'plural') and dice.chance(adjectives) else ''
+        possible = [adjective for adjective in possible if not ADJECTIVES[adjective].link]
+    adjective = dice.choice(possible) if possible and det not in ('bare', 'plural') and dice.chance(adjectives) else ''
     number = dice.choice(list(NUMBERS)) if det == 'number' else det if det in NUMBERS else ''
     head = linked(row.plural if number or det in ('plural', 'some', 'these') else row.key, row.zh)
     inner = modified(adjective, noun) + head
@@ -198,8 +198,8 @@ def portion(dice, noun):
     return before + measure + Piece(plain('of')) + linked(noun, row.zh)
 
 
-def owner_of(dice, doer):
-    """Whose thing it is: one's own, or somebody else's."""
+def random_owner(dice, doer):
+    """The owner of a thing: the doer or somebody else."""
     if doer.own and dice.chance(0.5):
         key = [key for key, row in PRONOUNS.items() if row.possessive == doer.own][0]
     elif dice.chance(0.6):
@@ -218,7 +218,7 @@ def anything(dice, doer, noun, det, adjectives=0.4, ongoing=False):
         whole = portion(dice, noun) if can_count and dice.chance(0.7) else linked(noun, row.zh)
         whole.key = noun
         return whole
-    return thing(dice, noun, det, owner_of(dice, doer), adjectives, ongoing)
+    return thing(dice, noun, det, random_owner(dice, doer), adjectives, ongoing)
 
 
 def place(key):
@@ -228,7 +228,7 @@ def place(key):
 
 
 def time(dice, kind, hours=False):
-    """A time phrase; with an hour, the order turns round: `at eight o'clock every morning`/每天早上八点."""
+    """A time phrase; the hour comes first in English and last in Chinese: `at eight o'clock every morning`/每天早上八点."""
     day = piece(dice.choice(TIMES[kind]))
     parts = [word for word, _ in day.en]
     if parts[-1] in ('morning', 'evening') and parts[0] != 'this' and hours and dice.chance(0.35):
@@ -243,7 +243,7 @@ def time(dice, kind, hours=False):
 class Predicate(object):
     """A verb with its objects. Chinese: `before` + verb + `after`; English: verb + `english`.
 
-    `ends`: 了 stands at the end (游泳了, 把门打开了) and not behind the verb (买了一本书).
+    `ends`: 了 comes at the end of the clause (游泳了, 把门打开了), not after the verb (买了一本书).
     """
 
     def __init__(self, forms, zh, english=(), before=(), after=(), ends=False, relations=()):
@@ -266,7 +266,7 @@ def be(number):
 
 
 def auxiliary(tense, number, support, want):
-    """(auxiliary or '', tokens before the verb, form of the verb); `support` asks for do-support."""
+    """(auxiliary or '', tokens before the verb, form of the verb); `support`: the clause needs do-support."""
     if tense == 'prog':
         return be(number), [], 'ing'
     if tense in ('future', 'should', 'can', 'may'):
@@ -281,11 +281,13 @@ def auxiliary(tense, number, support, want):
 
 def clause(doer, predicate, tense, negative=False, ask='', front=(), when=None, where=None, adverb='', time_first=False,
            asks_for='', drop_le=False):
-    """A clause in both orders. English: doer, verb, objects, place, time. Chinese: doer, time, place, verb, objects.
+    """A clause. English order: doer, verb, objects, place, time. Chinese order: doer, time, place, verb, objects.
 
-    ask: '' a statement, 'yes' a yes-no question (吗), 'wh' with the English phrase `front` moved to the front,
-    'doer' when the doer itself is asked for. asks_for: 'where' or 'when' (Chinese leaves it in place, and turns the
-    past into 是…的). drop_le leaves 了 out, as a relative clause does. A negative `never` is negative in Chinese alone.
+    # Arguments
+        ask: '' for a statement; 'yes' for a yes-no question (吗); 'wh' for a question whose English phrase `front` comes
+            first; 'doer' for a question about the doer.
+        asks_for: 'where' or 'when'; the Chinese word stays in place, and the past tense becomes 是…的.
+        drop_le: omit 了, as relative clauses do.
     """
     want = next(_links)
     support = negative or ask in ('yes', 'wh')

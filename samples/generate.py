@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Write the three sample corpora, or check that the files here are what it writes.
+"""Writes the three sample corpora, or checks that the files in this folder are those that it writes.
 
-    python samples/generate.py [DIR]      write all files below DIR (by default the folder of this script)
+    python samples/generate.py [DIR]      write all files into DIR (default: the folder of this script)
     python samples/generate.py --check    exit 1 and name the first file that differs
 
-Standard library only, Python 3.6 or later; the same bytes everywhere, every time.
+Standard library only, Python 3.6 or later. The output is the same on every machine.
 """
 import argparse
 import collections
@@ -23,23 +23,25 @@ def lines(rows):
 
 
 def files():
-    """{path below the folder: text} of every generated file."""
-    made = collections.OrderedDict()
+    """{path inside the folder: text} of every generated file."""
+    texts = collections.OrderedDict()
     translate = grammar_translate.parts()
     for part in ('train', 'val', 'test'):
-        made['translate/%s.tsv' % part] = lines('%s\t%s' % (one.source, one.target) for one in translate[part])
-    links = [one.alignment for one in translate['test']]
-    made['translate/test.align'] = lines(' '.join('%d-%d' % link for link in one) for one in links)
-    made['sentences.txt'] = lines(grammar_translate.SHOWN)
+        texts['translate/%s.tsv' % part] = lines(
+            '%s\t%s' % (sentence.source, sentence.target) for sentence in translate[part])
+    alignments = [sentence.alignment for sentence in translate['test']]
+    texts['translate/test.align'] = lines(
+        ' '.join('%d-%d' % link for link in alignment) for alignment in alignments)
+    texts['sentences.txt'] = lines(grammar_translate.README_SENTENCES)
     for name, grammar in (('summarise', grammar_summarise), ('answer', grammar_answer)):
         corpus = grammar.parts()
         for part in ('train', 'val', 'test'):
-            made['%s/%s.tsv' % (name, part)] = lines('%s\t%s' % pair[:2] for pair in corpus[part])
-    return made
+            texts['%s/%s.tsv' % (name, part)] = lines('%s\t%s' % pair[:2] for pair in corpus[part])
+    return texts
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description='Write the three sample corpora.')
+    parser = argparse.ArgumentParser(description='Writes the three sample corpora.')
     parser.add_argument('folder', nargs='?', default=HERE, metavar='DIR',
                         help='folder to write to (default: %(default)s)')
     parser.add_argument('--check', action='store_true',

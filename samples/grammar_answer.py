@@ -1,10 +1,9 @@
 """The question-answering sample: a question, `|`, a short story; and the answer.
 
-Each kind of question makes its own story: the statements that decide the answer (one or two), in an order that
-matters where it must, and others about other people and things. The question stands first, so that the encoder reads
-the story knowing what is asked. An answer repeats what was asked before it tells the rest, and where two facts decide
-it names the link between them (`the lamp is with tom in the kitchen`): each word written is a look at the story, and
-the word found steers the next look.
+A story has the one or two statements that decide the answer, in an order that may matter, and other statements about
+other people and things. The question comes first, so that the encoder knows it when it reads the story. An answer first
+repeats the words of the question; where two facts decide, it then names the link between them (`the lamp is with tom in
+the kitchen`). So attention can find one fact at each word, and each word helps to find the next fact.
 """
 import collections
 
@@ -33,8 +32,8 @@ def take(dice, who, what):
     return '%s %s %s' % (who, dice.choice(TAKE), what)
 
 
-def mixed(dice, chains):
-    """Statements of several chains woven together at random; each chain keeps its own order."""
+def interleaved(dice, chains):
+    """Statements of several chains in random order; those of one chain keep their order."""
     chains = [list(chain) for chain in chains if chain]
     story = []
     while chains:
@@ -44,7 +43,7 @@ def mixed(dice, chains):
     return story
 
 
-def case(story, question, answer, *facts):
+def make_case(story, question, answer, *facts):
     return Case(story, question, answer, [story.index(fact) for fact in facts])
 
 
@@ -56,8 +55,8 @@ def where_person(dice):
     if dice.chance(0.5):
         chains.append([take(dice, dice.choice(people), dice.choice(THINGS))])
     asked = dice.below(len(people))
-    return case(mixed(dice, chains), 'where is %s' % people[asked],
-                '%s is in %s' % (people[asked], place_of(facts[asked])), facts[asked])
+    return make_case(interleaved(dice, chains), 'where is %s' % people[asked],
+                     '%s is in %s' % (people[asked], place_of(facts[asked])), facts[asked])
 
 
 def place_of(fact):
@@ -71,8 +70,8 @@ def who_has(dice):
     chains = [[fact] for fact in facts]
     chains += [[go(dice, who, places.pop())] for who in dice.sample(people, dice.below(3))]
     asked = dice.below(len(facts))
-    return case(mixed(dice, chains), 'who has %s' % things[asked],
-                '%s is with %s' % (things[asked], people[asked]), facts[asked])
+    return make_case(interleaved(dice, chains), 'who has %s' % things[asked],
+                     '%s is with %s' % (things[asked], people[asked]), facts[asked])
 
 
 def what_carried(dice):
@@ -82,8 +81,8 @@ def what_carried(dice):
     chains = [[fact] for fact in facts]
     chains += [[go(dice, who, places.pop())] for who in dice.sample(people, dice.below(3))]
     asked = dice.below(len(facts))
-    return case(mixed(dice, chains), 'what does %s carry' % people[asked],
-                '%s carries %s' % (people[asked], things[asked]), facts[asked])
+    return make_case(interleaved(dice, chains), 'what does %s carry' % people[asked],
+                     '%s carries %s' % (people[asked], things[asked]), facts[asked])
 
 
 def when_came(dice):
@@ -93,7 +92,7 @@ def when_came(dice):
     facts = ['%s came %s' % (who, times.pop()) for who in people]
     chains = [[fact] for fact in facts] + [[go(dice, who, places.pop())] for who in dice.sample(people, dice.below(3))]
     asked = dice.below(number)
-    return case(mixed(dice, chains), 'when did %s come' % people[asked], facts[asked], facts[asked])
+    return make_case(interleaved(dice, chains), 'when did %s come' % people[asked], facts[asked], facts[asked])
 
 
 def where_thing(dice):
@@ -102,9 +101,9 @@ def where_thing(dice):
     people, things, places = dice.sample(NAMES, number), dice.sample(THINGS, number), dice.shuffled(PLACES)
     chains = [[take(dice, who, what), go(dice, who, places.pop())] for who, what in zip(people, things)]
     asked = dice.below(number)
-    taken, gone = chains[asked]
-    return case(mixed(dice, chains), 'where is %s' % things[asked],
-                '%s is with %s in %s' % (things[asked], people[asked], place_of(gone)), taken, gone)
+    taking, going = chains[asked]
+    return make_case(interleaved(dice, chains), 'where is %s' % things[asked],
+                     '%s is with %s in %s' % (things[asked], people[asked], place_of(going)), taking, going)
 
 
 def who_is_there(dice):
@@ -115,7 +114,7 @@ def who_is_there(dice):
     if dice.chance(0.5):
         others.append([take(dice, dice.choice(people), dice.choice(THINGS))])
     answer = 'in %s are %s and %s' % (places[0], people[0], people[1])
-    return case(mixed(dice, [facts] + others), 'who is in %s' % places[0], answer, *facts)
+    return make_case(interleaved(dice, [facts] + others), 'who is in %s' % places[0], answer, *facts)
 
 
 def which_door(dice):
@@ -128,10 +127,10 @@ def which_door(dice):
         story.insert(dice.below(len(story) + 1), take(dice, dice.choice(people), dice.choice(THINGS)))
     asked = dice.below(2)
     answer = '%s has the %s key to %s' % (people[asked], colours[asked], places[asked])
-    return case(story, 'what can %s open' % people[asked], answer, has[asked], opens[asked])
+    return make_case(story, 'what can %s open' % people[asked], answer, has[asked], opens[asked])
 
 
-# kind of question, its share in parts of a hundred, how many facts decide it
+# function, share of the questions in per cent, number of facts that decide the answer
 KINDS = ((where_person, 13, 1), (who_has, 8, 1), (what_carried, 19, 1), (when_came, 10, 1),
          (where_thing, 21, 2), (who_is_there, 11, 2), (which_door, 18, 2))
 
@@ -139,13 +138,13 @@ KINDS = ((where_person, 13, 1), (who_has, 8, 1), (what_carried, 19, 1), (when_ca
 def parts(seed=20181109):
     """{'train': [(source, answer, case)], ...}; no source twice."""
     dice = Dice(seed)
-    known = collections.OrderedDict()
+    cases = collections.OrderedDict()
     for make, share, _ in KINDS:
-        wanted = len(known) + (TRAIN + VAL + TEST) * share // 100
-        while len(known) < wanted:
-            made = make(dice)
-            if 2 <= len(made.story) <= 7 and len(set(made.story)) == len(made.story):
-                source = '%s? %s %s.' % (made.question, SEPARATOR, '. '.join(made.story))
-                known.setdefault(source, made)
-    known = [(source, made.answer, made) for source, made in dice.shuffled(list(known.items()))]
-    return {'val': known[:VAL], 'test': known[VAL:VAL + TEST], 'train': known[VAL + TEST:]}
+        wanted = len(cases) + (TRAIN + VAL + TEST) * share // 100
+        while len(cases) < wanted:
+            case = make(dice)
+            if 2 <= len(case.story) <= 7 and len(set(case.story)) == len(case.story):
+                source = '%s? %s %s.' % (case.question, SEPARATOR, '. '.join(case.story))
+                cases.setdefault(source, case)
+    rows = [(source, case.answer, case) for source, case in dice.shuffled(list(cases.items()))]
+    return {'val': rows[:VAL], 'test': rows[VAL:VAL + TEST], 'train': rows[VAL + TEST:]}

@@ -1,8 +1,8 @@
-"""The summarising sample: a report of 40 to 80 words and its headline.
+"""The summarisation sample: a report of 40 to 80 words and its headline.
 
-A report tells one event (who did what where and when) in a sentence or two, among sentences that do not matter: older
-events of the same kind in other towns, people who saw it, the weather. The headline keeps who, what and where, in the
-present tense, and leaves out the time, most adjectives and all the rest.
+A report describes one event (who did what, where and when) in one or two sentences, among others that are not part of
+the headline: earlier events of the same kind in other towns, witnesses, the weather. The headline keeps who, what and
+where, in the present tense, and omits the time, most adjectives and everything else.
 """
 import collections
 import re
@@ -23,8 +23,8 @@ JOBS = ['a baker', 'a farmer', 'a nurse', 'a bus driver', 'a postman', 'a teache
 
 Topic = collections.namedtuple('Topic', 'lead headline slots details')
 
-# A slot in the lead is `{name}`; a value `past > present` is told in the past and headed in the present tense, as
-# `{name}` and `{name>}`. `{where}` and `{when}` are the place and the time of the event.
+# `{name}` is a slot. Of a value `past > present` the report has the first form, `{name}`, and the headline the second,
+# `{name>}`. `{where}` and `{when}` are place and time of the event.
 TOPICS = [
     Topic('{a} {cause} {did} the {old} {thing} {where} {when}', '{cause} {did>} {thing} {where}',
           {'a': ['a violent', 'a sudden', 'a big', 'a strange'],
@@ -111,11 +111,11 @@ def fill(template, values):
 
 
 def event(dice, topic, towns):
-    """The slots of one event; `where` is taken from `towns`."""
+    """Values for the slots of one event; its place is removed from `towns`."""
     values = {}
     for name in sorted(topic.slots):
-        told, _, headed = dice.choice(topic.slots[name]).partition(' > ')
-        values[name], values[name + '>'] = told, headed
+        past, _, present = dice.choice(topic.slots[name]).partition(' > ')
+        values[name], values[name + '>'] = past, present
     values['where'] = dice.choice(['in', 'near']) + ' ' + towns.pop()
     values['when'] = 'on %s %s' % (dice.choice(DAYS), dice.choice(PARTS_OF_DAY))
     return values
@@ -128,7 +128,7 @@ def report(dice):
     values = event(dice, topic, towns)
     if dice.chance(0.65):
         main = [fill(topic.lead, values)]
-    else:   # place and time follow in a sentence of their own
+    else:   # place and time come in a sentence of their own
         main = [fill(topic.lead, dict(values, where='', when='')), fill(dice.choice(LATER), values)]
 
     def aside(template):
@@ -137,7 +137,7 @@ def report(dice):
 
     details = [aside(dice.choice(WITNESSES)), aside(dice.choice(WEATHER))]
     details += dice.sample(topic.details, 1 + dice.below(2))
-    details += [aside(one) for one in dice.sample(REST, 1 + dice.below(2))]
+    details += [aside(template) for template in dice.sample(REST, 1 + dice.below(2))]
     if dice.chance(0.35):
         older = event(dice, topic, towns)
         older['when'] = ''
@@ -155,10 +155,10 @@ def report(dice):
 def parts(seed=20181110):
     """{'train': [(report, headline)], ...}; no headline of validation or test is in training."""
     dice = Dice(seed)
-    known = collections.OrderedDict()
-    while len(known) < TRAIN + VAL + TEST:
+    reports = collections.OrderedDict()
+    while len(reports) < TRAIN + VAL + TEST:
         text, headline = report(dice)
         if SHORTEST <= len(re.findall(r'\w+', text)) <= LONGEST and 5 <= len(headline.split()) <= 10:
-            known.setdefault(headline, (text, headline))
-    pairs = dice.shuffled(list(known.values()))
+            reports.setdefault(headline, (text, headline))
+    pairs = dice.shuffled(list(reports.values()))
     return {'val': pairs[:VAL], 'test': pairs[VAL:VAL + TEST], 'train': pairs[VAL + TEST:]}

@@ -1,9 +1,9 @@
-"""What the three grammars share: a die that falls the same way on every Python, and the choice of pairs."""
+"""Random choices that are the same on every version of Python, for the three grammars."""
 import random
 
 
 class Dice(object):
-    """Random choices from `random.Random.random()` alone, the one method whose stream Python promises to keep."""
+    """Random choices made with `random.Random.random()` only, the one method whose sequence Python guarantees."""
 
     def __init__(self, seed):
         self._random = random.Random(seed).random

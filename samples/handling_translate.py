@@ -1,9 +1,10 @@
-"""Sentences of the translation sample in which things change place or hands: 把, favours, giving.
+"""Sentences of the translation sample about moving, changing and giving things, and about favours.
 
-Each function makes one random sentence from the pieces of `clauses_translate`, or None where the draw does not fit.
+Each function returns one random sentence made of the pieces of `clauses_translate`, or None if its random choices do
+not go together.
 """
-from actions_translate import predicate, when_done
-from clauses_translate import (Piece, Predicate, clause, owner_of, piece, place, plain, pronoun, sentence, somebody,
+from actions_translate import predicate, time_of_action
+from clauses_translate import (Piece, Predicate, clause, random_owner, piece, place, plain, pronoun, sentence, somebody,
                                subject, thing)
 from lexicon_translate import EVERYDAY, MASS, PEOPLE, PRONOUNS, VERBS
 
@@ -28,7 +29,7 @@ CHANGES = {'open': ('open opens opened opening', '打开', 'door window box bag 
 
 
 def handling(dice):
-    """put, open, close, sell, lose, break: 把 brings the thing before the verb."""
+    """put, open, close, sell, lose, break: in Chinese 把 moves the object before the verb."""
     form = dice.choice(['', '', '', 'negative', 'yes', 'please', 'please', 'please not'])
     tense = dice.choice(['past', 'past', 'future'])
     doer = subject(dice, 'I' if form == 'yes' else 'you')
@@ -52,7 +53,7 @@ def handling(dice):
     det = dice.choice(['bare', 'bare', 'poss', 'that', 'this']) if noun not in ('door', 'window') else 'bare'
     if key == 'sell':
         det = 'poss'
-    what = thing(dice, noun, det, owner_of(dice, doer), 0.3 if det != 'bare' else 0.15)
+    what = thing(dice, noun, det, random_owner(dice, doer), 0.3 if det != 'bare' else 0.15)
     if key == 'sell':
         if not doer.own:
             return None
@@ -65,7 +66,7 @@ def handling(dice):
         body = Piece(action.verb('base') + action.english, action.before + [(action.zh, action.link)] + action.after,
                      action.relations)
         return sentence(ask + body, '.')
-    when = when_done(dice, tense, 'day', 0.5)
+    when = time_of_action(dice, tense, 'day', 0.5)
     whole = clause(doer, action, tense, form == 'negative', 'yes' if form == 'yes' else '', (), when)
     return sentence(whole, '?' if form == 'yes' else '.')
 
@@ -126,7 +127,7 @@ def giving(dice):
     before, after = ([], whom.zh + what.zh) if key == 'give' else (plain('给') + whom.zh, what.zh)
     action = Predicate(forms.split(), zh, english, before, after,
                        relations=what.relations + [('verb and object', key, noun)])
-    when = when_done(dice, tense, 'day' if key in ('give', 'sing', 'draw') or noun in EVERYDAY else 'long', 0.6)
+    when = time_of_action(dice, tense, 'day' if key in ('give', 'sing', 'draw') or noun in EVERYDAY else 'long', 0.6)
     first = bool(when) and not form and tense != 'want' and dice.chance(0.15)
     whole = clause(doer, action, tense, form == 'negative', 'yes' if form == 'yes' else '', (), when, time_first=first)
     return sentence(whole, '?' if form == 'yes' else '.')

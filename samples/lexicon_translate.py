@@ -1,8 +1,8 @@
-"""The words of the translation sample: which there are, what they are in Chinese, and which go together.
+"""The words of the translation sample, their Chinese, and which words go together.
 
-Notation of a short phrase: items `english/chinese`, separated by blanks. An item with both sides is one
-alignment link (`_` joins several English words: `look_for/找`); one with an empty side is a function word
-that the other language does not have, or does not have there (`in/ the/ park/公园 /里`).
+Notation of a phrase: items `english/chinese`, separated by spaces. An item with both sides is one alignment link (`_`
+joins several English words: `look_for/找`). An item with an empty side is a function word that the other language does
+not have in this place (`in/ the/ park/公园 /里`).
 """
 import collections
 
@@ -38,7 +38,7 @@ Liming  | Li/李 Ming/明  | his
 Fang    | Wang/王 Fang/芳 | her
 ''', 'key spec own')
 
-# English | Chinese | of whom: kin takes no 的 after a pronoun (我爸爸) | own possessive | young
+# English | Chinese | kind: kin has no 的 after a pronoun (我爸爸) | own possessive | young
 RELATIVES = table('''
 father          | 爸爸 | kin    | his |
 mother          | 妈妈 | kin    | her |
@@ -68,7 +68,7 @@ man     | men      | 男人 |
 ''', 'key plural zh young')
 PROFESSIONS = 'doctor nurse teacher student farmer'.split()
 
-# English | plural | Chinese | measure word | adjectives that may stand before it or be said of it
+# English | plural | Chinese | measure word | its adjectives, before it or as a predicate
 NOUNS = table('''
 book       | books        | 书     | 本 | new old interesting expensive cheap boring
 novel      | novels       | 小说   | 本 | new interesting boring cheap
@@ -205,7 +205,7 @@ GOODS = ('book novel magazine newspaper map car bike shirt coat sweater skirt sc
          'bread meat fruit tea coffee milk')
 # Bought today or yesterday, not last year.
 EVERYDAY = 'apple egg cake bread meat fruit milk tea coffee newspaper flower ticket'.split()
-# Who sells what: the places where a thing is bought.
+# The places where things are sold.
 SOLD_AT = {'market': 'apple egg fruit meat flower umbrella scarf hat shirt sweater cup chair bird dog '
                      'bag skirt table',
            'shop': 'book novel magazine newspaper map shirt coat sweater skirt scarf hat umbrella pen cup bag '
@@ -284,7 +284,7 @@ piano    | play plays played playing      | 弹   | the/ piano/钢琴 | habit pa
 '''.replace('WORKPLACES', 'office hospital restaurant shop market Beijing Shanghai London school')
    .replace('STUDIES', 'library home school bedroom Beijing London'), 'key forms zh object tenses places')
 
-# Relations that only the test part shows. No sentence of the other two parts holds a form of both words at all.
+# Word pairs of the test set. No sentence of training or validation has a form of both words of a pair.
 HELD_OUT = {
     'verb and object': '''
         buy umbrella, buy coat, buy egg, wash cup, wash shirt, repair computer, draw bird, draw flower, use camera,

@@ -1,13 +1,14 @@
-"""Sentences of the translation sample of two clauses: relative clauses, reasons, conditions.
+"""Sentences of the translation sample with two clauses: relative clauses, reasons, conditions.
 
-Each function makes one random sentence from the pieces of `clauses_translate`, or None where the draw does not fit.
+Each function returns one random sentence made of the pieces of `clauses_translate`, or None if its random choices do
+not go together.
 """
-from actions_translate import noun_of, settled, span_of, where_done
+from actions_translate import noun_of, fitting_predicate, span_of, place_of_action
 from clauses_translate import (Piece, Predicate, clause, linked, name, piece, place, plain, possessive, pronoun,
                                question, sentence, statement, subject, time)
 from handling_translate import SMALL, SURFACES
 from lexicon_translate import ACTIVITIES, CITIES, NOUNS, PLACES, PRONOUNS, ROLES, VERBS
-from states_translate import quality, said_of
+from states_translate import quality, quality_of_noun
 
 
 def thing_with_clause(dice):
@@ -39,10 +40,10 @@ def person_with_clause(dice):
     if key == 'repair' and doer.young:
         return None
     tense = 'past' if key in ('buy', 'find', 'help') or 'prog' not in verb.tenses else 'prog'
-    action = settled(dice, key, tense, doer)
+    action = fitting_predicate(dice, key, tense, doer)
     if action is None or noun_of(action) in ('car', 'house') and doer.young:
         return None
-    where = where_done(dice, key, noun_of(action)) if tense == 'prog' and dice.chance(0.4) else None
+    where = place_of_action(dice, key, noun_of(action)) if tense == 'prog' and dice.chance(0.4) else None
     when = time(dice, 'past ' + span_of(key, noun_of(action))) if tense == 'past' and dice.chance(0.5) else None
     if where is not None:
         where.key = ''
@@ -56,7 +57,7 @@ def relating_thing(dice):
     what = thing_with_clause(dice)
     form = dice.choice(['quality', 'quality', 'like', 'like yes', 'where', 'on'])
     if form == 'quality':
-        adjective = said_of(dice, what.key)
+        adjective = quality_of_noun(dice, what.key)
         kind = dice.choice(['', 'very', 'too', 'negative'])
         if not adjective or kind == 'too' and adjective not in ('expensive', 'big', 'small', 'old', 'long', 'boring'):
             return None

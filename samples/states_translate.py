@@ -1,11 +1,11 @@
-"""Sentences of the translation sample that tell how things are: states, skills, qualities, places, identity, relative
-clauses, reasons.
+"""Sentences of the translation sample about states, skills, qualities, places and identity.
 
-Each function makes one random sentence from the pieces of `clauses_translate`, or None where the draw does not fit.
+Each function returns one random sentence made of the pieces of `clauses_translate`, or None if its random choices do
+not go together.
 """
-from actions_translate import why
-from clauses_translate import (Piece, Predicate, be, clause, linked, numeral, owner_of, piece, place, plain, pronoun,
-                               question, role, sentence, somebody, statement, subject, thing, time)
+from actions_translate import insert_why
+from clauses_translate import (Piece, Predicate, be, clause, linked, numeral, piece, place, plain, pronoun, question,
+                               random_owner, role, sentence, somebody, statement, subject, thing, time)
 from handling_translate import SMALL, SURFACES
 from lexicon_translate import ADJECTIVES, CITIES, COLOURS, GOODS, MASS, NOUNS, NUMBERS, PLACES, PROFESSIONS, ROLES
 
@@ -64,7 +64,7 @@ def state(dice):
     if form == 'why':
         if key not in ('like', 'need'):
             return None
-        return sentence(why(clause(doer, action, 'habit', ask='wh', front=plain('why')), doer, None), '?')
+        return sentence(insert_why(clause(doer, action, 'habit', ask='wh', front=plain('why')), doer, None), '?')
     whole = clause(doer, action, 'habit', form == 'negative', 'yes' if form == 'yes' else '')
     if key == 'have':   # 有 is negated by 没
         whole.zh = [('没' if token == '不' else token, link) for token, link in whole.zh]
@@ -108,17 +108,17 @@ TRAITS = 'tall young clever'.split()
 def whose_thing(dice, noun, dets=('this', 'that', 'poss', 'poss', 'these')):
     if noun in ('film', 'song', 'tree'):
         dets = [det for det in dets if det != 'poss'] or ['this']
-    return thing(dice, noun, dice.choice(dets), owner_of(dice, pronoun('I')), 0)
+    return thing(dice, noun, dice.choice(dets), random_owner(dice, pronoun('I')), 0)
 
 
-def said_of(dice, noun):
-    """An adjective that can be said of a thing (not a colour)."""
-    known = [adjective for adjective in NOUNS[noun].adjectives.split() if adjective not in COLOURS]
-    return dice.choice(known) if known else ''
+def quality_of_noun(dice, noun):
+    """A random adjective of a noun, not a colour; '' if it has none."""
+    adjectives = [adjective for adjective in NOUNS[noun].adjectives.split() if adjective not in COLOURS]
+    return dice.choice(adjectives) if adjectives else ''
 
 
 def quality(adjective, form):
-    """`is very long`/非常长 and so on; form: '', 'very', 'too', 'negative', 'yes'. The verb `be` stays apart."""
+    """`is very long`/非常长 and so on; form: '', 'very', 'too', 'negative', 'yes'. The verb `be` is not part of it."""
     word = linked(adjective, ADJECTIVES[adjective].zh)
     english = plain({'very': 'very', 'too': 'too'}.get(form, '')) + word.en
     chinese = plain({'': '很', 'very': '非常', 'too': '太', 'negative': '不'}.get(form, '')) + word.zh
@@ -138,7 +138,7 @@ def describing(dice):
             when = time(dice, 'past day') if dice.chance(0.7) else piece('today/今天')
     else:
         noun = dice.choice(list(NOUNS))
-        adjective = said_of(dice, noun)
+        adjective = quality_of_noun(dice, noun)
         if not adjective or form == 'too' and adjective in ('beautiful', 'delicious', 'interesting', 'warm'):
             return None
         if form == 'too' and adjective in ('cheap', 'new'):
@@ -163,7 +163,7 @@ def describing(dice):
 def colour(dice):
     noun = dice.choice([noun for noun in NOUNS if set(COLOURS) & set(NOUNS[noun].adjectives.split())])
     form = dice.choice(['', 'negative', 'yes', 'what'])
-    what = thing(dice, noun, dice.choice(['this', 'that', 'poss']), owner_of(dice, pronoun('I')), 0.2)
+    what = thing(dice, noun, dice.choice(['this', 'that', 'poss']), random_owner(dice, pronoun('I')), 0.2)
     if what.relations and what.relations[0][1] in COLOURS or form in ('yes', 'what') and what.en[0][0] == 'my':
         return None
     if form == 'what':
@@ -189,7 +189,7 @@ def comparing(dice):
         other = somebody(dice, one, pronouns=False)
     else:
         noun = dice.choice(list(NOUNS))
-        adjective = said_of(dice, noun)
+        adjective = quality_of_noun(dice, noun)
         if not adjective or not ADJECTIVES[adjective].more:
             return None
         one, other = whose_thing(dice, noun, ['this', 'poss']), whose_thing(dice, noun, ['that', 'poss'])
@@ -268,7 +268,7 @@ def being_somewhere(dice):
     else:
         spot = dice.choice(list(SURFACES))
         noun = dice.choice(SMALL[spot].split())
-        what = thing(dice, noun, dice.choice(['bare', 'poss', 'poss']), owner_of(dice, pronoun('I')), 0.25)
+        what = thing(dice, noun, dice.choice(['bare', 'poss', 'poss']), random_owner(dice, pronoun('I')), 0.25)
         where, relations = piece(SURFACES[spot]), what.relations
     is_ = be(what.number)
     if form == 'where':
@@ -317,7 +317,7 @@ def being_something(dice):
             head = linked(noun, NOUNS[noun].zh)
             return question(plain('whose') + head.en + plain('is ' + this), plain(word + '是 谁的') + head.zh)
         is_, who_is = 'is', Piece(plain(this), plain(word))
-        what = thing(dice, noun, 'poss', owner_of(dice, pronoun('I')), 0.3)
+        what = thing(dice, noun, 'poss', random_owner(dice, pronoun('I')), 0.3)
     chinese = who_is.zh + plain('不是' if form == 'negative' else '是') + what.zh + plain('吗' if form == 'yes' else '')
     if form == 'yes':
         return question(plain(is_) + who_is.en + what.en, chinese, what.relations)

@@ -108,7 +108,7 @@ def test_every_token_of_validation_and_test_is_well_known_from_training(corpora,
 # ---- translate ----
 
 def test_held_out_pairs_are_nowhere_in_training_and_validation_and_in_every_test_sentence(corpora):
-    pairs = list(grammar_translate.held_out().values())
+    pairs = list(grammar_translate.held_out_pairs().values())
     assert len(pairs) >= 35
     for part in ('train', 'val'):
         for source, _ in corpora['translate'][part]:
