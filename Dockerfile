@@ -3,19 +3,19 @@
 ARG BASE=python:3.6.15-slim-bullseye
 FROM ${BASE}
 
-# HOME: matplotlib and Keras keep files there, and under `docker run --user` no home directory is writable.
+# HOME: matplotlib and Keras write files there, and with `docker run --user` no home directory is writable.
 ENV LANG=C.UTF-8 HOME=/tmp
 WORKDIR /app
 LABEL org.opencontainers.image.title="global-attention" org.opencontainers.image.version="2.0.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-# Before the code, so that a change to the code does not install again.
+# Install before copying the code, so that a change of the code does not repeat the installation.
 COPY requirements-pip.txt requirements.txt requirements-serve.txt requirements-dev.txt ./
 RUN python -m pip install --no-cache-dir --require-hashes -r requirements-pip.txt \
  && python -m pip install --no-cache-dir --require-hashes -r requirements.txt \
  && python -m pip install --no-cache-dir --require-hashes -r requirements-serve.txt \
  && python -c 'import tensorflow'
-# For `docker run IMAGE test`.
+# Packages for `docker run IMAGE test`.
 RUN python -m pip install --no-cache-dir --require-hashes -r requirements-dev.txt
 
 RUN useradd --uid 1000 --no-create-home --home-dir /tmp user \
@@ -23,9 +23,9 @@ RUN useradd --uid 1000 --no-create-home --home-dir /tmp user \
 COPY . .
 USER user
 VOLUME ["/data", "/runs"]
-# serve.py --host 0.0.0.0
+# The port of `serve.py --host 0.0.0.0`.
 EXPOSE 8000
 
-# As process 1 Python would ignore SIGTERM; SIGINT it takes as Ctrl-C.
+# Process 1 ignores SIGTERM unless it has a handler; Python handles SIGINT as Ctrl-C.
 STOPSIGNAL SIGINT
 ENTRYPOINT ["sh", "/app/docker-entrypoint.sh"]

@@ -1,6 +1,6 @@
-# Set-up, demonstration, tests. `make` alone lists the targets.
+# Set-up, demonstration, tests. `make` without a target lists the targets.
 PYTHON = .venv/bin/python
-# Two processes. All tests of a file run in one of them, so that their common fixtures are built once.
+# Two processes. The tests of a file run in the same process and share their fixtures.
 TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
@@ -21,28 +21,28 @@ demo: setup ## train on samples/translate (minutes), score the test set, transla
 test: setup ## the fast tests
 	$(TEST) -m "not slow"
 
-test-all: setup ## all tests, the slow ones too
+test-all: setup ## all tests, including the slow ones
 	$(TEST)
 
-soak: setup ## kill -9 a training at 50 random moments and resume it each time (many minutes)
+soak: setup ## kill a training at 50 random moments and resume it each time (many minutes)
 	KILLS=50 $(PYTHON) -m pytest -q tests/test_resume.py -k killed_at_random_moments
 
 reference-check: setup ## compute the reference outputs again and compare them (3 minutes)
 	$(PYTHON) regress.py check
 
-mutants: setup ## change the code wrongly, many times, and show whether the reference outputs notice (minutes)
+mutants: setup ## introduce faults into the code, and show whether the reference outputs detect them (minutes)
 	$(PYTHON) -m reference.mutants
 
 lint: setup ## check the style of the code
 	$(PYTHON) -m flake8
 
-onnx: setup ## add what `export.py --format onnx` and its tests need to .venv
+onnx: setup ## install the packages for `export.py --format onnx` and its tests into .venv
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-onnx.txt
 
-serve: setup ## add what `serve.py` and its tests need to .venv
+serve: setup ## install the packages for `serve.py` and its tests into .venv
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-serve.txt
 
-browser: ## install Chromium for the tests of pages, from Debian's packages (as root)
+browser: ## install Chromium for the tests of the pages, from Debian's packages (as root)
 	command -v chromium > /dev/null || { apt-get -qq update && apt-get -qq install -y chromium chromium-driver; }
 
 settings-page: setup ## write docs/settings.md from the table in settings.py
@@ -51,8 +51,8 @@ settings-page: setup ## write docs/settings.md from the table in settings.py
 image: ## build the container image
 	$(DOCKER) build -t $(IMAGE) .
 
-# PIP_CONFIG_FILE: ignore the user's own package index. pip-compile writes the two options in an order in which the second
-# cancels the first; hence sed.
+# PIP_CONFIG_FILE ignores the package index of the user. pip-compile writes the two options in an order in which the second
+# cancels the first, so sed writes them.
 COMPILE = env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null CUSTOM_COMPILE_COMMAND='make lock' \
 	.venv/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links
 lock: setup ## write requirements*.txt and the pins of environment.yml from requirements*.in
@@ -66,6 +66,6 @@ lock: setup ## write requirements*.txt and the pins of environment.yml from requ
 	sed -i '/- pip:/q' environment.yml
 	sed -n 's/^\([a-z][^ ]*==[^ ]*\) .*/      - \1/p' requirements.txt >> environment.yml
 
-clean: ## remove .venv and the files that tests leave, not runs/
+clean: ## remove .venv and the files of the tests, but not runs/
 	rm -rf .venv .setup.lock .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

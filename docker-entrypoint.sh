@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the image runs: `train.py ...` and the other commands, `test ...`, or any program. Each `exec`s, so that signals
-# reach Python itself.
+# Runs a command of the project (`train.py ...`), the tests (`test ...`), or any other program. `exec` replaces this shell, so
+# that signals reach the program.
 set -eu
 app=$(cd "$(dirname "$0")" && pwd)
 

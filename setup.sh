@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes .venv on CPython 3.6 and installs the pinned packages there; `make setup` calls it. Where that is done already
-# it does nothing, and an install that was cut short starts afresh. PYTHON36=/path/to/python3.6 names the interpreter.
+# Creates .venv with CPython 3.6 and installs the pinned packages there; `make setup` calls it. It does nothing if .venv is
+# complete, and starts again if an earlier call was interrupted. PYTHON36=/path/to/python3.6 names the interpreter.
 set -eu
 cd "$(dirname "$0")"
 unset PYTHONHOME PYTHONPATH
@@ -18,7 +18,7 @@ complete() {
     [ "$(cat .venv/complete 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null
 }
 
-# Tells machine and path of the interpreter that a candidate stands on: a virtual environment's own may be .venv itself.
+# Prints the machine and the base interpreter of a candidate: the interpreter of a virtual environment may be in .venv itself.
 probe='
 import ensurepip, os, platform, ssl, sys, venv
 if sys.version_info[:2] != (3, 6) or platform.python_implementation() != "CPython" or sys.maxsize < 2 ** 32:
@@ -46,9 +46,9 @@ find_conda() {
     return 1
 }
 
-# The conda part of environment.yml alone: the packages come by hash, as everywhere.
+# Only the conda part of environment.yml: pip installs the packages with their hashes, as everywhere.
 make_conda_environment() {
-    say "no CPython 3.6 on PATH or in pyenv: making one with $1"
+    say "no CPython 3.6 on PATH or in pyenv: creating an environment with $1"
     sed '/- pip:/,$d' environment.yml > "$temporary/environment.yml"
     case $1 in
         *micromamba*) "$1" create --yes --prefix "$PWD/.venv" --file "$temporary/environment.yml" ;;
@@ -56,7 +56,7 @@ make_conda_environment() {
             CONDA_ALWAYS_YES=1 MAMBA_ALWAYS_YES=1 \
                 "$1" env create --prefix "$PWD/.venv" --file "$temporary/environment.yml"
             ;;
-    esac >&2 || stop "$1 made no environment, see above. Docker works too: make image"
+    esac >&2 || stop "$1 could not create the environment, see above. Docker is another way: make image"
 }
 
 make_environment() {
@@ -78,10 +78,10 @@ make_environment() {
         make_conda_environment "$conda"
     else
         cat >&2 <<'END'
-setup: Keras 2.2.4 and TensorFlow 1.12 need CPython 3.6 (64-bit), and there is none on PATH, in pyenv or through conda,
-mamba or micromamba. Any one of these will do: Docker, which brings its own (make image); pyenv (pyenv install 3.6.15);
-or conda, mamba or micromamba on PATH, which set-up then uses by itself with environment.yml. A CPython 3.6 at another
-place is named with: make setup PYTHON36=/path/to/python3.6
+setup: Keras 2.2.4 and TensorFlow 1.12 need CPython 3.6 (64-bit), and there is none on PATH or in pyenv, and no conda,
+mamba or micromamba. Choose one of these: Docker, which contains its own (make image); pyenv (pyenv install 3.6.15);
+conda, mamba or micromamba on PATH, which this script uses with environment.yml; or, for a CPython 3.6 at another place,
+make setup PYTHON36=/path/to/python3.6
 END
         exit 1
     fi
@@ -91,7 +91,7 @@ install_packages() {
     say "installing the pinned packages into .venv (about 700 MB on disk; some minutes the first time)"
     for name in requirements-pip requirements-dev; do
         .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r "$name.txt" >&2 ||
-            stop "pip could not install $name.txt, see above; the next call starts afresh"
+            stop "pip could not install $name.txt, see above; call make setup again"
     done
 }
 
@@ -99,11 +99,11 @@ check_tensorflow() {
     status=0
     (.venv/bin/python -c 'import tensorflow'; exit $?) > "$temporary/log" 2>&1 || status=$?
     if [ "$status" -gt 128 ]; then
-        stop "TensorFlow 1.12 dies at import (signal $((status - 128))): its wheel needs a processor, or an emulator," \
+        stop "TensorFlow 1.12 crashes at import (signal $((status - 128))): its wheel needs a processor, or an emulator," \
             "with AVX (QEMU 7.2 or later, Rosetta from macOS 15); use another machine"
     elif [ "$status" -ne 0 ]; then
         cat "$temporary/log" >&2
-        stop "TensorFlow does not import, see above"
+        stop "TensorFlow cannot be imported, see above"
     fi
 }
 
@@ -114,7 +114,7 @@ fi
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
 trap 'exit 130' INT TERM
-# Two calls at once: the second waits, and finds the work done.
+# Of two calls at the same time the second waits, and has nothing to do then.
 if command -v flock >/dev/null; then
     exec 9> .setup.lock
     flock 9

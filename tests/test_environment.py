@@ -316,7 +316,7 @@ def test_set_up_tells_in_one_line_that_tensorflow_dies_without_avx(machine, sign
     status, messages = machine.set_up(TENSORFLOW_SIGNAL=signal)
     assert status == 1
     installing, told = messages.splitlines()
-    assert 'TensorFlow 1.12 dies at import (signal {})'.format(number) in told and 'AVX' in told
+    assert 'TensorFlow 1.12 crashes at import (signal {})'.format(number) in told and 'AVX' in told
     assert machine.set_up(TENSORFLOW_SIGNAL=signal)[0] == 1
 
 
