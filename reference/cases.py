@@ -70,6 +70,9 @@ TRAININGS = OrderedDict([
                         learning_rate=1e-2)),
     ('train-sgd', dict(score='concat', cell='gru', dropout=0.2, optimizer='sgd', learning_rate=0.5, clip_norm=0.5,
                        averaging=0.99)),
+    # Without random masks: a port can make all of its losses.
+    ('train-plain', dict(score='general', bidirectional=True, input_feeding=True, label_smoothing=0.1, clip_norm=1.,
+                         averaging=0.9, weight_decay=0.05, decay='linear', learning_rate=2e-3)),
 ])
 TRAINING_TOLERANCE = (1e-4, 1e-5)
 

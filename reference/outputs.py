@@ -268,7 +268,9 @@ def case_outputs(entry, recorded, dtype, gradients=True, searches=True):
 
 
 def training_outputs(entry, recorded, dtype):
-    """Trains by the training loop itself, with dropout; returns each loss, and weights and slots after some updates.
+    """Trains by the training loop itself; returns each loss, and weights and slots after some updates.
+
+    Without dropout a port can make the same updates, so that the rows of each batch are there too.
 
     # Arguments
         entry: dict, the entry of the manifest.
@@ -280,7 +282,7 @@ def training_outputs(entry, recorded, dtype):
     texts = [[vocabularies[0].decode(row) for row in rows_of_ids(recorded['input/source'])],
              [vocabularies[1].decode(row) for row in rows_of_ids(recorded['input/target'])]]
     corpus = encode_pairs(*texts, *vocabularies)
-    train_settings = with_defaults(entry['model'])
+    train_settings, batches = with_defaults(entry['model']), []
     arrays, losses = OrderedDict((name, recorded[name]) for name in ('input/source', 'input/target')), []
     with opened_session(dtype):
         trainer = Trainer(train_settings, *entry['vocabulary'], train=corpus, validation=corpus, run=None)
@@ -298,6 +300,7 @@ def training_outputs(entry, recorded, dtype):
             for indices in corpus.plan(train_settings.batch_size, train_settings.seed, trainer.state.epoch,
                                        shuffle=True):
                 trainer.update([indices])
+                batches.append(indices)
                 if trainer.state.update in KEPT:
                     step = 'step_%d/' % trainer.state.update
                     after_updates.update(with_prefix(step + 'parameter/', get_parameters(trainer.model)))
@@ -305,10 +308,19 @@ def training_outputs(entry, recorded, dtype):
                     after_updates.update((step + 'slot/' + slot_name(slot.op.name), value)
                                          for slot, value in zip(slots, K.batch_get_value(slots)))
             trainer.state = trainer.state._replace(epoch=trainer.state.epoch + 1, position=0)
+        if not train_settings.dropout and not train_settings.word_dropout:
+            arrays['input/batches'] = np.array(batches, 'i')
         arrays['losses'] = np.array(losses, dtype)
         arrays.update(after_updates)
         arrays['step_50/evaluated'] = np.array(trainer.evaluate(corpus))
     return arrays
+
+
+def sides_of(entry, recorded):
+    """Returns the pairs of a tokeniser and a vocabulary of source and target, from settings and arrays."""
+    run_settings = with_defaults(entry['model'])
+    return [(make_tokenizer(getattr(run_settings, side + '_tokenizer')),
+             Vocabulary(recorded['vocabulary/' + side].tolist())) for side in ('source', 'target')]
 
 
 def run_outputs(entry, recorded, sides=None):
@@ -317,11 +329,10 @@ def run_outputs(entry, recorded, sides=None):
     # Arguments
         entry: dict, the entry of the manifest.
         recorded: arrays with `parameter/...`, `vocabulary/source`, `vocabulary/target` and `text/source`.
-        sides: pairs of a tokeniser and a vocabulary, as `Translator` takes them; by default from settings and arrays.
+        sides: pairs of a tokeniser and a vocabulary, as `Translator` takes them; by default those of `sides_of`.
     """
     run_settings, texts = with_defaults(entry['model']), recorded['text/source'].tolist()
-    sides = sides or [(make_tokenizer(getattr(run_settings, side + '_tokenizer')),
-                       Vocabulary(recorded['vocabulary/' + side].tolist())) for side in ('source', 'target')]
+    sides, gradients = sides or sides_of(entry, recorded), entry.get('gradients', False)
     (_, source_vocabulary), (_, target_vocabulary) = sides
     arrays = OrderedDict((name, recorded[name]) for name in ('vocabulary/source', 'vocabulary/target', 'text/source'))
     with opened_session() as session:
@@ -340,10 +351,10 @@ def run_outputs(entry, recorded, sides=None):
             copied = pad(list(map(target_vocabulary.encode, tokens, names)))
             most = max(map(len, names))
             arrays['vocabulary/names'] = np.array([row + [''] * (most - len(row)) for row in names], 'U')
-        stages = Stages(model, options, gradients=False)
+        stages = Stages(model, options, gradients)
         searches = stages.searched(source, beam_search.max_lengths(np.sum(source != PAD, axis=1), options), copied)
         ids = make_batch(rows_of_ids(source), rows_of_ids(searches['greedy/ids'], end=True), range(len(source)))
-        arrays.update(stages.teacher_forced(*ids, copied=copied, gradients=False))
+        arrays.update(stages.teacher_forced(*ids, copied=copied, gradients=gradients))
         arrays.update(searches)
         arrays.update(outputs)
     return arrays

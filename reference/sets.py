@@ -21,8 +21,8 @@ import pkg_resources
 from text.text_files import read_lines
 import translator
 from storage.files import to_json, write_bytes
-from reference import cases, compare, outputs, verify
-from command_line import UserError
+from reference import cases, compare, finished_rules, outputs, verify
+from command_line import UserError, tell
 from settings import SETTINGS, with_defaults
 from storage.weights_file import array_hash
 
@@ -30,6 +30,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PACKAGES = ('tensorflow', 'keras', 'numpy', 'h5py')
 DTYPES = ('float32', 'float64')
 SAMPLE, SAMPLE_TEXTS = 'sample.npz', 'samples/sentences.txt'
+FINISHED = 'sample-finished.npz'    # the same model on sentences that tell rules of finished hypotheses apart
 SAMPLE_BEAM = dict(beam_width=4, n_best=4, length_penalty=1.)
 RUN = 'run.npz'
 RUN_TOLERANCE = (1e-4, 1e-5)
@@ -118,8 +119,11 @@ def file_jobs():
 
 
 def run_job(job):
-    """Returns (manifest's entry, arrays) of a job: (run directory, sentences, options of the beam)."""
-    run, texts, beam = job
+    """Returns (manifest's entry, arrays) of a job: (run directory, sentences, options of the beam, whether to export).
+
+    An export has gradients too, and after the sentences those that tell rules of finished hypotheses apart.
+    """
+    run, texts, beam, exported = job
     loaded = translator.Translator.load(run, threads=1)
     model = OrderedDict((name, value) for name, value in loaded.run.read_config().items() if name in SETTINGS)
     entry = OrderedDict([('kind', 'run'), ('model', model), ('beam', beam), ('tolerance', list(RUN_TOLERANCE)),
@@ -131,9 +135,49 @@ def run_job(job):
     sides = ((loaded.source_tokenizer, loaded.source_vocabulary), (loaded.target_tokenizer, loaded.target_vocabulary))
     recorded = OrderedDict(('vocabulary/' + side, np.array(vocabulary.tokens))
                            for side, (_, vocabulary) in zip(('source', 'target'), sides))
-    recorded['text/source'] = np.array(texts)
     with tf_session.opened(loaded.session):
         recorded.update(outputs.with_prefix('parameter/', outputs.get_parameters(loaded.models[0])))
+    if exported:
+        more = telling_texts(entry, recorded, sides)
+        entry.update([('gradients', True), ('sentences', [len(texts), len(more)])])
+        texts = texts + more
+    recorded['text/source'] = np.array(texts)
+    return entry, outputs.run_outputs(entry, recorded, sides)
+
+
+def telling_texts(entry, recorded, sides):
+    """Returns sentences of random words that tell rules of finished hypotheses apart: see `finished_rules`.
+
+    # Arguments
+        entry, recorded, sides: as for `outputs.run_outputs`.
+    """
+    (tokenizer, vocabulary), (_, target_vocabulary) = sides
+    parameters, longest = verify.parameters_of(recorded), entry['model']['max_source_length']
+
+    def results_of(text):
+        tokens = tokenizer.tokenize(text)
+        copied = None
+        if entry['model'].get('copy'):
+            copied = np.array([target_vocabulary.encode(tokens, target_vocabulary.names(tokens))])
+        results = finished_rules.results_by_rule(entry, parameters, np.array([vocabulary.encode(tokens)]),
+                                                 [2 * len(tokens) + 10], copied)
+        return OrderedDict((rule, of_texts[0]) for rule, of_texts in results.items())
+
+    drawn = finished_rules.draw_texts(vocabulary.tokens, tokenizer.detokenize)
+    return finished_rules.telling_texts((text for text in drawn if 0 < len(tokenizer.tokenize(text)) <= longest),
+                                        results_of)
+
+
+def finished_file(sample):
+    """Returns the (manifest's entry, arrays) of the sample run on sentences that tell the rules apart.
+
+    `sample`: the (entry, arrays) of the sample run.
+    """
+    entry, arrays = sample
+    entry = OrderedDict((key, value) for key, value in entry.items() if key != 'arrays')
+    recorded = OrderedDict(pair for pair in arrays.items() if pair[0].startswith(('parameter/', 'vocabulary/')))
+    sides = outputs.sides_of(entry, recorded)
+    recorded['text/source'] = np.array(telling_texts(entry, recorded, sides))
     return entry, outputs.run_outputs(entry, recorded, sides)
 
 
@@ -187,11 +231,12 @@ def record(folder, run, command):
     """
     old = compare.read_set(folder)[0] if os.path.exists(os.path.join(folder, 'MANIFEST.json')) else None
     texts = read_texts(os.path.join(ROOT, SAMPLE_TEXTS))
-    sample, = in_processes(run_job, [(run, texts, SAMPLE_BEAM)])
+    sample, = in_processes(run_job, [(run, texts, SAMPLE_BEAM, False)])
     jobs = file_jobs()
     entries = OrderedDict((file, entry) for file, entry, _ in jobs)
     files = OrderedDict(in_processes(make, jobs))
     entries[SAMPLE], files[SAMPLE] = sample
+    entries[FINISHED], files[FINISHED] = in_processes(finished_file, [sample])[0]
     _refuse_disagreement(entries, files)
     if old:
         return compare.compare_sets(old, files, tolerances=(0., 0.))
@@ -210,9 +255,11 @@ def extend(folder, command):
     """
     files, manifest = compare.read_set(folder)
     jobs = [job for job in file_jobs() if job[0] not in files]
-    made = OrderedDict(in_processes(make, jobs))
-    _refuse_disagreement({file: entry for file, entry, _ in jobs}, made)
-    for file, entry, _ in jobs:
+    made, entries = OrderedDict(in_processes(make, jobs)), OrderedDict((file, entry) for file, entry, _ in jobs)
+    if FINISHED not in files:
+        entries[FINISHED], made[FINISHED] = in_processes(finished_file, [(manifest['files'][SAMPLE], files[SAMPLE])])[0]
+    _refuse_disagreement(entries, made)
+    for file, entry in entries.items():
         hashes = OrderedDict((key, array_hash(key, value)) for key, value in made[file].items())
         added = OrderedDict([('added', command), ('commit', commit())] + list(entry.items()) + [('arrays', hashes)])
         write_bytes(os.path.join(folder, file), npz_bytes(made[file]))
@@ -228,7 +275,9 @@ def export(run, folder, texts, beam_width, command):
         UserError: the NumPy model does not agree.
     """
     beam = dict(beam_width=beam_width, n_best=beam_width, length_penalty=1.)
-    (entry, arrays), = in_processes(run_job, [(run, texts, beam)])
+    (entry, arrays), = in_processes(run_job, [(run, texts, beam, True)])
+    if not entry['sentences'][1]:
+        tell('no sentence was found that tells rules of finished hypotheses apart')
     _refuse_disagreement({RUN: entry}, {RUN: arrays})
     write_set(folder, {RUN: entry}, {RUN: arrays}, command)
 

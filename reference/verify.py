@@ -110,20 +110,26 @@ def _case(entry, arrays):
             yield pair
         for pair in searches(model, entry, arrays, prefix, np.full(len(arrays[prefix + 'source']), LIMIT)):
             yield pair
-    source, given, output = [arrays['padded/' + name] for name in ('source', 'given', 'output')]
-    random, step, guide = np.random.RandomState(0), 1e-6, guide_of(model, arrays, 'padded/')
+    for pair in slopes(model, entry, arrays, 'padded/'):
+        yield pair
+
+
+def slopes(model, entry, arrays, prefix):
+    """Yields (name, NaN) of each gradient that is not the slope of the loss along a random direction."""
+    source, given, output = [arrays[prefix + name] for name in ('source', 'given', 'output')]
+    random, step, guide = np.random.RandomState(0), 1e-6, guide_of(model, arrays, prefix)
     for name, value in parameters_of(arrays).items():
-        gradient = arrays['padded/gradient/' + name].astype('f8')
+        gradient = arrays[prefix + 'gradient/' + name].astype('f8')
         direction, side_losses = random.uniform(-1., 1., value.shape), []
         for sign in (1., -1.):
             model.weights[name] = value.astype('f8') + sign * step * direction
-            stages = model.forward(source, given, arrays.get('padded/copied'))
+            stages = model.forward(source, given, arrays.get(prefix + 'copied'))
             side_losses.append(losses(entry['model'], stages, output, guide)['loss'])
         model.weights[name] = value.astype('f8')
         slope, recorded = (side_losses[0] - side_losses[1]) / (2. * step), np.sum(gradient * direction)
-        tolerance = SLOPE[arrays['padded/loss'].dtype.name] * max(1., np.sqrt(np.sum(gradient ** 2)))
+        tolerance = SLOPE[arrays[prefix + 'loss'].dtype.name] * max(1., np.sqrt(np.sum(gradient ** 2)))
         if not abs(slope - recorded) <= tolerance:
-            yield 'padded/gradient/' + name, np.full(value.shape, np.nan)
+            yield prefix + 'gradient/' + name, np.full(value.shape, np.nan)
 
 
 def _run(entry, arrays):
@@ -132,11 +138,38 @@ def _run(entry, arrays):
         yield pair
     for pair in searches(model, entry, arrays, '', 2 * np.count_nonzero(source, axis=1) + 10):
         yield pair
+    if entry.get('gradients'):
+        for pair in slopes(model, entry, arrays, ''):
+            yield pair
+
+
+def training_batch(arrays, rows):
+    """Returns source, given and output ids of some rows of a training's sentences."""
+    source, target = arrays['input/source'][rows], arrays['input/target'][rows]
+    given = np.concatenate([np.full((len(target), 1), START), target], axis=1)
+    output = np.concatenate([target, np.full((len(target), 1), PAD, target.dtype)], axis=1)
+    output[np.arange(len(target)), np.count_nonzero(target, axis=1)] = END
+    return source, given, output
+
+
+def losses_of_updates(settings, arrays):
+    """Returns the recorded losses, with those of the updates after recorded weights computed here."""
+    found = arrays['losses'].astype('f8')
+    for update, prefix in ((0, ''), (1, 'step_1/'), (2, 'step_2/'), (10, 'step_10/')):
+        source, given, output = training_batch(arrays, arrays['input/batches'][update])
+        logits = NumpyModel(settings, parameters_of(arrays, prefix + 'parameter/')).forward(source, given)['logits']
+        found[update] = loss(logits, output, settings['label_smoothing'])
+    return found
 
 
 def _training(entry, arrays):
-    """Yields Adam's weights from the recorded moments, the averages, and the loss after the last step."""
+    """Yields Adam's weights from the recorded moments, the averages, and the loss after the last step.
+
+    Where the rows of each batch are recorded, the loss at the recorded weights too.
+    """
     settings = entry['model']
+    if 'input/batches' in arrays:
+        yield 'losses', losses_of_updates(settings, arrays)
     before = parameters_of(arrays)
     averages = {name: np.zeros(value.shape) for name, value in before.items()}
     for update in (1, 2):
@@ -158,10 +191,6 @@ def _training(entry, arrays):
             yield prefix + 'slot/%s_average' % name, averages[name]
         before = after
     model = NumpyModel(settings, parameters_of(arrays, 'step_50/parameter/'))
-    source = arrays['input/source']
-    target = arrays['input/target']
-    given = np.concatenate([np.full((len(target), 1), START), target], axis=1)
-    output = np.concatenate([target, np.full((len(target), 1), PAD, target.dtype)], axis=1)
-    output[np.arange(len(target)), np.count_nonzero(target, axis=1)] = END
+    source, given, output = training_batch(arrays, slice(None))
     valid, logits = output != PAD, model.forward(source, given)['logits']
     yield 'step_50/evaluated', np.array([loss(logits, output), np.mean(np.argmax(logits, -1)[valid] == output[valid])])

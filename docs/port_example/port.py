@@ -1,4 +1,4 @@
-"""The model in PyTorch, written from docs/porting.md: forward stages, loss, gradients, greedy decoding.
+"""The model in PyTorch, written from docs/porting.md: forward stages, loss, gradients, updates, greedy decoding.
 
     python docs/port_example/port.py reference ported
     python regress.py compare reference ported --stage-map docs/port_example/stage_map.json
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 PAD, UNK, START, END = 0, 1, 2, 3
-TINY = 1e-37
+TINY, LEAST_WEIGHT = 1e-37, 1e-7
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 
 
 def hard_sigmoid(x):
@@ -169,7 +170,7 @@ class Port(object):
                                                                          stages['weights'], copied)
         return stages, new_states, attentional
 
-    def forward(self, source, given, output, copied=None):
+    def forward(self, source, given, output, copied=None, alignments=None):
         """All teacher-forced stages, the loss among them."""
         memory, states, attentional = self.start(source)
         stages = {'encoder_states': memory,
@@ -189,6 +190,12 @@ class Port(object):
             again = torch.minimum(stages['weights'], before).sum(-1)
             stages['coverage_losses'] = torch.where(output != PAD, again, torch.zeros_like(again))
             each = each + rate * again
+        if alignments is not None:
+            gold = alignments * (source != PAD)[:, None]
+            gold = gold / gold.sum(-1, keepdim=True).clamp(min=1.)
+            guided = -(gold * torch.log(stages['weights'].clamp(min=LEAST_WEIGHT))).sum(-1)
+            stages['guided_losses'] = torch.where(output != PAD, guided, torch.zeros_like(guided))
+            each = each + self.settings['guided_alignment'] * guided
         stages['token_losses'] = torch.where(output != PAD, each, torch.zeros_like(each))
         stages['loss'] = stages['token_losses'].sum() / (output != PAD).sum()
         return stages
@@ -215,20 +222,62 @@ class Port(object):
         return dict(arrays, lengths=lengths)
 
 
+def parameters_of(arrays):
+    return {name[len('parameter/'):]: torch.tensor(value, requires_grad=True)
+            for name, value in arrays.items() if name.startswith('parameter/')}
+
+
+def train(entry, arrays):
+    """Our arrays of a training with Adam whose batches are recorded: losses, weights and slots."""
+    settings, parameters, losses = entry['model'], parameters_of(arrays), []
+    slots = {name: {kind: torch.zeros_like(value) for kind in ('m', 'v', 'average')}
+             for name, value in parameters.items()}
+    made = {name: value for name, value in arrays.items() if name.startswith(('input/', 'parameter/'))}
+    batches = arrays['input/batches']
+    for update, rows in enumerate(batches, 1):
+        source, target = [torch.tensor(arrays['input/' + side][rows], dtype=torch.int64)
+                          for side in ('source', 'target')]
+        edge = torch.full((len(rows), 1), PAD)
+        given, output = torch.cat([edge + START, target], 1), torch.cat([target, edge], 1)
+        output[torch.arange(len(rows)), (target != PAD).sum(1)] = END
+        loss = Port(settings, parameters).forward(source, given, output)['loss']
+        losses.append(loss.item())
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+        norm = torch.sqrt(sum((gradient ** 2).sum() for gradient in gradients))
+        rate = settings['learning_rate'] * (1. - (update - 1) / len(batches))       # decay='linear'
+        factor = rate * np.sqrt(1. - BETA_2 ** update) / (1. - BETA_1 ** update)
+        share = min(settings['averaging'], (update - 1.) / (update + 8.))
+        with torch.no_grad():
+            for (name, value), gradient in zip(parameters.items(), gradients):
+                slot, gradient = slots[name], gradient * settings['clip_norm'] / max(norm, settings['clip_norm'])
+                if value.dim() > 1:     # no decay on biases
+                    value -= rate * settings['weight_decay'] * value
+                slot['m'] = BETA_1 * slot['m'] + (1. - BETA_1) * gradient
+                slot['v'] = BETA_2 * slot['v'] + (1. - BETA_2) * gradient ** 2
+                value -= factor * slot['m'] / (torch.sqrt(slot['v']) + EPSILON)
+                slot['average'] = share * slot['average'] + (1. - share) * value
+                prefix = 'step_%d/' % update
+                if prefix + 'parameter/' + name in arrays:
+                    made[prefix + 'parameter/' + name] = value.numpy().copy()
+                    made.update(('%sslot/%s_%s' % (prefix, name, kind), one.numpy()) for kind, one in slot.items())
+    return dict(made, losses=np.array(losses, arrays['losses'].dtype))
+
+
 def port(entry, arrays):
     """Our arrays of a file from its weights and inputs."""
-    parameters = {name[len('parameter/'):]: torch.tensor(value, requires_grad=True)
-                  for name, value in arrays.items() if name.startswith('parameter/')}
+    parameters = parameters_of(arrays)
     model = Port(entry['model'], parameters)
     made = {'parameter/' + name: value for name, value in parameters.items()}
     for prefix in ('padded/', 'single/') if entry['kind'] == 'case' else ('',):
         source, given, output = [torch.tensor(arrays[prefix + name], dtype=torch.int64)
                                  for name in ('source', 'given', 'output')]
         copied = torch.tensor(arrays[prefix + 'copied'], dtype=torch.int64) if entry['model'].get('copy') else None
-        stages = dict(model.forward(source, given, output, copied), source=source, given=given, output=output)
-        if copied is not None:
-            stages['copied'] = copied
-        if prefix + 'gradient/output/kernel' in arrays or prefix == 'padded/':
+        more = {'copied': copied}
+        if prefix + 'alignments' in arrays:
+            more['alignments'] = torch.tensor(arrays[prefix + 'alignments'])
+        stages = dict(model.forward(source, given, output, **more), source=source, given=given, output=output)
+        stages.update((name, value) for name, value in more.items() if value is not None)
+        if prefix == 'padded/' or entry.get('gradients'):
             gradients = torch.autograd.grad(stages['loss'], list(parameters.values()), allow_unused=True)
             stages.update(('gradient/' + name, torch.zeros_like(value) if gradient is None else gradient)
                           for (name, value), gradient in zip(parameters.items(), gradients))
@@ -251,9 +300,12 @@ def main(reference, folder):
         manifest = json.load(stream)
     os.makedirs(folder, exist_ok=True)
     for name, entry in manifest['files'].items():
-        if entry['kind'] != 'training':
-            with np.load(os.path.join(reference, name), allow_pickle=False) as arrays:
-                np.savez(os.path.join(folder, name), **port(entry, dict(arrays)))
+        with np.load(os.path.join(reference, name), allow_pickle=False) as stored:
+            arrays = dict(stored)
+        if entry['model'].get('encoder') == 'dmn':
+            print('%s: the encoder dmn is not in this port' % name, file=sys.stderr)
+        elif entry['kind'] != 'training' or 'input/batches' in arrays:
+            np.savez(os.path.join(folder, name), **(train if entry['kind'] == 'training' else port)(entry, arrays))
 
 
 if __name__ == '__main__':
