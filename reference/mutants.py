@@ -5,7 +5,7 @@
 
 Named mutants are mistakes that people make; generated mutants change an operator, an axis or a constant of a line that
 the reference files run. Each is applied to a copy in memory, in a process that was forked before any TensorFlow session
-existed. It computes only files whose graph runs the changed line, until one differs beyond its tolerance.
+existed. It computes the files whose graph runs the changed line, until one differs beyond its tolerance.
 """
 import ast
 import collections
@@ -35,7 +35,6 @@ GENERATED = ('attention', 'decoder_cell', 'seq2seq_model', 'pointer_generator', 
 # Modules with gradients by hand: for a mutant in one of these, the gradients are compared too.
 BY_HAND = ('fast_kernels', 'fused_loss', 'attention_blocks', 'fast_decoder')
 SECONDS = 40        # limit of processor time, for mutants that do not end
-FILES = 3           # maximum number of files for a generated mutant
 KERAS = 'keras.layers.recurrent'
 # Files that together run all lines that the whole set runs; the first ones run most of them: local attention, blocked
 # n-grams, input feeding, copies, depth, penalties.
@@ -314,7 +313,7 @@ def generated(recorded, manifest, number, files):
         mutants = generate(module, {line for run in runs.values() for line in run.get(module, ())})
         for mutant in (mutants[i] for i in np.unique(np.linspace(0, len(mutants) - 1, number).round().astype(int))):
             reached = [file for file in files if mutant.line in runs[file].get(module, ())]
-            yield mutant._replace(files=tuple(reached[:FILES]))
+            yield mutant._replace(files=tuple(reached))
 
 
 def main(argv):

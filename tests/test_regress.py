@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import regress
-from reference import cases, compare, numpy_search, verify
+from reference import cases, compare, finished_rules, numpy_search, verify
 from reference.numpy_model import END, NumpyModel
 from command_line import UserError
 from test_commands import ROOT, make_corpus
@@ -492,7 +492,8 @@ def recorded():
 
 
 @pytest.mark.parametrize('name', ['local-p-gru.float64', 'general-lstm.float32', 'train-adam.float32',
-                                  'train-sgd.float32', 'copy-lstm.float64', 'copy-gru.float32', 'sample'])
+                                  'train-sgd.float32', 'train-plain.float32', 'copy-lstm.float64', 'copy-gru.float32',
+                                  'sample'])
 def test_the_numpy_model_agrees_with_what_is_committed(recorded, name):
     manifest, files = recorded
     assert verify.disagreements(name, manifest['files'][name + '.npz'], files[name + '.npz']) == []
@@ -585,6 +586,36 @@ def test_beam_search_of_the_numpy_model_finds_the_best_of_all_sequences():
     assert np.allclose([one.ranking for one in found], [value for _, value in wanted], atol=1e-12)
 
 
+@pytest.mark.parametrize('rule', ['is replaced', 'competes'])
+def test_the_shipped_run_shows_another_rule_for_finished_hypotheses(recorded, rule):
+    manifest, files = recorded
+    arrays, entry = files['sample-finished.npz'], manifest['files']['sample-finished.npz']
+    limits = 2 * np.count_nonzero(arrays['source'], axis=1) + 10
+    found = finished_rules.results_by_rule(entry, verify.parameters_of(arrays), arrays['source'], limits)
+    best = [[one.ids for one in row] for row in found[rule]]
+    ours = [[ids[:length].tolist() for ids, length in zip(*row)]
+            for row in zip(arrays['beam/ids'], arrays['beam/lengths'])]
+    assert [[one.ids for one in row] for row in found['keeps its place']] == ours != best
+    assert best != [[one.ids for one in row] for name in found if name not in ('keeps its place', rule)
+                    for row in found[name]]
+
+
+def test_rules_for_finished_hypotheses_do_as_they_say():
+    def hypotheses(*pairs):
+        return [Hypothesis(list(ids), [value], [], [], -value if ids[-1] == END else None, None)
+                for ids, value in pairs]
+
+    finished = hypotheses(((END,), -3.))
+    candidates = hypotheses(((4, END), -1.), ((5, 6), -2.), ((7, 8), -4.), ((9, 9), -5.))
+    for rule, live, ended in (('keeps its place', [(5, 6)], [(END,), (4, END)]),
+                              ('is replaced', [(5, 6), (7, 8), (9, 9)], [(END,), (4, END)]),
+                              ('competes', [(5, 6)], [(4, END), (END,)])):
+        found = finished_rules.RULES[rule].next_beam(None, candidates, finished, 3)
+        assert [[tuple(one.ids) for one in group] for group in found] == [live, ended], rule
+    pushed_out = finished_rules.Competing.next_beam(None, candidates[:3], finished, 2)
+    assert [[tuple(one.ids) for one in group] for group in pushed_out] == [[(5, 6)], [(4, END)]]
+
+
 # The commands that record and export
 
 @pytest.fixture
@@ -598,6 +629,7 @@ def sets(recorded, monkeypatch):
     monkeypatch.setattr(sets, 'canned', canned, raising=False)
     monkeypatch.setattr(sets, 'file_jobs', lambda: [(name, entry, canned)])
     monkeypatch.setattr(sets, 'run_job', lambda job: (manifest['files']['sample.npz'], files['sample.npz']))
+    monkeypatch.setattr(sets, 'finished_file', lambda sample: sample)
     monkeypatch.setattr(sets, 'make', lambda job: (job[0], sets.canned))
     monkeypatch.setattr(sets, 'arithmetic', lambda _: 'this processor')
     monkeypatch.setattr(sets, 'in_processes', lambda function, jobs: [function(job) for job in jobs])
@@ -612,7 +644,7 @@ def content(folder):
 def test_recording_over_a_set_fails_prints_what_moved_and_leaves_it_alone(sets, tmp_path, capsys):
     assert regress.main(['record', str(tmp_path / 'set')]) == 0
     before = content(tmp_path / 'set')
-    assert sorted(before) == ['MANIFEST.json', NAME + '.float32.npz', 'sample.npz']
+    assert sorted(before) == ['MANIFEST.json', NAME + '.float32.npz', 'sample-finished.npz', 'sample.npz']
     sets.canned['padded/loss'] = np.nextafter(sets.canned['padded/loss'], np.float32(9))
     with pytest.raises(UserError, match='is there already'):
         regress.main(['record', str(tmp_path / 'set')])
@@ -678,13 +710,16 @@ def test_an_exported_run_is_a_bundle_that_the_numpy_model_and_check_agree_with(t
         assert code == 0, out + err
     files, manifest = compare.read_set(str(home / 'bundle'))
     arrays = files['run.npz']
-    assert arrays['text/source'].tolist() == ['one two', 'nine nine nine', 'unheard of']
-    assert arrays['source'].shape == (3, 3) and arrays['beam/ids'].shape[:2] == (3, 2)
+    given, added = manifest['files']['run.npz']['sentences']
+    assert arrays['text/source'].tolist()[:given] == ['one two', 'nine nine nine', 'unheard of'] and added > 0
+    assert len(arrays['source']) == len(arrays['beam/ids']) == given + added and arrays['beam/ids'].shape[1] == 2
     assert manifest['files']['run.npz']['model']['units'] == 12
     weights = verify.parameters_of(arrays)
     expected = NumpyModel(manifest['files']['run.npz']['model'], weights).forward(arrays['source'], arrays['given'],
                                                                                   arrays.get('copied'))
     assert np.allclose(arrays['logits'], expected['logits'], atol=1e-5)
+    assert {name for name in arrays if name.startswith('gradient/')} == {'gradient/' + name for name in weights}
+    assert np.abs(arrays['gradient/output/kernel']).max() > 1e-4
     if '--copy' in more:
         size = len(arrays['vocabulary/target'])
         names = [[name for name in row if name] for row in arrays['vocabulary/names'].tolist()]

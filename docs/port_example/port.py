@@ -191,7 +191,7 @@ class Port(object):
             stages['coverage_losses'] = torch.where(output != PAD, again, torch.zeros_like(again))
             each = each + rate * again
         if alignments is not None:
-            gold = alignments * (source != PAD)[:, None]
+            gold = alignments.to(self.dtype) * (source != PAD)[:, None]
             gold = gold / gold.sum(-1, keepdim=True).clamp(min=1.)
             guided = -(gold * torch.log(stages['weights'].clamp(min=LEAST_WEIGHT))).sum(-1)
             stages['guided_losses'] = torch.where(output != PAD, guided, torch.zeros_like(guided))
