@@ -4,6 +4,7 @@ A port with another rule gives the same outputs for most sentences. A reference 
 each of these rules gives other outputs than ours.
 """
 from collections import OrderedDict
+import itertools
 
 import numpy as np
 
@@ -54,8 +55,7 @@ def pairs_told_apart(results):
         if len(rankings) > 1 and min(-np.diff(rankings)) < MARGIN:
             return set()
     ids = OrderedDict((name, [one.ids for one in best]) for name, best in results.items())
-    names = list(ids)
-    return {(one, other) for number, one in enumerate(names) for other in names[number + 1:] if ids[one] != ids[other]}
+    return {(one, other) for one, other in itertools.combinations(ids, 2) if ids[one] != ids[other]}
 
 
 def draw_texts(vocabulary, detokenize, count=DRAWS, seed=0):
@@ -67,17 +67,17 @@ def draw_texts(vocabulary, detokenize, count=DRAWS, seed=0):
 
 
 def telling_texts(texts, results_of):
-    """Returns the first texts that together tell each pair of rules apart, or as many pairs as any of the texts does.
+    """Returns the first texts that together tell each pair of rules apart, and the pairs that no text does.
 
     # Arguments
         texts: iterable of strings. results_of: function of a text that returns its hypotheses by rule.
     """
-    chosen, told = [], set()
+    pairs, chosen, told = list(itertools.combinations(RULES, 2)), [], set()
     for text in texts:
         more = pairs_told_apart(results_of(text)) - told
         if more:
             chosen.append(text)
             told |= more
-        if len(told) == len(RULES) * (len(RULES) - 1) // 2:
+        if len(told) == len(pairs):
             break
-    return chosen
+    return chosen, [pair for pair in pairs if pair not in told]

@@ -138,7 +138,9 @@ def run_job(job):
     with tf_session.opened(loaded.session):
         recorded.update(outputs.with_prefix('parameter/', outputs.get_parameters(loaded.models[0])))
     if exported:
-        more = telling_texts(entry, recorded, sides)
+        more, untold = telling_texts(entry, recorded, sides)
+        for pair in untold:
+            tell('no sentence was found that tells two rules of finished hypotheses apart: one %s, one %s' % pair)
         entry.update([('gradients', True), ('sentences', [len(texts), len(more)])])
         texts = texts + more
     recorded['text/source'] = np.array(texts)
@@ -146,7 +148,7 @@ def run_job(job):
 
 
 def telling_texts(entry, recorded, sides):
-    """Returns sentences of random words that tell rules of finished hypotheses apart: see `finished_rules`.
+    """Sentences of random words that tell rules of finished hypotheses apart: see `finished_rules.telling_texts`.
 
     # Arguments
         entry, recorded, sides: as for `outputs.run_outputs`.
@@ -177,7 +179,7 @@ def finished_file(sample):
     entry = OrderedDict((key, value) for key, value in entry.items() if key != 'arrays')
     recorded = OrderedDict(pair for pair in arrays.items() if pair[0].startswith(('parameter/', 'vocabulary/')))
     sides = outputs.sides_of(entry, recorded)
-    recorded['text/source'] = np.array(telling_texts(entry, recorded, sides))
+    recorded['text/source'] = np.array(telling_texts(entry, recorded, sides)[0])
     return entry, outputs.run_outputs(entry, recorded, sides)
 
 
@@ -276,8 +278,6 @@ def export(run, folder, texts, beam_width, command):
     """
     beam = dict(beam_width=beam_width, n_best=beam_width, length_penalty=1.)
     (entry, arrays), = in_processes(run_job, [(run, texts, beam, True)])
-    if not entry['sentences'][1]:
-        tell('no sentence was found that tells rules of finished hypotheses apart')
     _refuse_disagreement({RUN: entry}, {RUN: arrays})
     write_set(folder, {RUN: entry}, {RUN: arrays}, command)
 
