@@ -9,40 +9,38 @@ import itertools
 import numpy as np
 
 from reference.numpy_model import NumpyModel
+from reference.numpy_search import beam, keep_place
 from text.vocabulary import SPECIALS
 
 DRAWS, SHORTEST, LONGEST = 60, 3, 8
 MARGIN = 1e-3       # of two rankings: rounding must not exchange hypotheses
 
 
-class Refilled(NumpyModel):
-    """A finished hypothesis leaves its place to a live one: the beam always has K live hypotheses."""
-
-    def next_beam(self, candidates, finished, beam_width):
-        live = [one for one in candidates if one.ranking is None][:beam_width]
-        return live, finished + [one for one in candidates[:beam_width] if one.ranking is not None]
+def refill(candidates, finished, beam_width):
+    """As `keep_place`; a finished hypothesis leaves its place to a live one, so that K hypotheses are live."""
+    live = [one for one in candidates if one.ranking is None][:beam_width]
+    return live, finished + [one for one in candidates[:beam_width] if one.ranking is not None]
 
 
-class Competing(NumpyModel):
-    """A finished hypothesis competes with live ones by log p, and they can push it out of the beam."""
-
-    def next_beam(self, candidates, finished, beam_width):
-        kept = sorted(candidates + finished, key=lambda one: -sum(one.log_probabilities))[:beam_width]
-        return [one for one in kept if one.ranking is None], [one for one in kept if one.ranking is not None]
+def compete(candidates, finished, beam_width):
+    """As `keep_place`; a finished hypothesis competes with live ones by log p, which can push it out of the beam."""
+    kept = sorted(candidates + finished, key=lambda one: -sum(one.log_probabilities))[:beam_width]
+    return [one for one in kept if one.ranking is None], [one for one in kept if one.ranking is not None]
 
 
-RULES = OrderedDict([('keeps its place', NumpyModel), ('is replaced', Refilled), ('competes', Competing)])
+RULES = OrderedDict([('keeps its place', keep_place), ('is replaced', refill), ('competes', compete)])
 
 
 def results_by_rule(entry, parameters, source, limits, copied=None):
-    """Returns for each rule the hypotheses of each source `(B, S)`, as `NumpyModel.beam` does.
+    """Returns for each rule the hypotheses of each source `(B, S)`, as `numpy_search.beam` does.
 
     # Arguments
         entry: dict, the entry of a manifest. parameters: weights by neutral name.
         limits: maximum number of tokens of each output, `(B,)`. copied: as `NumpyModel.forward` takes it.
     """
-    return OrderedDict((name, kind(entry['model'], parameters, entry.get('separators')).beam(
-        source, limits, copied=copied, **entry['beam'])) for name, kind in RULES.items())
+    model = NumpyModel(entry['model'], parameters, entry.get('separators'))
+    return OrderedDict((name, beam(model, source, limits, copied=copied, next_beam=rule, **entry['beam']))
+                       for name, rule in RULES.items())
 
 
 def pairs_told_apart(results):

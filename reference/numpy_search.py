@@ -45,8 +45,17 @@ def greedy(model, source, max_lengths, copied=None):
     return GreedyResult(ids, lengths, log_probabilities, weights, margins)
 
 
+def keep_place(candidates, finished, beam_width):
+    """Returns the live and the finished hypotheses after a step; a finished one keeps its place, and the beam shrinks.
+
+    `candidates` are the continuations, most probable first; those that end have a ranking.
+    """
+    kept = candidates[:beam_width - len(finished)]
+    return [one for one in kept if one.ranking is None], finished + [one for one in kept if one.ranking is not None]
+
+
 def beam(model, source, max_lengths, beam_width, n_best=1, length_penalty=0., coverage_penalty=0., min_length=0,
-         no_repeat_ngram=0, copied=None):
+         no_repeat_ngram=0, copied=None, next_beam=keep_place):
     """Beam search, one source sentence after the other.
 
     Each step keeps the most probable continuations of all live hypotheses: the beam width minus the number of
@@ -57,6 +66,7 @@ def beam(model, source, max_lengths, beam_width, n_best=1, length_penalty=0., co
         source: ids `(B, S)`. max_lengths: maximum number of tokens of each output with </s>, `(B,)`.
         length_penalty, coverage_penalty: see `ranking`. min_length: number of tokens before </s> is allowed.
         no_repeat_ngram: no n-gram of this length occurs twice in an output; 0 allows all. copied: as `forward`.
+        next_beam: function such as `keep_place`; `finished_rules` has others.
 
     # Returns
         For each sentence a list of at most `n_best` `Hypothesis`, best first.
@@ -75,19 +85,18 @@ def beam(model, source, max_lengths, beam_width, n_best=1, length_penalty=0., co
                 if no_repeat_ngram and np.all(logits == -np.inf):
                     logits[END] = stages['logits'][0, END]
                 highest = np.sort(logits)[::-1]
-                for token in np.flatnonzero(logits > -np.inf):
+                for token in np.argsort(-logits, kind='mergesort')[:2 * beam_width]:    # no rule keeps more of them
+                    if logits[token] == -np.inf:
+                        break
                     margin = logits[token] - highest[1 if logits[token] == highest[0] else 0]
                     candidates.append(Hypothesis(
                         prefix.ids + [int(token)], prefix.log_probabilities + [log_p[token]],
                         prefix.weights + [weights], prefix.margins + [margin], None, states))
             candidates.sort(key=lambda candidate: -sum(candidate.log_probabilities))
-            kept, live = candidates[:beam_width - len(finished)], []
-            for candidate in kept:
-                if candidate.ids[-1] == END or len(candidate.ids) >= limit:
-                    rank = ranking(candidate, memory.mask[0], length_penalty, coverage_penalty)
-                    finished.append(candidate._replace(ranking=rank))
-                else:
-                    live.append(candidate)
+            candidates = [candidate._replace(ranking=ranking(
+                candidate, memory.mask[0], length_penalty, coverage_penalty)) if candidate.ids[-1] == END or len(
+                    candidate.ids) >= limit else candidate for candidate in candidates]
+            live, finished = next_beam(candidates, finished, beam_width)
             finished.sort(key=lambda hypothesis: -hypothesis.ranking)
             # The probability of a live hypothesis can only fall, and the divisor of its limit is the largest.
             bounds = [sum(prefix.log_probabilities) / length_divisor(limit, length_penalty) for prefix in live]
