@@ -44,22 +44,22 @@ def max_lengths(source_lengths, options, ops=np):
     else:
         limits = 0. * lengths + fixed
     if options.max_length_ratio is not None:
-        # A product such as 0.29 * 100 falls just short of the whole number that is meant.
+        # The product 0.29 * 100 is slightly below 29.
         limits = ops.minimum(limits, ops.maximum(ops.floor(options.max_length_ratio * lengths + 1e-6), 1.))
     if options.min_length:
-        limits = ops.maximum(limits, options.min_length + 1.)  # `</s>` has a place after the minimum length
+        limits = ops.maximum(limits, options.min_length + 1.)  # one more token for `</s>`
     limits = ops.minimum(limits, fixed)
     return limits.astype('i') if ops is np else tf.to_int32(limits)
 
 
 def sentence_bytes(options, vocabulary, source, target, state, score):
-    """Estimates the memory that the search takes for one sentence at its peak. Rounded up from measured peaks.
+    """Estimates the peak memory of the search for one sentence, in bytes. Rounded up from measured peaks.
 
     # Arguments
         options: `Options`.
         vocabulary, source, target: number of tokens of the vocabulary, the source, and the longest output.
-        state: numbers in the decoder's state.
-        score: numbers that the attention's score makes for a source token and a hypothesis.
+        state: number of values in the decoder's state.
+        score: number of values that the attention's score computes for a source token and a hypothesis.
     """
     width = options.beam_width
     step = width * (8 * vocabulary + 4 * state + source * (4 + 2 * score) + 8 * (width + 4) + 2 * target)
@@ -84,7 +84,7 @@ def search(step, states, max_lengths, options=Options(), source_mask=None):
 
 
 def greedy(step, states, max_lengths, options=Options(), source_mask=None):
-    """Takes the most probable allowed token at each step until every sentence has ended. Arguments as for `search`."""
+    """Chooses the most probable allowed token at each step, until all sentences end. Arguments as for `search`."""
     batch, dtype = tf.shape(max_lengths)[0], states[0].dtype
 
     def advance(time, rows, limits, token, states, history):
@@ -114,23 +114,26 @@ def greedy(step, states, max_lengths, options=Options(), source_mask=None):
 def beam(step, states, max_lengths, options=Options(), source_mask=None):
     """Extends the live hypotheses by their K most probable continuations. Arguments as for `search`.
 
-    A hypothesis that takes `</s>` or reaches its limit is finished: it is ranked, and it keeps its place, so that the
-    beam has one live hypothesis fewer from then on, and width 1 is greedy search. A sentence ends when it has no live
+    A hypothesis that ends with `</s>` or reaches its limit is finished: it is ranked and keeps its place, so that the
+    beam has one live hypothesis fewer, and width 1 is greedy search. A sentence ends when it has no live
     hypothesis, or none that can still enter its n best. The first step has one hypothesis for each sentence.
     """
     width, batch, dtype = options.beam_width, tf.shape(max_lengths)[0], states[0].dtype
 
-    def advance(time, rows, limits, live, tokens, states, history, coverage, finished):
+    def advance(time, rows, limits, scores, tokens, states, history, coverage, finished):
+        # Candidates: the best K tokens of one hypothesis are enough, since only K continuations of the whole sentence
+        # are kept. Width 1 has two as well: the margin needs the runner-up.
         logits, states, weights = step(tokens, states, rows)
-        # Width 1 has two candidates as well: the margin needs the runner-up.
         count = tf.minimum(max(width, 2), tf.shape(logits)[2])
         values, ids = allowed_top_k(logits, time, history, options, count)                              # (A, K, M)
         log_probabilities = values - tf.reduce_logsumexp(logits, axis=2, keepdims=True)
-        scores, parents, candidates = expand(live, log_probabilities, width)
+
+        # Expand: the K best continuations of all hypotheses of a sentence compete with each other.
+        scores, parents, candidates = expand(scores, log_probabilities, width)
         tokens, log_probabilities = tf.gather_nd(ids, candidates), tf.gather_nd(log_probabilities, candidates)
         margins = margins_to_runner_up(values, parents, candidates)
 
-        # The new hypotheses continue the states, histories and coverage of their parents.
+        # Reorder: a hypothesis may have several continuations or none, so each new one copies what its parent has.
         states, weights = [tf.gather_nd(state, parents) for state in states], tf.gather_nd(weights, parents)
         if options.no_repeat_ngram:
             history = tf.concat([tf.gather_nd(history, parents), tokens[:, :, None]], 2)
@@ -138,14 +141,19 @@ def beam(step, states, max_lengths, options=Options(), source_mask=None):
         if options.coverage_penalty:
             coverage, mask = tf.gather_nd(coverage, parents) + weights, tf.gather(source_mask, rows)
 
-        live = within_free_places(scores, finished, width)
+        # Shrink the beam: finished hypotheses keep their places, so that fewer new ones stay alive.
+        scores = within_free_places(scores, finished, width)
+
+        # Finish: only complete hypotheses are ranked, since penalties make no sense for a part of an output.
         ended = tf.equal(tokens, END) | (time + 1 >= limits)[:, None]
-        rankings = exclude(tf.logical_not(ended), rescore(live, time + 1, coverage, options, mask))
+        rankings = exclude(tf.logical_not(ended), rescore(scores, time + 1, coverage, options, mask))
         finished = finish(finished, rankings, time + 1, width)
-        live = exclude(ended, live)
-        live = exclude(cannot_improve(finished, live, limits, options), live)
-        active = tf.reduce_any(live > -np.inf, axis=1)
-        return (active, [limits, live, tokens, states, history, coverage, finished],
+        scores = exclude(ended, scores)
+
+        # Stop early: a sentence whose live hypotheses cannot enter its n best takes no further step.
+        scores = exclude(cannot_improve(finished, scores, limits, options), scores)
+        active = tf.reduce_any(scores > -np.inf, axis=1)
+        return (active, [limits, scores, tokens, states, history, coverage, finished],
                 [tokens, log_probabilities, margins, weights, parents[:, :, 1]] + list(finished))
 
     none, zeros = tf.fill([batch, width], tf.constant(-np.inf, dtype)), tf.zeros([batch, width], tf.int32)
@@ -167,11 +175,11 @@ def beam(step, states, max_lengths, options=Options(), source_mask=None):
     return Result(ids, lengths, log_probabilities, weights, margins, rankings)
 
 
-def expand(live, log_probabilities, width):
-    """Chooses the K best continuations of all live hypotheses of a sentence.
+def expand(scores, log_probabilities, width):
+    """Selects the K best continuations of all live hypotheses of a sentence.
 
     # Arguments
-        live: log p of the live hypotheses `(A, K)`, minus infinity where a place has none; `(A, 1)` at the first step.
+        scores: log p of the live hypotheses `(A, K)`, minus infinity in places without one; `(A, 1)` at the first step.
         log_probabilities: of the candidates for the next token `(A, K, M)`.
         width: K.
 
@@ -179,33 +187,33 @@ def expand(live, log_probabilities, width):
         log p of the new hypotheses `(A, K)`; the indices `(A, K, 2)` of the hypothesis that each one continues, and
         those `(A, K, 3)` of the candidate that it adds.
     """
-    rows, places, count = tf.shape(live)[0], tf.shape(live)[1], tf.shape(log_probabilities)[2]
-    scores = tf.reshape(live[:, :, None] + log_probabilities, [rows, -1])                               # (A, K M)
-    # A wide beam over a small vocabulary has fewer than K continuations at the first step: dead ones fill it up, and
-    # their index, which is past the end, may be any valid one.
-    dead = tf.fill([rows, width], tf.constant(-np.inf, live.dtype))
-    scores, best = tf.nn.top_k(tf.concat([scores, dead], 1), width)
+    rows, places, count = tf.shape(scores)[0], tf.shape(scores)[1], tf.shape(log_probabilities)[2]
+    scores = tf.reshape(scores[:, :, None] + log_probabilities, [rows, -1])                             # (A, K M)
+    # A wide beam over a small vocabulary has fewer than K continuations at the first step. Places with minus infinity
+    # fill it; their index, which is past the end, may be any valid one.
+    filling = tf.fill([rows, width], tf.constant(-np.inf, scores.dtype))
+    scores, best = tf.nn.top_k(tf.concat([scores, filling], 1), width)
     best = tf.minimum(best, places * count - 1)
     sentences = grid(rows, width)[0]
     return scores, tf.stack([sentences, best // count], 2), tf.stack([sentences, best // count, best % count], 2)
 
 
 def margins_to_runner_up(values, parents, candidates):
-    """Logit of each chosen token minus that of the best other candidate of its hypothesis, `(A, K)`.
+    """Logit of each new token minus that of the best other candidate of its hypothesis, `(A, K)`.
 
     # Arguments
         values: logits of the candidates in descending order `(A, K, M)`.
         parents, candidates: as `expand` returns them.
     """
-    chosen, best = tf.gather_nd(values, candidates), tf.gather_nd(values[:, :, :2], parents)
-    return chosen - tf.where(chosen < best[:, :, 0], best[:, :, 0], best[:, :, 1])
+    logits, best = tf.gather_nd(values, candidates), tf.gather_nd(values[:, :, :2], parents)
+    return logits - tf.where(logits < best[:, :, 0], best[:, :, 0], best[:, :, 1])
 
 
 def within_free_places(scores, finished, width):
     """Removes the worst hypotheses, as many as are finished: a finished hypothesis keeps its place in the beam."""
-    held = tf.reduce_sum(tf.cast(finished.rankings > -np.inf, tf.int32), axis=1, keepdims=True)         # (A, 1)
+    count = tf.reduce_sum(tf.cast(finished.rankings > -np.inf, tf.int32), axis=1, keepdims=True)        # (A, 1)
     places = grid(tf.shape(scores)[0], width)[1]
-    return exclude(places >= width - held, scores)
+    return exclude(places >= width - count, scores)
 
 
 def finish(finished, rankings, length, width):
@@ -213,7 +221,7 @@ def finish(finished, rankings, length, width):
 
     # Arguments
         finished: `Finished`.
-        rankings: of the hypotheses that end now `(A, K)`, minus infinity for those that go on.
+        rankings: those of the hypotheses that end at this step `(A, K)`, minus infinity for the others.
         length: number of their tokens.
         width: K.
     """
@@ -225,14 +233,14 @@ def finish(finished, rankings, length, width):
                     tf.gather_nd(tf.concat([finished.places, places], 1), order))
 
 
-def cannot_improve(finished, live, limits, options):
+def cannot_improve(finished, scores, limits, options):
     """Whether no live hypothesis of a sentence can still enter its n best, booleans `(A,)`.
 
     A continuation never raises log p, the divisor of the length penalty is largest at the maximum length, and the
-    coverage penalty adds at most 0: so log p over that divisor is an upper bound of every ranking to come.
+    coverage penalty is at most 0: log p over that divisor is an upper bound of every later ranking.
     """
-    largest_divisor = length_divisor(limits, options.length_penalty, live.dtype)
-    return finished.rankings[:, options.n_best - 1] >= tf.reduce_max(live, axis=1) / largest_divisor
+    largest_divisor = length_divisor(limits, options.length_penalty, scores.dtype)
+    return finished.rankings[:, options.n_best - 1] >= tf.reduce_max(scores, axis=1) / largest_divisor
 
 
 def backtrace(parents, lengths, places):
@@ -336,8 +344,8 @@ def allowed_top_k(logits, time, history, options, count):
     values = logits
     if options.no_repeat_ngram:
         values = exclude(repeated_ngram_mask(history, size, options.no_repeat_ngram), values)
-    # At most three tokens are excluded by name: it is cheaper to exclude them from a short list with three spare places
-    # than from the whole vocabulary.
+    # At most three tokens are excluded by their ids. Excluding them from a list with three spare places is cheaper than
+    # from the whole vocabulary.
     values, ids = tf.nn.top_k(values, tf.minimum(count + 3, size))
     excluded = tf.equal(ids, PAD) | tf.equal(ids, START)
     if options.min_length:
@@ -345,9 +353,9 @@ def allowed_top_k(logits, time, history, options, count):
     values, places = tf.nn.top_k(exclude(excluded, values), count)
     ids = tf.batch_gather(ids, places)
     if options.no_repeat_ngram:
-        stuck = tf.equal(values, -np.inf) & tf.equal(tf.range(count), 0)
-        values = tf.where(stuck, logits[:, :, END:END + 1] + tf.zeros_like(values), values)
-        ids = tf.where(stuck, tf.fill(tf.shape(ids), END), ids)
+        none_allowed = tf.equal(values, -np.inf) & tf.equal(tf.range(count), 0)
+        values = tf.where(none_allowed, logits[:, :, END:END + 1] + tf.zeros_like(values), values)
+        ids = tf.where(none_allowed, tf.fill(tf.shape(ids), END), ids)
     return values, ids
 
 
@@ -379,7 +387,7 @@ def rescore(scores, length, coverage, options, source_mask):
         scores: log p(Y) `(B, K)`.
         length: number of tokens |Y|, a scalar or `(B, K)`.
         coverage: sum of the attention weights of all steps `(B, K, S)`; used for a coverage penalty only. A source
-            token with no attention at all, as a window may leave one, counts as if it had 1e-7.
+            token without attention, which local attention allows, counts as if it had 1e-7.
         options: `Options`.
         source_mask: as for `search`.
     """

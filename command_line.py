@@ -18,14 +18,14 @@ os.environ['OPENBLAS_NUM_THREADS'] = '1'
 # 1 hides TensorFlow's note about processor features and shows its warnings and errors.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1')
 os.environ['KERAS_BACKEND'] = 'tensorflow'
-# No keras.json is read or written: a bad one ends TensorFlow's import, and every number depends on the settings in it.
+# Keras must not read keras.json: a malformed one ends the import, and its settings change every number.
 os.environ['KERAS_HOME'] = os.devnull
 
 
 class UserError(Exception):
-    """A mistake of the user: its message is one line that names the place and the remedy.
+    """A mistake of the user. The message is one line that names the place and the remedy.
 
-    Commands catch only this class (exit code 1): any other exception is a bug and shows its traceback.
+    Commands catch only this class (exit code 1). Any other exception is a bug and shows its traceback.
     """
 
 
@@ -38,7 +38,7 @@ class Stopped(Exception):
 
 
 class Terminated(BaseException):
-    """SIGTERM asked a command to stop: raised in the main thread, so that nothing half made stays."""
+    """A command received SIGTERM. Raised in the main thread, so that incomplete files are removed."""
 
 
 def _terminate(*_):
@@ -52,9 +52,9 @@ def require(condition, message, *values):
 
 
 def printable(text):
-    """The text with its control characters, except tab and line feed, written as `\\x1b`.
+    """Escapes the control characters of a text, except tab and line feed, as `\\x1b`.
 
-    Text, paths and names come from strangers: an escape sequence in them must not reach the terminal.
+    Text, paths and names may come from strangers: their escape sequences must not reach the terminal.
     """
     return re.sub('[\0-\x08\x0b-\x1f\x7f-\x9f]', lambda match: '\\x%02x' % ord(match.group()), text)
 
@@ -77,7 +77,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def _end_interrupted(kind, error, trace):
-    """`sys.excepthook` of commands: Ctrl-C while modules are imported, before `run_command`, is one line too."""
+    """`sys.excepthook` of commands: one line for Ctrl-C during the imports, before `run_command`."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
@@ -86,7 +86,7 @@ def _end_interrupted(kind, error, trace):
     os._exit(130)
 
 
-# Only in the commands of this project: a program that imports a module of it has its own hook.
+# Only in the commands of this project, not in other programs that import its modules.
 _ROOT = os.path.dirname(os.path.abspath(__file__))
 if os.path.dirname(os.path.abspath(getattr(sys.modules['__main__'], '__file__', ''))) in (
         _ROOT, os.path.join(_ROOT, 'reference'), os.path.join(_ROOT, 'benchmarks')):
@@ -128,12 +128,12 @@ def yes_or_no(text):
 
 
 def system_path(path):
-    """A path from a file in the encoding of this locale: under LANG=C Python 3.6 encodes names as ASCII."""
+    """Converts a path from a file to the encoding of the locale: under LANG=C Python 3.6 encodes names as ASCII."""
     return os.fsdecode(path.encode('utf-8', 'surrogateescape'))
 
 
 def run_command(main, name):
-    """Runs a command's `main` by the rules of all commands: UTF-8 in any locale, one line for a user's mistake.
+    """Runs the `main` of a command: UTF-8 in any locale, one line for a mistake of the user, exit codes.
 
     # Arguments
         main: function of the list of arguments.
@@ -161,10 +161,10 @@ def run_command(main, name):
         tell('%s: stopped by %s' % (name, number.name))
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        # All `with` and `finally` blocks have ended. TensorFlow's destructors of half-made objects would print more.
+        # All `with` and `finally` blocks have ended. Destructors of TensorFlow would print more messages.
         os._exit(128 + number)
     except BrokenPipeError:
-        # The reader has closed the pipe, which is no error; Python would complain again when it flushes at exit.
+        # The reader has closed the pipe, which is not an error. Python would report it again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)

@@ -89,6 +89,7 @@ class DecoderCell(Layer):
         dropout = self.dropout and training is not False
         if self.input_feeding:
             inputs = K.concatenate([inputs, last_output[:, :units]])                                    # (N, E + D)
+        # The recurrent cells, the lowest first.
         new_states, cell_states = [], list(states[1:-1])
         states_per_cell = len(cell_states) // len(self.cells)
         for number, cell in enumerate(self.cells):
@@ -100,6 +101,7 @@ class DecoderCell(Layer):
             new_states += list(changed)
             if self.residual and number:
                 inputs = inputs + below
+        # Attention: all hypotheses of a sentence read its one memory.
         attentional, weights = inputs, None
         if self.attention is not None:
             sentences, source_length = tf.shape(memory.states)[0], tf.shape(memory.states)[1]

@@ -1,10 +1,10 @@
 """Scores a trained run on its validation or test text, or on any other text with known outputs.
 
-    evaluate.py                                                 # the test part of the run trained last
+    evaluate.py                                                 # the test text of the run trained last
     evaluate.py --run runs/x --split val
     evaluate.py --run runs/x --test other.txt                   # another file in the run's format
     evaluate.py --run runs/x --source a.de --target a.en --bleu-tokenize none
-    evaluate.py --alignments samples/translate/test.align       # and the agreement of the attention with gold links
+    evaluate.py --alignments samples/translate/test.align       # also the agreement of attention and gold alignment
     evaluate.py --run runs/x --bootstrap 1000 --compare runs/y  # confidence intervals, significance of the difference
     evaluate.py --hypotheses a.out --target a.en                # outputs of any system, without a model
 """
@@ -65,7 +65,7 @@ def parse(argv):
     parser.add_argument('--bleu-tokenize', choices=metrics.BLEU_TOKENIZERS,
                         help="sacreBLEU's tokeniser; with zh TER counts characters too (default: zh for Chinese "
                         'targets, none for --target-tokenizer space, char for char, else 13a)')
-    parser.add_argument('--by-length', metavar='N,N', type=edges,
+    parser.add_argument('--by-length', metavar='N,N', type=length_bounds,
                         help='also BLEU and perplexity by source length, bands that end at these numbers of tokens')
     parser.add_argument('--plot', metavar='FILE', help='draw the BLEU of --by-length as PNG')
     parser.add_argument('--batch-size', type=SETTINGS['batch_size'].parse, default=32, metavar='N',
@@ -100,36 +100,37 @@ def resamplings(text):
     return int(text)
 
 
-def edges(text):
-    """The upper bounds of bands of lengths in the text of an option, for argparse."""
+def length_bounds(text):
+    """The upper bounds of the bands of source lengths in the text of an option, for argparse."""
     numbers = [int(part) if part.isdigit() else 0 for part in text.split(',')]
     if sorted(set(numbers)) != numbers or numbers[0] < 1:
         raise argparse.ArgumentTypeError('%r: give increasing numbers from 1, such as 10,20' % text[:60])
     return numbers
 
 
-def read_pairs(options, chosen):
+def read_pairs(options, settings):
     """Reads source and target texts; the sources are empty for --hypotheses without --source."""
     if options.source:
         return corpus.load([options.source, options.target])
     if options.target:
         return corpus.load([options.hypotheses, options.target])
     if options.test:
-        return corpus.load([options.test], options.format or chosen.format, chosen.on_bad_utf8)
-    check_named_paths(chosen, options.trust_run)
-    paths = corpus_paths(chosen)
+        return corpus.load([options.test], options.format or settings.format, settings.on_bad_utf8)
+    check_named_paths(settings, options.trust_run)
+    paths = corpus_paths(settings)
     require(options.split in paths, 'the run has no %s text: name one with --source and --target, or choose another '
             '--split', options.split)
-    return corpus.load(paths[options.split], chosen.format, chosen.on_bad_utf8)
+    return corpus.load(paths[options.split], settings.format, settings.on_bad_utf8)
 
 
-def check_named_paths(chosen, trusted):
-    """Refuses texts that the settings of a run name outside the current directory, unless the user trusts the run.
+def check_named_paths(settings, trusted):
+    """Raises `UserError` if a run that the user does not trust names texts outside the current directory.
 
-    A run may come from a stranger, and then it must not choose which files of this machine are read.
+    A run may come from a stranger, who must not decide which files of this machine are read.
     """
     here = os.path.join(os.path.realpath(os.curdir), '')
-    for name in [chosen.data] if chosen.train is None else chosen.train + (chosen.val or []) + (chosen.test or []):
+    files = (settings.train or []) + (settings.val or []) + (settings.test or [])
+    for name in files or [settings.data]:
         require(trusted or os.path.realpath(system_path(name)).startswith(here), 'the run names its text as %s, which '
                 'is outside the current directory: add --trust-run to read it, or name a text with --source and '
                 '--target', system_path(name))
@@ -171,31 +172,31 @@ def text_metrics(outputs, pairs, names, bleu_tokenize):
         ('TER', lambda *texts: metrics.ter_lines(*texts, bleu_tokenize == 'zh'))])
     if any(name.startswith('ROUGE') for name in names):
         for kind, lines in metrics.rouge_lines(outputs, references).items():
-            makers['ROUGE-' + kind[len('rouge'):]] = functools.partial(lambda made, *texts: made, lines)
+            makers['ROUGE-' + kind[len('rouge'):]] = functools.partial(lambda lines, *texts: lines, lines)
     makers.update([('SQuAD exact match', metrics.squad_exact_match_lines), ('token F1', metrics.token_f1_lines)])
     notes = dict({'SQuAD exact match': "in SQuAD's normalisation", 'token F1': "in SQuAD's normalisation"},
                  **{name: 'F1' for name in makers if name.startswith('ROUGE')})
-    found = collections.OrderedDict((name, make(outputs, references)) for name, make in makers.items()
-                                    if name in names)
+    statistics = collections.OrderedDict((name, make(outputs, references)) for name, make in makers.items()
+                                         if name in names)
     return collections.OrderedDict((name, (lines, notes.get(name) or lines.signature or ''))
-                                   for name, lines in found.items())
+                                   for name, lines in statistics.items())
 
 
-def metric_names(options, chosen, path):
-    """Names of the metrics that fit the task of the run `path`; all without a run."""
-    every = list(collections.OrderedDict.fromkeys(itertools.chain(*metrics.TASK_METRICS.values())))
+def metric_names(options, settings, path):
+    """Names of the metrics that suit the task of the run at `path`; all metrics without a run."""
+    all_names = list(collections.OrderedDict.fromkeys(itertools.chain(*metrics.TASK_METRICS.values())))
     if path is None or options.all_metrics:
-        return every
-    task = 'answer' if chosen.format in ('babi', 'qa') else chosen.task
+        return all_names
+    task = 'answer' if settings.format in ('babi', 'qa') else settings.task
     return metrics.TASK_METRICS[task] + (('BLEU',) if options.by_length and task != 'translate' else ())
 
 
-def model_rows(translator, pairs, gold, asked, options):
-    """The scores of forced decoding, which only a model has. A pair without source or target has none.
+def model_rows(translator, pairs, gold, story_questions, options):
+    """The scores of forced decoding, which need a model. Pairs with an empty side are not scored.
 
     # Arguments
-        gold: for each pair its gold links, or `None`.
-        asked: for each pair its `questions.Question`, or `None`.
+        gold: the gold alignment of each pair, or `None`.
+        story_questions: the `questions.Question` of each pair, or `None`.
 
     # Returns
         List of `Row`; dict of pair index to (negative log-likelihood, tokens).
@@ -204,24 +205,28 @@ def model_rows(translator, pairs, gold, asked, options):
     require(scorable, 'no pair has tokens on both sides: nothing can be scored')
     with Progress(len(scorable), 'pairs scored') as progress:
         forced = translator.score([pairs[i] for i in scorable], options.batch_size, progress=progress.advance)
-    known = {i: (-math.fsum(one.log_probabilities), len(one.log_probabilities)) for i, one in zip(scorable, forced)}
-    tokens = sum(count for _, count in known.values())
-    rows = [Row('perplexity', metrics.perplexity(math.fsum(nll for nll, _ in known.values()), tokens),
+    likelihoods = {i: (-math.fsum(hypothesis.log_probabilities), len(hypothesis.log_probabilities))
+                   for i, hypothesis in zip(scorable, forced)}
+    tokens = sum(count for _, count in likelihoods.values())
+    correct = sum(margin > 0 for hypothesis in forced for margin in hypothesis.margins)
+    rows = [Row('perplexity', metrics.perplexity(math.fsum(nll for nll, _ in likelihoods.values()), tokens),
                 'of the references, </s> included'),
-            Row('token accuracy', sum(margin > 0 for one in forced for margin in one.margins) / float(tokens), '')]
+            Row('token accuracy', correct / float(tokens), '')]
     if gold is not None:
-        agreement = metrics.alignment_agreement([one.alignment for one in forced], [gold[i] for i in scorable])
+        agreement = metrics.alignment_agreement([hypothesis.alignment for hypothesis in forced],
+                                                [gold[i] for i in scorable])
         rows.append(Row('alignment agreement', agreement.share,
                         'of %d linked target tokens, forced decoding' % agreement.tokens))
-    found = questions.attention_on_support([asked[i] for i in scorable], [one.alignment for one in forced],
-                                           translator.encode) if asked else None
-    if found and found.questions:
-        rows.append(Row('attention on facts', found.share, 'on the supporting statements of %d questions, forced '
-                        'decoding; evenly spread it would be %.4f' % (found.questions, found.even)))
-    return rows, known
+    support = questions.attention_on_support(
+        [story_questions[i] for i in scorable], [hypothesis.alignment for hypothesis in forced],
+        translator.encode) if story_questions else None
+    if support and support.questions:
+        rows.append(Row('attention on facts', support.share, 'on the supporting statements of %d questions, forced '
+                        'decoding; uniform attention: %.4f' % (support.questions, support.even)))
+    return rows, likelihoods
 
 
-def band_rows(lengths, bleu, known, options):
+def band_rows(lengths, bleu, likelihoods, options):
     """BLEU and perplexity by source length, and their picture for --plot."""
     rows, drawn = [], []
     for band in metrics.length_bands(lengths, options.by_length):
@@ -232,7 +237,7 @@ def band_rows(lengths, bleu, known, options):
             if options.bootstrap:
                 drawn[-1]['interval'] = metrics.bootstrap(lambda lines: bleu(band.indices[lines]), len(band.indices),
                                                           options.bootstrap)
-            sums = [known[i] for i in band.indices if i in known]
+            sums = [likelihoods[i] for i in band.indices if i in likelihoods]
             if sums:
                 rows.append(Row('perplexity of %s' % band.label, metrics.perplexity(*map(sum, zip(*sums))), ''))
                 drawn[-1]['perplexity'] = rows[-1].value
@@ -242,27 +247,28 @@ def band_rows(lengths, bleu, known, options):
     return rows
 
 
-def compared(found, other, options):
-    """For each metric the score of the other system and the p-value of the difference."""
+def compare_systems(metrics_of_outputs, other, options):
+    """OrderedDict of metric to the score of the other system and the p-value of the difference."""
     count, rows = options.bootstrap or 1000, collections.OrderedDict()
-    with Progress(len(found), 'metrics compared') as progress:
-        for name, (lines, _) in found.items():
+    with Progress(len(metrics_of_outputs), 'metrics compared') as progress:
+        for name, (lines, _) in metrics_of_outputs.items():
             rows[name] = other[name][0](), metrics.paired_bootstrap(lines, other[name][0], len(lines), count)
             progress.advance()
     return rows
 
 
-def confidence_intervals(found, count):
-    """For each metric its 95 % interval by `count` resamplings."""
+def confidence_intervals(metrics_of_outputs, count):
+    """OrderedDict of metric to its 95 % interval, from `count` resamplings."""
     intervals = collections.OrderedDict()
-    with Progress(len(found), 'metrics resampled') as progress:
-        for name, (lines, _) in found.items():
+    with Progress(len(metrics_of_outputs), 'metrics resampled') as progress:
+        for name, (lines, _) in metrics_of_outputs.items():
             intervals[name] = metrics.bootstrap(lines, len(lines), count)
             progress.advance()
     return intervals
 
 
 def show(place, rows, intervals, compare, options):
+    """Prints the scores of the outputs of `place`, a run or a file."""
     if options.json:
         def finite(value):
             return value if math.isfinite(value) else None
@@ -293,8 +299,8 @@ def main(argv):
                   [options.source, options.target, options.hypotheses, options.alignments, options.test,
                    None if is_run else options.compare],
                   ([path] if path else []) + ([options.compare] if is_run else []))
-    chosen = with_defaults(RunDirectory.open(path).read_config() if path else {})
-    pairs = read_pairs(options, chosen)
+    settings = with_defaults(RunDirectory.open(path).read_config() if path else {})
+    pairs = read_pairs(options, settings)
     outputs = read_outputs(options.hypotheses, pairs) if options.hypotheses else None
     other = None
     if is_run:
@@ -307,36 +313,39 @@ def main(argv):
             '%s: no pair has text on both sides: nothing can be scored', options.source or path)
     gold = read_gold(options, pairs) if options.alignments else None
 
-    rows, after, known = [Row('lines', len(pairs), '')], [], {}
-    tokenizer = read_tokenizers(RunDirectory.open(path), chosen)[0] if path else make_tokenizer('word')
+    rows, model_scores, likelihoods = [Row('lines', len(pairs), '')], [], {}
+    tokenizer = read_tokenizers(RunDirectory.open(path), settings)[0] if path else make_tokenizer('word')
     if outputs is None:
         from translator import Translator
         translator = Translator.load(path, options.threads)
         started = time.time()
         outputs = best_texts(translator, pairs, options)
         seconds = time.time() - started
-        asked, form = None, options.format or chosen.format
-        if form == 'babi' and chosen.score != 'none' and not options.source:
-            paths = [options.test] if options.test else corpus_paths(chosen)[options.split]
-            asked = list(questions.read_questions(paths, 'babi', chosen.on_bad_utf8))
-        after, known = model_rows(translator, pairs, gold, asked, options)
-        after.append(Row('decoding', len(pairs) / max(seconds, 1e-9), 'lines/s, batches of %d' % options.batch_size))
+        story_questions, form = None, options.format or settings.format
+        if form == 'babi' and settings.score != 'none' and not options.source:
+            paths = [options.test] if options.test else corpus_paths(settings)[options.split]
+            story_questions = list(questions.read_questions(paths, 'babi', settings.on_bad_utf8))
+        model_scores, likelihoods = model_rows(translator, pairs, gold, story_questions, options)
+        model_scores.append(Row('decoding', len(pairs) / max(seconds, 1e-9),
+                                'lines/s, batches of %d' % options.batch_size))
     if options.compare and other is None:
         from translator import Translator
         other = best_texts(Translator.load(options.compare, options.threads), pairs, options)
     if options.output:
         write_bytes(options.output, ''.join(text + '\n' for text in outputs).encode('utf-8'))
-    names = metric_names(options, chosen, path)
+    names = metric_names(options, settings, path)
     bleu_tokenize = options.bleu_tokenize or metrics.bleu_tokenizer(
-        chosen.target_tokenizer if path else None, [target for _, target in pairs])
-    found = text_metrics(outputs, pairs, names, bleu_tokenize)
-    rows += [Row(name, lines(), note) for name, (lines, note) in found.items()] + after
-    intervals = confidence_intervals(found, options.bootstrap) if options.bootstrap else {}
+        settings.target_tokenizer if path else None, [target for _, target in pairs])
+    statistics = text_metrics(outputs, pairs, names, bleu_tokenize)
+    rows += [Row(name, lines(), note) for name, (lines, note) in statistics.items()] + model_scores
+    intervals = confidence_intervals(statistics, options.bootstrap) if options.bootstrap else {}
     if options.by_length:
-        rows += band_rows([len(tokenizer.tokenize(source)) for source, _ in pairs], found['BLEU'][0], known, options)
-    show(options.hypotheses or path, rows, intervals,
-         compared(found, text_metrics(other, pairs, names, bleu_tokenize), options) if options.compare else None,
-         options)
+        rows += band_rows([len(tokenizer.tokenize(source)) for source, _ in pairs], statistics['BLEU'][0], likelihoods,
+                          options)
+    comparison = None
+    if options.compare:
+        comparison = compare_systems(statistics, text_metrics(other, pairs, names, bleu_tokenize), options)
+    show(options.hypotheses or path, rows, intervals, comparison, options)
 
 
 if __name__ == '__main__':

@@ -22,15 +22,14 @@ from storage.run_directory import RunDirectory, last_run
 from settings import SETTINGS, with_defaults
 from text.questions import SourceReader
 
-LARGEST_COUNTED = 2 ** 29  # bytes of a file whose lines are counted for the time left
+MAXIMUM_COUNTED = 2 ** 29  # bytes; the lines of larger files are not counted, so there is no time left
 
 
 def parse(argv):
     parser = CommandParser(prog='predict.py', description=__doc__.split('\n')[0],
-                           epilog='N lines in, N lines out, in order; an empty line gives an empty line. '
-                           'Of bAbI stories each question gives a line. '
-                           'Scores are natural logarithms of probabilities. A pipe is translated as its '
-                           'lines arrive.')
+                           epilog='N input lines give N output lines, in order; an empty line gives an empty line. '
+                           'For bAbI stories, each question gives one line. Scores are natural logarithms of '
+                           'probabilities. Lines of a pipe are translated as they arrive.')
     parser.add_argument('--run', metavar='DIR', action='append',
                         help='run directory (default: the one in runs/ trained last); given more than once: an '
                         'ensemble of runs with the same vocabularies, their probabilities averaged')
@@ -38,11 +37,11 @@ def parse(argv):
                         help='text with one sentence per line, or .gz; - is standard input (default: '
                         'samples/sentences.txt)')
     parser.add_argument('--format', choices=SETTINGS['format'].choices,
-                        help='of the input: a source a line (pairs); bAbI stories, with an output for each question; '
-                        'context and question with a tab between them (qa) (default: as the run was trained)')
+                        help='format of the input: one source per line (pairs); bAbI stories, with an output for each '
+                        'question; context and question separated by a tab (qa) (default: as the run was trained)')
     parser.add_argument('--output', metavar='FILE|-', default='-',
-                        help='file to write; of an input file it gets the whole output at the end, of a pipe each '
-                        'line at once (default: standard output)')
+                        help='file to write, at the end for an input file, line by line for a pipe (default: standard '
+                        'output)')
     parser.add_argument('--batch-size', type=SETTINGS['batch_size'].parse, default=32, metavar='N',
                         help='maximum number of sentences decoded together (default: %(default)s)')
     parser.add_argument('--shard', type=shard, metavar='I/N',
@@ -70,14 +69,15 @@ def parse(argv):
                        'takes longer than the translation')
     group.add_argument('--show-attention', action='store_true', help='print the alignment as text to standard error')
     options = parser.parse_args(argv)
-    refuse_contradictions(options, parser.error)
+    check_usage(options, parser.error)
     return options
 
 
-def refuse_contradictions(options, error):
+def check_usage(options, error):
+    """Calls `error`, the parser's, for options that contradict each other."""
     search_options.check_usage(options, error)
     if options.json and options.scores:
-        error('--json has the scores: omit --scores')
+        error('--json includes the scores: omit --scores')
     if options.score_pairs:
         if options.format not in (None, 'pairs'):
             error('--score-pairs reads lines of "source<TAB>target": omit --format')
@@ -89,23 +89,33 @@ def refuse_contradictions(options, error):
             error('--score-pairs needs --input with lines of "source<TAB>target"')
 
 
-def results(work, lines, place, first):
-    """Yields (line, hypotheses) for all lines. If a line is refused, those before it come first, then a `UserError`
-    with its number."""
+def answer_lines(answer, lines, place, first):
+    """Yields (line, hypotheses) for all lines.
+
+    # Arguments
+        answer: function of a list of lines that returns the hypotheses of each.
+        lines: list of text.
+        place, first: the name of the input and the number of the first line, for messages.
+
+    # Raises
+        UserError: a line cannot be answered (names its number), after the lines before it.
+    """
     try:
-        hypotheses = work(lines)
+        hypotheses = answer(lines)
     except UserError as error:
         if len(lines) == 1:
             raise UserError('%s: line %d: %s' % (place, first, error))
         for i, line in enumerate(lines):
-            yield from results(work, [line], place, first + i)
+            yield from answer_lines(answer, [line], place, first + i)
     else:
         yield from zip(lines, hypotheses)
 
 
 def read_sources(reader, size, source_reader, part):
-    """Yields (whether to answer, sources) for each chunk of lines up to the end of the part, which has the indices of
-    the lines to answer. If a line is refused, the sources before it come first."""
+    """Yields (whether to answer, sources) for each chunk of lines up to the end of `part`, the lines to answer.
+
+    After a line that cannot be read, the sources before it come first.
+    """
     for chunk in reader.chunks(size):
         if source_reader.count >= part.stop:
             return
@@ -132,8 +142,8 @@ def translate(translator, lines, options, unknown_words):
     results = translator.translate(lines, options.batch_size, **search._asdict())
     if unknown_words is None:
         return results
-    return [[unknown_words.replace(one, translator.source_tokenizer, translator.target_tokenizer)
-             for one in hypotheses] for hypotheses in results]
+    return [[unknown_words.replace(hypothesis, translator.source_tokenizer, translator.target_tokenizer)
+             for hypothesis in hypotheses] for hypotheses in results]
 
 
 def shard(text):
@@ -147,8 +157,8 @@ def shard(text):
 def part_of_lines(shard, lines, size, reader):
     """The indices of the lines that this process answers.
 
-    A shard has whole chunks of `size` lines. So its lines are decoded in the same batches as without shards, and its
-    output is the same to the last byte.
+    A shard consists of whole chunks of `size` lines, so that its lines are decoded in the same batches as without
+    shards, and the output is the same, byte for byte.
     """
     if shard is None:
         return range(sys.maxsize)
@@ -159,7 +169,7 @@ def part_of_lines(shard, lines, size, reader):
 
 
 def check_files(options, reader):
-    """Refuses an input that cannot be read and an output that cannot or must not be written, before any work."""
+    """Raises `UserError`, before any work, if the input cannot be read or an output must not be written."""
     reader.check()
     check_outputs([('--output', options.output), ('--html', options.html)],
                   [reader.standard if options.input == '-' else options.input, options.replace_unk or None],
@@ -169,15 +179,15 @@ def check_files(options, reader):
 
 
 def check_attention(options):
-    """Refuses options that need attention, for a run that has none."""
-    for option, given in (('--replace-unk', options.replace_unk is not None),
-                          ('--coverage-penalty', options.coverage_penalty), ('--plot-dir', options.plot_dir),
-                          ('--show-attention', options.show_attention)):
-        require(not given, '%s: this run has no attention (--score none): omit %s', options.run[0], option)
+    """Raises `UserError` for options that need attention; call it for a run without attention."""
+    for option, is_set in (('--replace-unk', options.replace_unk is not None),
+                           ('--coverage-penalty', options.coverage_penalty), ('--plot-dir', options.plot_dir),
+                           ('--show-attention', options.show_attention)):
+        require(not is_set, '%s: this run has no attention (--score none): omit %s', options.run[0], option)
 
 
 def text_format(options):
-    """The function that turns the hypotheses of a line into text."""
+    """The function that formats the hypotheses of a line as text."""
     if options.json:
         return output_formats.json_line
     if options.score_pairs:
@@ -190,24 +200,25 @@ def text_format(options):
 def main(argv):
     options = parse(argv)
     options.run = options.run or [last_run()]
-    given, options.input = options.input, options.input or 'samples/sentences.txt'
+    default_input = options.input is None
+    options.input = options.input or 'samples/sentences.txt'
     standard = sys.stdin.fileno() if options.input == '-' else None
     reader = LineReader(options.input, standard, options.on_bad_utf8)
-    # Everything that can be wrong with the text, the outputs or the run is checked before TensorFlow loads.
+    # Check the text, the outputs and the run before TensorFlow is loaded, which takes seconds.
     check_files(options, reader)
     configs = [RunDirectory.open(path).read_config() for path in options.run]
     if not options.score_pairs:
         search_options.merge(with_defaults(configs[0]), options)
     attention = any(config['score'] != 'none' for config in configs)
-    # The sample sentences and pairs to score are sources as they are.
-    form = 'pairs' if options.score_pairs or given is None else options.format or configs[0].get('format', 'pairs')
+    # The sample sentences and the pairs of --score-pairs are sources already.
+    form = 'pairs' if options.score_pairs or default_input else options.format or configs[0].get('format', 'pairs')
     source_reader = SourceReader(form, reader.name)
     if not attention:
         check_attention(options)
     unknown_words = None if options.replace_unk is None else output_formats.UnknownWords(options.replace_unk)
-    # A chunk of several batches has more sentences of similar length; at a terminal each line is answered at once.
+    # Chunks of several batches have more sentences of similar length. At a terminal, each line is answered at once.
     size = 1 if reader.is_terminal() else 16 * options.batch_size
-    lines = reader.count(None if options.shard else LARGEST_COUNTED)
+    lines = reader.count(None if options.shard else MAXIMUM_COUNTED)
     part = part_of_lines(options.shard, lines, size, reader)
     if reader.is_terminal():
         tell('type a sentence and press Enter to translate it; Ctrl-D ends')
@@ -220,7 +231,7 @@ def main(argv):
     if options.show_attention:
         formats.append(output_formats.AlignmentPrinter())
 
-    def work(lines):
+    def answer(lines):
         if options.score_pairs:
             return score_pairs(translator, lines, options)
         return translate(translator, lines, options, unknown_words)
@@ -228,8 +239,8 @@ def main(argv):
     count, started = 0, time.time()
     shown = sys.stderr.isatty() and not reader.is_terminal() and not (options.output == '-' and sys.stdout.isatty())
     with contextlib.ExitStack() as stack:
-        for one in formats:
-            stack.enter_context(one)
+        for output in formats:
+            stack.enter_context(output)
         total = lines if options.shard is None else len(part)
         progress = stack.enter_context(Progress(total if form == 'pairs' else None, 'lines', on_terminal=shown))
         number = 0
@@ -237,13 +248,13 @@ def main(argv):
             if not answered:
                 number += len(sources)
                 continue
-            for line, hypotheses in results(work, sources, reader.name, number + 1):
+            for line, hypotheses in answer_lines(answer, sources, reader.name, number + 1):
                 number, count = number + 1, count + 1
                 if not attention:
-                    hypotheses = [one._replace(alignment=None) for one in hypotheses]
+                    hypotheses = [hypothesis._replace(alignment=None) for hypothesis in hypotheses]
                 source = line.split('\t')[0] if options.score_pairs else line
-                for one in formats:
-                    one.write(number, source, hypotheses)
+                for output in formats:
+                    output.write(number, source, hypotheses)
                 progress.advance()
             stream.flush()
     seconds = time.time() - started

@@ -17,7 +17,7 @@ length_penalty, coverage_penalty: a hypothesis Y of L tokens, `</s>` included, i
 log p(Y) / ((5 + L) / 6)^length_penalty + coverage_penalty * sum_s log(min(sum_t a_ts, 1)), eq. 14 of Wu et al. (2016),
 https://arxiv.org/abs/1609.08144, s over the source tokens; length_penalty `'average'` ranks by log p(Y) / L.
 min_length: number of tokens before `</s>` is allowed. max_length, max_length_ratio: maximum number of output tokens,
-`</s>` included, and the same as a multiple of the source length; the smaller limit holds, 2 S + 10 if both are `None`.
+`</s>` included, and the same as a multiple of the source length; the smaller one applies, 2 S + 10 if both are `None`.
 A min_length raises the limits that depend on the source length.
 no_repeat_ngram: no n-gram of this length occurs twice in an output; 0 allows all.
 """
@@ -61,12 +61,12 @@ def option_name(field):
 
 
 def merge(settings, given=None):
-    """The options of a search with a run.
+    """Merges the settings of a run with the options of a user.
 
     # Arguments
-        settings: of the run.
-        given: an object whose attributes are the options that the user gave: `None`, or no attribute, is not given.
-            A given minimum length raises the run's maximum, and a given maximum lowers the run's minimum.
+        settings: settings of the run.
+        given: object whose attributes are the options of the user; an option that is `None` or has no attribute is not
+            set. A minimum length above the run's maximum raises that, and a maximum below its minimum lowers that.
 
     # Returns
         `Options`.
@@ -95,12 +95,12 @@ def add_options(parser, n_best=None):
     """Adds the options of the search to a command's parser.
 
     # Arguments
-        n_best: help of `--n-best`; without it there is no such option.
+        n_best: help text of `--n-best`; `None` for a command without this option.
 
     # Returns
-        Their group. An option that the user omits is `None`: the run's setting.
+        Their group. An option that the user omits is `None`.
     """
-    group = parser.add_argument_group('search', 'the default of each is the setting of the run, as given to train.py')
+    group = parser.add_argument_group('search', 'by default, the settings of the run')
     for field in DECODING:
         row = SETTINGS[field]
         kind, metavar, more = row.parse, 'N' if row.kind is int else 'X', ''
@@ -115,7 +115,7 @@ def add_options(parser, n_best=None):
 
 
 def check_usage(options, error):
-    """Calls `error`, the parser's, where the options of a command line contradict each other, whatever the run is."""
+    """Calls `error`, the parser's, if options of the command line contradict each other for any run."""
     given = _given(options)
     given.setdefault('beam_width', given.get('n_best', 1))
     try:

@@ -19,26 +19,28 @@ from storage.run_directory import RunDirectory, last_run
 from settings import SETTINGS
 
 GRACE = 30.  # seconds to finish begun requests after SIGTERM
-LARGEST_BODY = 2 ** 24  # bytes that the server reads at all; the application refuses smaller ones with JSON
+MAXIMUM_BODY = 2 ** 24  # bytes that the server reads; the application refuses smaller bodies with a JSON error
 
 
 def parse(argv):
     parser = CommandParser(prog='serve.py', description=__doc__.split('\n')[0])
     parser.add_argument('--run', metavar='DIR', action='append',
-                        help='run directory (default: the one in runs/ trained last); more than one: side by side')
+                        help='run directory (default: the one in runs/ trained last); more than one: all are served')
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on (default: %(default)s, this machine '
-                        'alone); 0.0.0.0 is open to the network')
-    parser.add_argument('--port', type=int, default=8000, metavar='N', help='0: any free one (default: %(default)s)')
-    parser.add_argument('--token', metavar='TEXT', help='demand the header "Authorization: Bearer TEXT"')
+                        'only); 0.0.0.0 is open to the network')
+    parser.add_argument('--port', type=int, default=8000, metavar='N',
+                        help='port; 0: any free port (default: %(default)s)')
+    parser.add_argument('--token', metavar='TEXT', help='require the header "Authorization: Bearer TEXT"')
     parser.add_argument('--batch-size', type=positive_int, default=32, metavar='N',
                         help='maximum number of texts decoded together (default: %(default)s)')
     parser.add_argument('--wait', type=float, default=5., metavar='MS',
                         help='milliseconds that a text waits for others (default: %(default)s)')
     parser.add_argument('--queue', type=positive_int, default=256, metavar='N',
-                        help='maximum number of waiting texts; beyond it the answer is 503 (default: %(default)s)')
+                        help='maximum number of waiting texts; more are refused with status 503 (default: %(default)s)')
     parser.add_argument('--max-characters', type=positive_int, default=20000, metavar='N',
                         help='maximum number of characters of a request (default: %(default)s)')
-    parser.add_argument('--max-beam-width', type=positive_int, default=16, metavar='N', help='(default: %(default)s)')
+    parser.add_argument('--max-beam-width', type=positive_int, default=16, metavar='N',
+                        help='maximum beam width of a request (default: %(default)s)')
     parser.add_argument('--threads', type=SETTINGS['threads'].parse, default=0, metavar='N',
                         help='threads of TensorFlow; 0: the setting of the run (default: %(default)s)')
     options = parser.parse_args(argv)
@@ -52,30 +54,34 @@ def parse(argv):
 
 
 def listen(host, port):
-    """A listening socket; `UserError` where the address cannot be had."""
+    """A listening socket.
+
+    # Raises
+        UserError: the address cannot be used.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        one = socket.socket(family, kind, protocol)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(address)
-        one.listen(1024)
-        return one
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+        return listener
     except (OSError, UnicodeError) as error:
         raise UserError('cannot listen on %s, port %d: %s: choose another --host or --port'
                         % (host, port, getattr(error, 'strerror', None) or error))
 
 
 def run_names(paths):
-    """OrderedDict of name to path: the last part of each path, or the whole path where two are alike."""
+    """OrderedDict of name to path: the last part of each path, or the whole paths if two of these are equal."""
     short = [os.path.basename(os.path.normpath(path)) for path in paths]
     names = short if len(set(short)) == len(short) else paths
     if len(set(names)) < len(names):
-        raise UserError('%s: is given twice: leave one --run out' % max(names, key=names.count))
+        raise UserError('%s: is given twice: omit one --run' % max(names, key=names.count))
     return collections.OrderedDict(zip(names, paths))
 
 
 def serve(server, stop):
-    """Answers until the event `stop`, then finishes the begun requests, for `GRACE` seconds at most."""
+    """Answers requests until the event `stop`, then finishes those that have begun, in at most `GRACE` seconds."""
     from waitress import wasyncore
     while not stop.is_set():
         wasyncore.loop(timeout=0.5, use_poll=True, map=server._map, count=1)
@@ -99,15 +105,15 @@ def main(argv):
     names = run_names(options.run or [last_run()])
     for path in names.values():
         RunDirectory.open(path).read_config()
-    one = listen(options.host, options.port)
+    listener = listen(options.host, options.port)
     from translator import Translator
     translators = collections.OrderedDict((name, Translator.load(path, options.threads))
                                           for name, path in names.items())
     service = Service(translators, Limits(characters=options.max_characters, beam_width=options.max_beam_width),
                       options.batch_size, options.wait / 1000, options.queue)
     server = waitress.create_server(
-        make_application(service, options.token, options.host), sockets=[one], threads=64, connection_limit=1000,
-        channel_timeout=60, max_request_body_size=LARGEST_BODY, asyncore_use_poll=True, ident=None,
+        make_application(service, options.token, options.host), sockets=[listener], threads=64, connection_limit=1000,
+        channel_timeout=60, max_request_body_size=MAXIMUM_BODY, asyncore_use_poll=True, ident=None,
         clear_untrusted_proxy_headers=True)
     stop, received = threading.Event(), []
 
@@ -120,12 +126,12 @@ def main(argv):
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, receive)
     if options.host not in ('127.0.0.1', '::1', 'localhost'):
-        tell('%s is open to the network: %s' % (options.host, 'those who have the token can use it' if options.token
-             else 'anybody who reaches it can use it; --token TEXT limits it'))
-    tell('serving %s at http://%s:%d/' % (', '.join(names), options.host, one.getsockname()[1]))
+        tell('%s is open to the network: %s' % (options.host, 'everybody who has the token can use it' if options.token
+             else 'everybody who reaches it can use it; --token TEXT restricts that'))
+    tell('serving %s at http://%s:%d/' % (', '.join(names), options.host, listener.getsockname()[1]))
     serve(server, stop)
     service.close()
-    tell('finished what had begun')
+    tell('finished the requests that had begun')
     return 128 + signal.SIGINT if received == [signal.SIGINT] else 0
 
 

@@ -58,14 +58,14 @@ class Setting(collections.namedtuple('Setting', 'name default kind choices group
 
 
 def _is_path(value):
-    """Whether a value is text without NUL, and without surrogates except those that stand for a path's odd bytes."""
+    """Whether a value is text without NUL and surrogates, except those that encode the undecodable bytes of a path."""
     try:
         return isinstance(value, str) and b'\0' not in value.encode('utf-8', 'surrogateescape')
     except UnicodeEncodeError:
         return False
 
 
-# Other defaults for a kind of task or a well-known corpus: --task and --preset choose them, any option wins over them.
+# Other defaults for a task or a well-known corpus, set by --task and --preset; options override them.
 TASKS = ('translate', 'summarise', 'answer')
 PRESETS = collections.OrderedDict([
     ('translate', {}),
@@ -75,7 +75,7 @@ PRESETS = collections.OrderedDict([
     ('answer', dict(
         data='samples/answer', target_tokenizer='word', max_source_length=400, epochs=16, dropout=.1, word_dropout=0.,
         metric='exact-match')),
-    # Besides those of answer, where --format is babi: 3 hops as MemN2N (Sukhbaatar et al. 2015) has.
+    # In addition to those of answer, if --format is babi: 3 hops, as MemN2N (Sukhbaatar et al. 2015).
     ('answer --format babi', dict(
         encoder='dmn', hops=3, cell='gru', score='general', units=64, embedding=64, init_scale=0., learning_rate=2e-3,
         dropout=0., max_source_length=2000)),
@@ -99,14 +99,15 @@ def _table():
         add(group, name, default, str, text, choices=choices)
 
     tokenizers = ('space', 'word', 'char', 'chinese', 'jieba', 'bpe', 'unigram')
-    choose('task', 'task', 'translate', TASKS, 'gives other settings the defaults of the table below')
+    choose('task', 'task', 'translate', TASKS, 'sets the defaults of other settings, see below')
     add('data', 'data', 'samples/translate', str,
         'folder with train.tsv, val.tsv and optionally test.tsv (or .tsv.gz)')
     add('data', 'train', None, 'files',
         'training text in place of --data: one tab-separated file, or source files and then as many target files')
     add('data', 'val', None, 'files', 'validation text; without it, part of the training text is held out')
     add('data', 'test', None, 'files', 'test text, recorded for evaluate.py')
-    choose('data', 'format', 'pairs', ('pairs', 'babi', 'qa'), 'of the files: source and target (pairs); bAbI stories; '
+    choose('data', 'format', 'pairs', ('pairs', 'babi', 'qa'),
+           'format of the files: source and target (pairs); bAbI stories; '
            'context, question and answer separated by tabs (qa)')
     add('data', 'alignments', None, str,
         'gold alignments of --train for --guided-alignment, in Pharaoh format: 0-0 1-2')
@@ -136,10 +137,10 @@ def _table():
     add('attention', 'window', 10, int, 'half-width W of the window of local attention', 1, TOKENS)
     add('attention', 'hops', 1, int,
         'attention steps for each output token; each attentional state is the query of the next', 1, 100)
-    add('attention', 'input_feeding', False, bool, 'join the last attentional state to the next input')
+    add('attention', 'input_feeding', False, bool, 'concatenate the last attentional state to the next input')
 
-    choose('model', 'encoder', 'recurrent', ('recurrent', 'dmn'), 'how the source is read: as one sequence, or the '
-           'question and each sentence of the story on their own, as in dynamic memory networks (dmn)')
+    choose('model', 'encoder', 'recurrent', ('recurrent', 'dmn'), 'recurrent: reads the source as one sequence; '
+           'dmn: reads the question and each sentence of a story separately, as dynamic memory networks do')
     choose('model', 'cell', 'lstm', ('lstm', 'gru'), 'kind of recurrent cell')
     add('model', 'units', 128, int, 'size D of the decoder state', 1, WIDTH)
     add('model', 'encoder_units', None, int,
@@ -147,15 +148,15 @@ def _table():
     add('model', 'embedding', 128, int, 'size E of the embeddings', 1, WIDTH)
     add('model', 'encoder_layers', 1, int, 'encoder layers, 1 to 4', 1, 4)
     add('model', 'decoder_layers', 1, int, 'decoder layers, 1 to 4', 1, 4)
-    add('model', 'bidirectional', True, bool, 'encoder reads both ways (each way D/2 wide)')
+    add('model', 'bidirectional', True, bool, 'bidirectional encoder (each direction D/2 wide)')
     add('model', 'residual', False, bool, 'add the input to the output of each layer from the second on')
     choose('model', 'recurrent_activation', 'hard_sigmoid', ('hard_sigmoid', 'sigmoid'), 'gate activation')
     add('model', 'init_scale', 0.1, float,
         'draw all kernels and embeddings from a uniform distribution of this half-width; 0: as Keras does', 0, 100)
     add('model', 'tie_embeddings', False, bool, 'target embedding and output share their weights')
-    add('model', 'copy', False, bool, 'the decoder may copy source words, those without an id too')
+    add('model', 'copy', False, bool, 'the decoder may copy source words, also those without an id')
     add('model', 'init_from', None, str,
-        'run whose weights the training starts from, where names and shapes are equal; embeddings by token')
+        'run whose weights training starts from, where names and shapes are equal; embeddings by token')
     add('model', 'source_embeddings', None, str, 'pretrained source vectors in word2vec or GloVe text format')
     add('model', 'target_embeddings', None, str, 'pretrained target vectors in word2vec or GloVe text format')
 
@@ -184,9 +185,9 @@ def _table():
     add('training', 'label_smoothing', 0.0, float,
         'probability spread over the vocabulary in the training loss', 0, BELOW_ONE)
     add('training', 'coverage_loss', 0.0, float,
-        'weight in the training loss of attention that falls on a word again', 0, 1000)
+        'weight of the coverage loss, which penalises repeated attention to the same word', 0, 1000)
     add('training', 'guided_alignment', 0.0, float,
-        "weight in the training loss of attention's cross-entropy with --alignments, or with bAbI's supporting facts",
+        "weight of the cross-entropy between attention and --alignments, or the supporting facts of bAbI",
         0, 1000)
     add('training', 'weight_decay', 0.0, float, 'decoupled weight decay, times the learning rate', 0, 1000)
     add('training', 'averaging', 0.99, float,
@@ -209,14 +210,15 @@ def _table():
     add('decoding', 'min_length', 0, int, 'minimum number of output tokens', 0, 100000)
     add('decoding', 'max_length', None, int,
         'maximum number of output tokens; by default twice the source length plus 10', 1, 100000)
-    add('decoding', 'no_repeat_ngram', 0, int, 'let no N tokens occur twice in an output; 0: no limit', 0, 1000)
+    add('decoding', 'no_repeat_ngram', 0, int,
+        'no sequence of N tokens occurs twice in an output; 0: no limit', 0, 1000)
 
     choose('run', 'kernels', 'fast', ('fast', 'keras'),
-           'keras: the loops and the loss of Keras and TensorFlow; fast: the same to 1e-6, in less time and memory')
+           'keras: the loops and the loss of Keras and TensorFlow; fast: equal to 1e-6, in less time and memory')
     add('run', 'threads', 0, int,
-        'threads of TensorFlow; 0: all cores. One is the reference for exact repetition', 0, 512)
+        'threads of TensorFlow; 0: all cores; 1 is the reference for exact repetition', 0, 512)
     add('run', 'memory_limit', 0.0, float,
-        'GiB that training may use: a larger run is refused before it starts; 0: the free memory', 0, 10 ** 6)
+        'GiB that training may use: a run that needs more does not start; 0: the free memory', 0, 10 ** 6)
     add('run', 'tensorboard', False, bool, 'write scores, sample outputs and alignments for TensorBoard')
     return rows
 
@@ -235,27 +237,27 @@ def defaults():
 
 
 def with_defaults(values):
-    """Settings as attributes, every one of the table; what is not in `values` has its default, or that of `ADDED`."""
+    """All settings as attributes: the dict `values`, else the value in `ADDED`, else the default."""
     return argparse.Namespace(**dict(defaults(), **dict(ADDED, **values)))
 
 
 def resolve_settings(given, preset=None):
-    """Settings as attributes: those in the dict `given`; else the preset's, then the task's, then the defaults."""
+    """Settings as attributes: the dict `given` overrides the preset, that the task, and that the defaults."""
     task = given.get('task', 'translate')
-    chosen = dict(defaults(), **PRESETS[task])
-    chosen.update(PRESETS.get('%s --format %s' % (task, given.get('format')), {}))
-    chosen.update(PRESETS.get(preset, {}))
-    return with_defaults(dict(chosen, **given))
+    values = dict(defaults(), **PRESETS[task])
+    values.update(PRESETS.get('%s --format %s' % (task, given.get('format')), {}))
+    values.update(PRESETS.get(preset, {}))
+    return with_defaults(dict(values, **given))
 
 
 def shown(value):
-    """A setting's value as help texts show it; 0 and 1 are numbers, not booleans."""
+    """The value of a setting as help texts show it; 0 and 1 are numbers, not booleans."""
     return value if value is not None and not isinstance(value, bool) else {None: 'none', True: 'yes'}.get(value, 'no')
 
 
 def presets_text():
     """The presets and tasks with the options that they set, for `--help`."""
-    lines = ['config.json of the run directory records every setting. These set other defaults; any option wins:']
+    lines = ['config.json of the run directory records every setting. These change defaults; options override them:']
     for name, values in PRESETS.items():
         words = ['%s %s' % (SETTINGS[key].option, shown(value)) for key, value in values.items()]
         lines += ['', '--%s %s' % ('preset' if name in CORPORA else 'task', name)]
@@ -288,10 +290,10 @@ def length_penalty(text):
 
 
 def check(settings):
-    """Refuses a value out of its range, and settings that contradict each other or describe no model.
+    """Checks settings as `resolve_settings` returns them.
 
     # Raises
-        UserError: one line that names the options and the remedy.
+        UserError: a value out of its range, or settings that contradict each other. Names the options and the remedy.
     """
     for row in SETTINGS.values():
         value = getattr(settings, row.name)
@@ -324,7 +326,7 @@ def _check_model(settings):
             'an encoder of %d units cannot be split between two directions: choose an even --encoder-units or '
             '--bidirectional no', width)
     require(not settings.residual or max(settings.encoder_layers, settings.decoder_layers) > 1,
-            '--residual joins layers from the second on: give --encoder-layers or --decoder-layers of at least 2')
+            '--residual needs two layers: give --encoder-layers or --decoder-layers of at least 2')
     score = 'concat' if settings.score == 'additive' else settings.score
     require(score not in ('dot', 'scaled_dot') or width == settings.units,
             '--score %s needs encoder and decoder states of one size, not --encoder-units %d and --units %d: '

@@ -12,7 +12,7 @@ with contextlib.redirect_stderr(io.StringIO()):  # Keras announces its backend o
 from keras import backend as K
 from command_line import require
 
-_process = None  # which made the first session
+_process = None  # id of the process that created the first session
 
 tf.logging.set_verbosity(tf.logging.ERROR)
 # Every number depends on these, and a program may have imported Keras with other ones before.
@@ -26,20 +26,20 @@ def available_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
-def new_session(threads=0, runs_at_once=False):
-    """A session with a graph of its own, so that several models live side by side in one process.
+def new_session(threads=0, parallel_runs=False):
+    """A session with a graph of its own, so that one process can hold several models.
 
     # Arguments
         threads: threads of TensorFlow, within an op and between ops; 0 for all cores. Results repeat bit for bit
             at an equal number of threads.
-        runs_at_once: Boolean, for several calls of `run` at a time: an op has one thread then, which costs less
-            than to divide each op. The first session of a process decides this for all.
+        parallel_runs: Boolean, for several calls of `run` at a time: each op then uses one thread, which is faster
+            than dividing each op. The first session of a process decides this for all.
 
     # Returns
         `tf.Session`; enter `opened(session)` to build or run Keras models in it.
 
     # Raises
-        UserError: the process that forked this one has made a session. Its threads do not survive the fork, and a
+        UserError: the parent process created a session before the fork. Its threads do not survive the fork, and a
             session here would wait for them for ever.
     """
     global _process
@@ -49,12 +49,12 @@ def new_session(threads=0, runs_at_once=False):
             "multiprocessing.get_context('spawn')")
     threads = threads or available_cores()
     return tf.Session(graph=tf.Graph(), config=tf.ConfigProto(
-        intra_op_parallelism_threads=1 if runs_at_once else threads, inter_op_parallelism_threads=threads))
+        intra_op_parallelism_threads=1 if parallel_runs else threads, inter_op_parallelism_threads=threads))
 
 
 @contextlib.contextmanager
 def opened(session):
-    """Makes the session and its graph the ones Keras uses inside the `with` block."""
+    """Makes Keras use the session and its graph inside the `with` block."""
     with session.graph.as_default(), session.as_default():
         yield session
 

@@ -15,7 +15,8 @@ import time
 
 from command_line import VERSION, CommandParser, require, run_command, tell
 import search_options
-import settings
+from settings import (
+    CORPORA, NEED_FILES, SETTINGS, add_options, check, presets_text, resolve_settings, with_defaults)
 from storage.config_file import config_bytes, read_config_file
 from storage.files import file_sha256
 from storage.run_directory import RunDirectory
@@ -23,11 +24,11 @@ from text import corpus, preparation, questions
 from text.vocabulary import UNK
 from training import initial_weights, memory_estimate
 
-SHOWN = 4  # sentences translated after each validation, always the same ones
-SAMPLED = 2000  # pairs of the training text that are looked at for <unk>
-MANY_UNKNOWN = .2  # share of <unk> in a side of the training text that is worth a warning
-# A resumed run may differ in these: when to stop and to save, what memory to use, what to show, and the paths of the
-# data (their hashes must be the same).
+SHOWN = 4  # validation sentences whose outputs are printed after each validation, always the same
+SAMPLED = 2000  # training pairs whose share of <unk> is measured
+MANY_UNKNOWN = .2  # share of <unk> among the source or target tokens above which a warning appears
+# Settings that `--resume` may change: when to stop and to save, the memory, what to show, and the paths of the data,
+# whose hashes must be the same.
 FREE_ON_RESUME = ('epochs', 'max_minutes', 'patience', 'checkpoint_minutes', 'memory_limit', 'tensorboard', 'data',
                   'train', 'val', 'test', 'alignments')
 
@@ -36,95 +37,97 @@ FREE_ON_RESUME = ('epochs', 'max_minutes', 'patience', 'checkpoint_minutes', 'me
 def parse(argv):
     parser = CommandParser(prog='train.py', description=__doc__.split('\n')[0],
                            formatter_class=argparse.RawDescriptionHelpFormatter,
-                           epilog=settings.presets_text())
-    parser.add_argument('--run', metavar='DIR', help='run directory (default: runs/ and the name of the data folder)')
-    parser.add_argument('--config', metavar='FILE', help='settings as JSON, such as another config.json; options win')
-    parser.add_argument('--preset', choices=settings.CORPORA, help='other defaults for a well-known corpus, see below')
-    ways = parser.add_mutually_exclusive_group()
-    ways.add_argument('--resume', action='store_true', help='continue the run in the run directory')
-    ways.add_argument('--overwrite', action='store_true', help='replace the run in the run directory')
-    ways.add_argument('--dry-run', action='store_true',
-                      help='check the data, build the model, estimate time and memory from a few steps; write nothing')
-    ways.add_argument('--print-config', action='store_true',
-                      help='print all settings as JSON: a --config that makes the same run; do nothing else')
+                           epilog=presets_text())
+    parser.add_argument('--run', metavar='DIR', help='run directory (default: the name of the data folder, in runs/)')
+    parser.add_argument('--config', metavar='FILE',
+                        help='settings as JSON, such as the config.json of another run; options override them')
+    parser.add_argument('--preset', choices=CORPORA, help='other defaults for a well-known corpus, see below')
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument('--resume', action='store_true', help='continue the run in the run directory')
+    modes.add_argument('--overwrite', action='store_true', help='replace the run in the run directory')
+    modes.add_argument('--dry-run', action='store_true',
+                       help='check the data, build the model, estimate time and memory from a few steps; write nothing')
+    modes.add_argument('--print-config', action='store_true',
+                       help='print all settings as JSON, a --config file for the same run, and exit')
     parser.add_argument('--corpus-cache', metavar='DIR',
-                        help='directory that keeps the ids of a large text, so that the next start does not read the '
+                        help='directory that stores the ids of a large text, so that the next start does not read the '
                         'text again (default: corpus-cache beside the run directory)')
-    settings.add_options(parser)
-    given = vars(parser.parse_args(argv))
-    options = argparse.Namespace(**{name: given.pop(name) for name in (
+    add_options(parser)
+    values = vars(parser.parse_args(argv))
+    options = argparse.Namespace(**{name: values.pop(name) for name in (
         'run', 'config', 'preset', 'resume', 'overwrite', 'dry_run', 'print_config', 'corpus_cache')})
-    options.given = dict(read_config_file(options.config), **given) if options.config else given
+    # Settings that the user gave, on the command line or in the file.
+    options.given = dict(read_config_file(options.config), **values) if options.config else values
     return options
 
 
 def main(argv):
     options = parse(argv)
-    chosen = settings.resolve_settings(options.given, options.preset)
-    path, run = options.run or run_path(chosen), None
+    settings = resolve_settings(options.given, options.preset)
+    path, run = options.run or run_path(settings), None
     with contextlib.ExitStack() as stack:
-        # Settings: those of the command line, or those of the run to continue.
+        # Settings: from the command line, or from the run to resume.
         if options.resume:
             run = stack.enter_context(RunDirectory.open(path, lock=True))
-            chosen = resumed_settings(options.given, run)
-        settings.check(chosen)
+            settings = resumed_settings(options.given, run)
+        check(settings)
         if options.print_config:
-            print(config_bytes(vars(chosen)).decode('ascii'), end='')
+            print(config_bytes(vars(settings)).decode('ascii'), end='')
             return
-        require(options.preset not in settings.NEED_FILES or chosen.train or 'data' in options.given,
+        require(options.preset not in NEED_FILES or settings.train or 'data' in options.given,
                 '--preset %s needs the files of its corpus: name them with --train, --val and --test', options.preset)
         if not options.resume and not options.dry_run:
             RunDirectory.check_new(path, options.overwrite)
 
-        # Data: hashes, tokens, vocabularies, and whatever else training starts from.
-        paths = corpus.corpus_paths(chosen)
+        # Data: hashes, tokens, vocabularies; and the checkpoint, run or vectors from which the weights start.
+        paths = corpus.corpus_paths(settings)
         hashes = {part: [file_sha256(file) for file in files] for part, files in paths.items()}
         if options.resume:
             check_same_data(run, hashes, paths)
         cache = None if options.dry_run else options.corpus_cache or os.path.join(
             os.path.dirname(os.path.abspath(path)), 'corpus-cache')
-        text = preparation.prepare(chosen, paths, hashes, run, cache)
+        text = preparation.prepare(settings, paths, hashes, run, cache)
         vocabularies = collections.OrderedDict(zip(('vocab.source.txt', 'vocab.target.txt'), text.vocabularies))
         sizes = [len(vocabulary) for vocabulary in text.vocabularies]
         tell('vocabularies: %s source and %s target tokens' % tuple(format(size, ',') for size in sizes))
         warn_of_unknown_tokens(text.train)
-        separators = questions.separators(chosen, text.vocabularies[0])
-        memory_estimate.check(chosen, *sizes, text.train)
+        separators = questions.separators(settings, text.vocabularies[0])
+        memory_estimate.check(settings, *sizes, text.train)
         checkpoint = run.read_checkpoint() if options.resume else None
-        previous = initial_weights.read_run(chosen.init_from) if chosen.init_from and checkpoint is None else None
-        vectors = read_vectors(chosen, vocabularies) if checkpoint is None else []
+        previous = initial_weights.read_run(settings.init_from) if settings.init_from and checkpoint is None else None
+        vectors = read_vectors(settings, vocabularies) if checkpoint is None else []
 
-        # The run.
+        # The run directory.
         if options.resume:
             if previous is not None:
-                require(run.manifest().get('init_from') == about_previous(previous),
-                        '%s: its weights are not those that this run began with: restore them, or train another run '
-                        'with --run', previous.path)
+                require(run.manifest().get('init_from') == describe_previous(previous),
+                        '%s: its weights are not those that this run started from: restore them, or train another '
+                        'run with --run', previous.path)
             for name, vocabulary in vocabularies.items():
                 require(run.read_file(name) == vocabulary.to_bytes(), '%s: is not the vocabulary of the training text: '
                         'train again with --overwrite', run.file(name))
-            run.write_config(vars(chosen))
+            run.write_config(vars(settings))
         elif not options.dry_run:
             files = dict(text.models, **{name: vocabulary.to_bytes() for name, vocabulary in vocabularies.items()})
-            about = about_command(argv, hashes)
+            about = describe_command(argv, hashes)
             if previous is not None:
-                about['init_from'] = about_previous(previous)
-            run = stack.enter_context(RunDirectory.create(path, vars(chosen), files, about, options.overwrite))
+                about['init_from'] = describe_previous(previous)
+            run = stack.enter_context(RunDirectory.create(path, vars(settings), files, about, options.overwrite))
 
         # The model.
         import tf_session
         from training.trainer import Trainer
         from translator import Translator
-        session = tf_session.new_session(chosen.threads)
+        session = tf_session.new_session(settings.threads)
         stack.enter_context(tf_session.opened(session))
-        trainer = Trainer(chosen, *sizes, text.train, text.validation, run, checkpoint=checkpoint,
+        trainer = Trainer(settings, *sizes, text.train, text.validation, run, checkpoint=checkpoint,
                           separators=separators)
-        del checkpoint  # as large as the model and the optimiser's slots together
+        del checkpoint  # frees as much memory as the model and the optimiser's slots take
         translator = Translator(trainer.model, session, *zip(text.tokenizers, text.vocabularies))
-        trainer.show = lambda row: show(run, chosen, translator, row, text.texts[:SHOWN])
-        trainer.decoded_score = lambda: score(chosen, translator, text.texts)
+        trainer.show = lambda row: show(run, settings, translator, row, text.texts[:SHOWN])
+        trainer.decoded_score = lambda: score(settings, translator, text.texts)
         tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
-                                                   chosen.threads or tf_session.available_cores()))
+                                                   settings.threads or tf_session.available_cores()))
         if previous is not None:
             values, counts = initial_weights.matching(previous, trainer.layers(), vocabularies)
             trainer.start_from(values)
@@ -141,7 +144,7 @@ def main(argv):
 
 
 def fit(trainer, run, resumed):
-    """Trains to the end, and says how the training ended."""
+    """Trains to the end and reports how the training ended."""
     from reports import plots
     from training import schedule
     state, reason = trainer.state, schedule.reason_to_stop(trainer.settings, trainer.state)
@@ -163,36 +166,36 @@ def fit(trainer, run, resumed):
 
 
 # ---- Settings and the run -------------------------------------------------------------------------------------
-def run_path(chosen):
-    """The default run directory: runs/ and the name of the data folder."""
-    folder = chosen.data if chosen.train is None else os.path.dirname(os.path.abspath(chosen.train[0]))
+def run_path(settings):
+    """The default run directory: the name of the data folder, in runs/."""
+    folder = settings.data if settings.train is None else os.path.dirname(os.path.abspath(settings.train[0]))
     return os.path.join('runs', os.path.basename(os.path.abspath(folder)))
 
 
 def resumed_settings(given, run):
-    """The settings of a run with those of the dict `given` that may change; refuses the others by name."""
+    """The settings of a run, changed by the dict `given`; raises `UserError` for settings that must not change."""
     recorded = run.read_config()
     for name, value in given.items():
         require(name in FREE_ON_RESUME or value == recorded[name],
                 '%s: the run was trained with %s %s, not %s: omit the option, or train another run with --run',
-                run.path, settings.SETTINGS[name].option, recorded[name], value)
+                run.path, SETTINGS[name].option, recorded[name], value)
     if 'data' in given:
         recorded = dict(recorded, train=None, val=None, test=None)
-    return settings.with_defaults(dict(recorded, **given))
+    return with_defaults(dict(recorded, **given))
 
 
 def check_same_data(run, hashes, paths):
-    """Refuses texts with other hashes than those that the run began with."""
+    """Raises `UserError` unless the texts have the hashes that the run recorded."""
     recorded = run.manifest().get('data')
     recorded = recorded if isinstance(recorded, dict) else {}
     for part in sorted(set(hashes) | set(recorded)):
         require(hashes.get(part) == recorded.get(part),
-                '%s: the %s text is not the one that the run began with (%s): restore that text, or train another run '
-                'with --run', run.path, part, ' '.join(paths.get(part, ['none'])))
+                '%s: the %s text is not the one that the run started with (%s): restore that text, or train another '
+                'run with --run', run.path, part, ' '.join(paths.get(part, ['none'])))
 
 
-def about_command(argv, hashes):
-    """What the manifest records beside the files' hashes: command line, hashes of the data, versions."""
+def describe_command(argv, hashes):
+    """What the manifest records besides the hashes of the files: command line, hashes of the data, versions."""
     import tf_session  # noqa: F401  first: it fixes the import order
     import h5py
     import keras
@@ -204,14 +207,14 @@ def about_command(argv, hashes):
                       'tensorflow': tensorflow.__version__, 'numpy': numpy.__version__, 'h5py': h5py.__version__})])
 
 
-def about_previous(previous):
-    """What the manifest records about the run that the weights come from."""
+def describe_previous(previous):
+    """What the manifest records about the run of `--init-from`."""
     return {'run': os.path.abspath(previous.path), 'sha256': previous.sha256}
 
 
 # ---- Data -----------------------------------------------------------------------------------------------------
 def warn_of_unknown_tokens(train):
-    """Warns of a side of the training corpus that has many <unk>, by a sample of its pairs."""
+    """Warns if many source or target tokens of the training corpus are <unk>, estimated from a sample of pairs."""
     records = [train.record(index) for index in range(0, len(train), max(1, len(train) // SAMPLED))]
     for side, sequences in zip(('source', 'target'), zip(*records)):
         ids = [i for sequence in sequences for i in sequence]
@@ -221,52 +224,52 @@ def warn_of_unknown_tokens(train):
                  % (100 * share, side, side, side))
 
 
-def read_vectors(chosen, vocabularies):
-    """[(side, ids, vectors)] of the pretrained embeddings that the settings name."""
+def read_vectors(settings, vocabularies):
+    """List of (side, ids, vectors) of the pretrained embeddings that the settings name."""
     vectors = []
     for side in ('source', 'target'):
-        path = getattr(chosen, side + '_embeddings')
+        path = getattr(settings, side + '_embeddings')
         if path:
             vocabulary = vocabularies['vocab.%s.txt' % side]
-            ids, rows = corpus.read_vectors(path, vocabulary, chosen.embedding)
+            ids, rows = corpus.read_vectors(path, vocabulary, settings.embedding)
             tell('%s: vectors for %d of %d %s tokens' % (path, len(set(ids)), len(vocabulary), side))
             vectors.append((side, ids, rows))
     return vectors
 
 
 # ---- Validation -----------------------------------------------------------------------------------------------
-def outputs(chosen, translator, pairs):
-    """The best hypothesis for each source of these pairs of text."""
-    results = translator.translate([source for source, _ in pairs], chosen.batch_size,
-                                   **search_options.merge(chosen)._asdict())
+def outputs(settings, translator, pairs):
+    """The best hypothesis for the source of each pair of texts."""
+    results = translator.translate([source for source, _ in pairs], settings.batch_size,
+                                   **search_options.merge(settings)._asdict())
     return [hypotheses[0] for hypotheses in results]
 
 
-def score(chosen, translator, pairs):
-    """`chosen.metric` of the outputs for pairs of text."""
+def score(settings, translator, pairs):
+    """`settings.metric` of the outputs for pairs of texts."""
     from reports import metrics
-    texts = [hypothesis.text for hypothesis in outputs(chosen, translator, pairs)]
+    texts = [hypothesis.text for hypothesis in outputs(settings, translator, pairs)]
     references = [target for _, target in pairs]
-    if chosen.metric == 'bleu':
-        tokenize = metrics.bleu_tokenizer(chosen.target_tokenizer)
+    if settings.metric == 'bleu':
+        tokenize = metrics.bleu_tokenizer(settings.target_tokenizer)
         return metrics.bleu(texts, references, tokenize).score
-    if chosen.metric == 'rouge-l':
+    if settings.metric == 'rouge-l':
         return metrics.rouge(texts, references)['rougeL']
     return metrics.exact_match(texts, references)
 
 
-def show(run, chosen, translator, row, pairs):
-    """Shows the outputs for a few validation pairs, and writes them with the log's row of scores for TensorBoard."""
-    hypotheses = outputs(chosen, translator, pairs)
+def show(run, settings, translator, row, pairs):
+    """Prints the outputs for a few validation pairs, and writes them and the scores of `row` for TensorBoard."""
+    hypotheses = outputs(settings, translator, pairs)
     for (source, reference), best in zip(pairs, hypotheses):
         tell('    %s\n  = %s\n  > %s' % (source, reference, best.text))
-    if chosen.tensorboard:
+    if settings.tensorboard:
         from reports import plots
         from reports import tensorboard_events
         samples = ['| source | reference | output |', '|---|---|---|'] + [
             '| %s |' % ' | '.join(text.replace('|', '\\|') for text in (*pair, best.text))
             for pair, best in zip(pairs, hypotheses)]
-        pictures = [] if chosen.score == 'none' else [
+        pictures = [] if settings.score == 'none' else [
             plots.alignment_png(translator.encode(source), best.tokens, best.alignment)
             for (source, _), best in zip(pairs, hypotheses)]
         run.write_events(row['step'], tensorboard_events.pack_events(

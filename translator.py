@@ -21,7 +21,7 @@ from command_line import require
 from settings import check, with_defaults
 from text.tokenizers import read_tokenizers
 
-SMALL = 2 ** 29  # bytes that a search may take whatever the machine has left
+MINIMUM_MEMORY = 2 ** 29  # bytes that a search may use, however little memory is free
 
 Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ended margins '
                                     'ranking source_tokens unknown copied')
@@ -76,11 +76,11 @@ class Translator(object):
         configs = [with_defaults(run.read_config()) for run in runs]
         for run, settings in zip(runs, configs):
             check(settings)
-            check_same(runs[0], configs[0], run, settings)
+            check_compatible(runs[0], configs[0], run, settings)
         source, target = with_vocabularies(read_tokenizers(runs[0], configs[0]), lambda name: Vocabulary.from_bytes(
             runs[0].read_file(name), runs[0].file(name)))
         threads = threads or configs[0].threads or tf_session.available_cores()
-        session = tf_session.new_session(threads, runs_at_once=True)
+        session = tf_session.new_session(threads, parallel_runs=True)
         with tf_session.opened(session):
             models = [load_model_weights(run, settings, source[1], target[1],
                                          'member_%d/' % number if len(runs) > 1 else '')
@@ -138,15 +138,15 @@ class Translator(object):
         return results
 
     def _sentences_in_memory(self, longest, options):
-        """How many sources of up to `longest` tokens each of the workers can search at a time."""
+        """Maximum number of sources of up to `longest` tokens in one batch, for all workers at the same time."""
         target = int(beam_search.max_lengths([longest], options)[0])
         needed = sum(beam_search.sentence_bytes(
             options, len(self.target_vocabulary), longest, target, sum(model.cell.state_size),
             (model.settings.attention_units or model.settings.units) if model.settings.score in ('concat', 'additive')
             else 0) for model in self.models)
-        if needed * self.workers < SMALL:
-            return SMALL // (needed * self.workers)
-        memory = available_memory() or 2 ** 63  # where the system does not tell
+        if needed * self.workers < MINIMUM_MEMORY:
+            return MINIMUM_MEMORY // (needed * self.workers)
+        memory = available_memory() or 2 ** 63  # if the system does not report it
         require(needed <= memory, 'a search with beam_width %d over %d tokens, for a source of %d tokens and outputs '
                 'of up to %d, takes about %.1f GiB of memory, and there are %.1f GiB: lower beam_width or '
                 'max_length, or shorten the source',
@@ -164,7 +164,7 @@ class Translator(object):
         return texts
 
     def map_parallel(self, function, batches):
-        """The values of a function for each batch, in order, up to `workers` of them computed at a time."""
+        """Yields the value of a function for each batch, in order; `workers` threads compute them."""
         if self.workers == 1 or len(batches) < 2:
             yield from map(function, batches)
             return
@@ -173,7 +173,7 @@ class Translator(object):
             try:
                 for future in futures:
                     yield future.result()
-            finally:  # after an error or Ctrl-C the batches that have not begun are not worth waiting for
+            finally:  # after an error or Ctrl-C, do not wait for batches that have not begun
                 for future in futures:
                     future.cancel()
 
@@ -239,9 +239,9 @@ class Translator(object):
         return Hypothesis(self.target_tokenizer.detokenize(tokens), tokens, score, log_probabilities,
                           result.weights[row, n, :len(words), :len(source)], ended, margins,
                           float(result.rankings[row, n]) if has_penalty else score, source,
-                          *self._marks(source, words))
+                          *self._unknown_and_copied(source, words))
 
-    def _marks(self, source, ids):
+    def _unknown_and_copied(self, source, ids):
         """Positions of the source tokens without an id, and of the output's ids that are copied source tokens."""
         unknown = [s for s, i in enumerate(self.source_vocabulary.encode(source)) if i == UNK]
         return unknown, [t for t, i in enumerate(ids) if i >= len(self.target_vocabulary)]
@@ -281,7 +281,7 @@ class Translator(object):
                 score = sum(log_probabilities)
                 results[i] = Hypothesis(pairs[i][1], tokens[i], score, log_probabilities,
                                         values[2][row, :len(target[i]), :len(source_tokens[i])], True, margins, score,
-                                        source_tokens[i], *self._marks(source_tokens[i], target[i]))
+                                        source_tokens[i], *self._unknown_and_copied(source_tokens[i], target[i]))
             if progress:
                 progress(len(batch))
         return results
@@ -298,11 +298,11 @@ class Translator(object):
         if not weights:
             weights.append(tf.zeros(tf.concat([tf.shape(logits)[:2], tf.shape(self.models[0].source)[1:]], 0)))
         log_probabilities = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=output, logits=logits)
-        given = log_probabilities + tf.reduce_logsumexp(logits, axis=-1)  # the logit of the given token
+        target_logits = log_probabilities + tf.reduce_logsumexp(logits, axis=-1)
         values, ids = beam_search.allowed_top_k(logits, 0, None, Options(), 2)
         best_other = tf.where(tf.equal(ids[:, :, 0], output), values[:, :, 1], values[:, :, 0])
         return ([output] + [model.target for model in self.models],
-                [log_probabilities, given - best_other, mean(weights)])
+                [log_probabilities, target_logits - best_other, mean(weights)])
 
 
 # ---- Ensembles ------------------------------------------------------------------------------------------------
@@ -328,8 +328,8 @@ def ensemble_step(models):
     def step(tokens, states, rows):
         logits, new_states, weights = [], [], []
         for model, start in zip(models, starts):
-            place = len(new_states)  # where this model's states begin
-            model_logits, model_states, model_weights = model.step(tokens, states[place:place + len(start)], rows)
+            first = len(new_states)  # index of the first state of this model
+            model_logits, model_states, model_weights = model.step(tokens, states[first:first + len(start)], rows)
             logits.append(model_logits)
             new_states += model_states
             # A model without attention has weights 0, which would halve the mean.
@@ -340,8 +340,8 @@ def ensemble_step(models):
     return step, [state for start in starts for state in start]
 
 
-def check_same(first, first_settings, run, settings):
-    """Refuses a run whose tokenisers, vocabularies or setting `copy` differ from those of the first run."""
+def check_compatible(first, first_settings, run, settings):
+    """Raises `UserError` if the tokenisers, vocabularies or the setting `copy` of two runs differ."""
     for name in ('source_tokenizer', 'target_tokenizer', 'spacing_marks', 'copy'):
         value, first_value = getattr(settings, name), getattr(first_settings, name)
         require(value == first_value, '%s: %s is %s, and %s in %s: an ensemble needs runs that agree in this',
@@ -354,7 +354,7 @@ def check_same(first, first_settings, run, settings):
 
 
 def load_model_weights(run, settings, source_vocabulary, target_vocabulary, scope):
-    """Builds a run's model in the name scope `scope` of the current graph, and loads its best weights."""
+    """Builds the model of a run in the name scope `scope` of the current graph, and loads its best weights."""
     with tf.name_scope(scope or None):
         # Keras' orthogonal initialiser would take memory while the graph is built, before the weights' shapes are read.
         model = Seq2Seq(with_defaults(dict(vars(settings), init_scale=1.)), len(source_vocabulary),
@@ -369,5 +369,5 @@ def load_model_weights(run, settings, source_vocabulary, target_vocabulary, scop
 
 
 def with_vocabularies(tokenizers, vocabulary):
-    """The pairs (tokeniser, vocabulary) of source and target; the function `vocabulary` takes a file's name."""
+    """The pairs (tokeniser, vocabulary) of source and target; `vocabulary` is a function of a file name."""
     return tuple(zip(tokenizers, (vocabulary('vocab.source.txt'), vocabulary('vocab.target.txt'))))

@@ -248,14 +248,14 @@ def theirs(translator, lines, options):
             'contrib': way(by_length, by_contrib, rows, size)}
 
 
-def serve(make_ways, runs_at_once, lines, options, pipe):
+def serve(make_ways, parallel_runs, lines, options, pipe):
     """A process that measures: for each name that comes it answers seconds, processor seconds and what was found.
 
     First of all it tells its threads, and the names that it knows.
     """
     # As everybody's sessions are, but for ours.
     make = tf_session.new_session
-    tf_session.new_session = lambda threads, **_: make(threads, runs_at_once)
+    tf_session.new_session = lambda threads, **_: make(threads, parallel_runs)
     translator = Translator.load(options.run, options.threads)
     with tf_session.opened(translator.session):
         ways = make_ways(translator, lines, options)
@@ -303,9 +303,9 @@ def main(argv):
         ('beam', 'beam %d, batches of %d' % (options.beam_width, size), len(lines), 'beam'),
         ('contrib', 'contrib beam %d, sorted by length' % options.beam_width, len(lines), 'beam')]
     context, pipes = multiprocessing.get_context('spawn'), {}
-    for make_ways, runs_at_once in ((ours, True), (theirs, False)):
+    for make_ways, parallel_runs in ((ours, True), (theirs, False)):
         pipe, end = context.Pipe()
-        context.Process(target=serve, args=(make_ways, runs_at_once, lines, options, end), daemon=True).start()
+        context.Process(target=serve, args=(make_ways, parallel_runs, lines, options, end), daemon=True).start()
         threads, names = pipe.recv()
         pipes.update((name, pipe) for name in names)
 

@@ -49,7 +49,7 @@ def test_a_file_has_the_rights_that_the_user_gives_new_files(tmp_path):
 
 
 @pytest.mark.parametrize('number, remedy', [(errno.ENOSPC, 'free some space'), (errno.EROFS, 'choose a place'),
-                                            (errno.EACCES, 'check the rights'), (errno.EIO, 'check the path')])
+                                            (errno.EACCES, 'check its permissions'), (errno.EIO, 'check the path')])
 @pytest.mark.parametrize('name', ['open', 'write', 'fsync', 'replace'])
 def test_what_the_system_refuses_is_told_with_path_and_remedy_and_leaves_the_old_file(
         tmp_path, monkeypatch, name, number, remedy):

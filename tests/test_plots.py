@@ -489,7 +489,7 @@ def test_the_marks_of_a_translation_reach_page_picture_and_text(tmp_path, monkey
     from text.vocabulary import SPECIALS, Vocabulary
     from translator import Hypothesis, Translator
     translator = Translator([], None, (None, Vocabulary([*SPECIALS, 'a'])), (None, Vocabulary([*SPECIALS, 'c'])))
-    unknown, copied = translator._marks(['a', 'b', '<s>'], [4, 5, 1])
+    unknown, copied = translator._unknown_and_copied(['a', 'b', '<s>'], [4, 5, 1])
     assert (unknown, copied) == ([1, 2], [1])
     one = Hypothesis('c b', ['c', 'b'], -0.5, [-0.2, -0.2, -0.1], np.eye(2), True, [], -0.5, ['a', 'b'], [1], [1])
     page = output_formats.Page(str(tmp_path / 'page.html'))
