@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from attention import GlobalAttention, LocalAttention
 import attention_blocks
+import attention_windows
 from decoder_cell import DecoderCell, InputFeedingRNN, Memory
 from fast_decoder import FeedingDecoder
 import fast_kernels
@@ -173,7 +174,8 @@ class Seq2Seq(object):
             options['max_source_length'] = settings.max_source_length
         kinds = {'global': GlobalAttention, 'local-m': LocalAttention, 'local-p': LocalAttention}
         if settings.kernels == 'fast' and not (settings.input_feeding and settings.hops > 1):
-            kinds = {name: getattr(attention_blocks, kind.__name__) for name, kind in kinds.items()}
+            kinds = {name: attention_blocks.GlobalAttention if name == 'global' else attention_windows.LocalAttention
+                     for name in kinds}
         if settings.attention != 'global':
             options.update(alignment={'local-m': 'monotonic', 'local-p': 'predictive'}[settings.attention],
                            window=settings.window)

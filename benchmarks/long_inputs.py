@@ -71,11 +71,14 @@ def measure_layer(kind, kernels, length, options, queue):
     import tensorflow as tf
     import attention
     import attention_blocks
-    module = attention_blocks if kernels == 'fast' else attention
+    import attention_windows
+    fast = kernels == 'fast'
     if kind in LOCAL:
-        layer = module.LocalAttention('general', {'local-m': 'monotonic', 'local-p': 'predictive'}[kind])
+        layer = (attention_windows if fast else attention).LocalAttention(
+            'general', {'local-m': 'monotonic', 'local-p': 'predictive'}[kind])
     else:
-        layer = module.GlobalAttention(kind, max_source_length=length if kind == 'location' else None)
+        layer = (attention_blocks if fast else attention).GlobalAttention(
+            kind, max_source_length=length if kind == 'location' else None)
     found, steps = dict(kind=kind, kernels=kernels, source_length=length), options.target_length or length
     with tf_session.opened(tf_session.new_session(options.threads)):
         random = np.random.RandomState(1)

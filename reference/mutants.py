@@ -33,7 +33,7 @@ from reference import compare
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GENERATED = ('attention', 'decoder_cell', 'seq2seq_model', 'pointer_generator', 'beam_search')
 # Modules with gradients by hand: for a mutant in one of these, the gradients are compared too.
-BY_HAND = ('fast_kernels', 'fused_loss', 'attention_blocks', 'fast_decoder')
+BY_HAND = ('fast_kernels', 'fused_loss', 'attention_blocks', 'attention_windows', 'fast_decoder')
 SECONDS = 40        # limit of processor time, for mutants that do not end
 KERAS = 'keras.layers.recurrent'
 # Files that together run all lines that the whole set runs; the first ones run most of them: local attention, blocked

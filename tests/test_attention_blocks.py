@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
 
-import tf_session  # noqa: F401  first: it fixes the import order
+import tf_session  # first: it fixes the import order
 from keras import backend as K
 import tensorflow as tf
 
+from hypothesis import given, settings, strategies
+
 import attention
 import attention_blocks
+import attention_windows
 
 B, S, T, DM, DQ = 3, 9, 7, 4, 5
 MASKS = {
@@ -17,10 +20,12 @@ MASKS = {
 }
 
 
-def compare(session, kinds, mask, positions=None, query_size=DQ, tolerance=1e-12):
+def compare(session, kinds, mask, positions=None, query_size=DQ, tolerance=1e-12, shape=(B, S, T)):
     """Context, weights and gradients of two layers with the same weights, in float64."""
     random = np.random.RandomState(1)
-    memory, query = [tf.constant(random.normal(size=shape)) for shape in ((B, S, DM), (B, T, query_size))]
+    batch, length, steps = shape
+    memory = tf.constant(random.normal(size=(batch, length, DM)))
+    query = tf.constant(random.normal(size=(batch, steps, query_size)))
     found = []
     for layer in kinds:
         inputs = [memory, query] + ([] if positions is None else [tf.constant(positions, tf.float64)])
@@ -62,21 +67,63 @@ def test_a_large_step_of_a_search_computes_in_blocks_and_gives_the_same(session,
 @pytest.mark.parametrize('mask', sorted(MASKS))
 def test_local_attention_that_computes_its_window_has_the_same_values_and_gradients(
         float64, session, monkeypatch, alignment, mask, score):
-    monkeypatch.setattr(attention_blocks, 'windows_pay', lambda window, length: True)
+    monkeypatch.setattr(attention_windows, 'windows_pay', lambda window, length: True)
     compare(session, [module.LocalAttention(score, alignment, window=1, scale=True)
-                      for module in (attention, attention_blocks)], MASKS[mask], query_size=DM)
+                      for module in (attention, attention_windows)], MASKS[mask], query_size=DM)
 
 
 @pytest.mark.parametrize('window', [2, 10])
 def test_positions_that_a_decoder_gives_move_the_window_in_the_same_way(float64, session, monkeypatch, window):
-    monkeypatch.setattr(attention_blocks, 'windows_pay', lambda window, length: True)
+    monkeypatch.setattr(attention_windows, 'windows_pay', lambda window, length: True)
     positions = np.arange(B * T).reshape(B, T) % 12
     compare(session, [module.LocalAttention('general', 'monotonic', window=window)
-                      for module in (attention, attention_blocks)], MASKS['left'], positions)
+                      for module in (attention, attention_windows)], MASKS['left'], positions)
 
 
 @pytest.mark.parametrize('alignment', ['monotonic', 'predictive'])
 def test_whether_windows_pay_is_decided_by_the_length_and_changes_no_value(float64, session, alignment):
     for window in (1, 3):
         compare(session, [module.LocalAttention('dot', alignment, window=window)
-                          for module in (attention, attention_blocks)], MASKS['right'], query_size=DM)
+                          for module in (attention, attention_windows)], MASKS['right'], query_size=DM)
+
+
+@pytest.mark.parametrize('alignment', ['monotonic', 'predictive'])
+def test_without_a_reader_of_the_weights_no_array_has_a_number_for_each_pair(session, alignment):
+    length, width = 400, 2
+    layer = attention_windows.LocalAttention('general', alignment, window=1)
+    layer.build([(None, None, width)] * 2)
+    inputs = [tf.zeros([1, length, width]), tf.zeros([1, length, width])]
+    context = layer.call(inputs, [tf.ones([1, length], tf.bool), None])[0]
+    run = tf.gradients(context, inputs + layer.trainable_weights)
+    K.get_session()
+    trace = tf.RunMetadata()
+    session.run([one for one in run if one is not None], run_metadata=trace,
+                options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE))
+    sizes = [int(np.prod([side.size for side in output.tensor_description.shape.dim], dtype='i8'))
+             for device in trace.step_stats.dev_stats for node in device.node_stats for output in node.output]
+    assert length * width <= max(sizes) < length * length / 4
+
+
+SHAPES = dict(
+    score=strategies.sampled_from(['dot', 'general', 'scaled_dot', 'concat']), scale=strategies.booleans(),
+    alignment=strategies.sampled_from(['monotonic', 'predictive']), window=strategies.integers(1, 12),
+    batch=strategies.integers(1, 3), length=strategies.integers(1, 70), steps=strategies.integers(1, 70),
+    share=strategies.sampled_from([0., 0.3, 0.9, 1.]), seed=strategies.integers(0, 99))
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(case=strategies.fixed_dictionaries(SHAPES))
+def test_windows_give_what_all_pairs_give_whatever_the_shapes(case):
+    K.set_floatx('float64')
+    pay, attention_windows.windows_pay = attention_windows.windows_pay, lambda window, length: True
+    random = np.random.RandomState(case['seed'])
+    mask = random.uniform(size=(case['batch'], case['length'])) < case['share']
+    try:
+        with tf_session.opened(tf.Session(graph=tf.Graph())) as opened, opened.as_default():
+            compare(opened, [module.LocalAttention(case['score'], case['alignment'], case['window'],
+                                                   scale=case['scale']) for module in (attention, attention_windows)],
+                    mask, query_size=DM, shape=(case['batch'], case['length'], case['steps']))
+    finally:
+        attention_windows.windows_pay = pay
+        K.set_floatx('float32')

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings, strategies
 from keras import backend as K
 import tensorflow as tf
 
-import attention_blocks
+import attention_windows
 from command_line import UserError
 from small_models import Small, make_batch
 from training.trainer import token_loss
@@ -93,7 +93,7 @@ def test_fast_kernels_give_what_keras_gives_in_float32(case):
 
 @pytest.mark.parametrize('attention', ['local-m', 'local-p'])
 def test_one_step_at_a_time_equals_the_whole_sequence_in_windows(session, monkeypatch, attention):
-    monkeypatch.setattr(attention_blocks, 'windows_pay', lambda window, length: True)
+    monkeypatch.setattr(attention_windows, 'windows_pay', lambda window, length: True)
     small = Small(score='general', attention=attention, kernels='fast', bidirectional=False, window=1)
     whole = small.whole(BATCH)
     logits, weights = small.stepped(BATCH.source, BATCH.given[:, None])

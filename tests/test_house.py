@@ -11,7 +11,7 @@ from test_commands import ROOT
 
 FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'guided_alignment', 'model_layers',
         'pointer_generator', 'beam_search', 'translator', 'settings', 'search_options', 'command_line', 'tf_session',
-        'fast_kernels', 'fused_loss', 'attention_blocks', 'onnx_graph', 'fast_decoder')
+        'fast_kernels', 'fused_loss', 'attention_blocks', 'attention_windows', 'onnx_graph', 'fast_decoder')
 PACKAGES = ('text', 'training', 'storage', 'reports', 'reference', 'serving')
 COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
 # From the top down: a module imports from lower rows, and a package from itself too.
@@ -19,6 +19,7 @@ LAYERS = (
     COMMANDS, ('reference', 'serving'), ('translator', 'training'),
     ('seq2seq_model', 'fused_loss'), ('fast_decoder',),
     ('decoder_cell', 'pointer_generator', 'question_encoder', 'guided_alignment'),
+    ('attention_windows',),
     ('model_layers', 'beam_search', 'attention_blocks'),
     ('attention', 'fast_kernels', 'onnx_graph'),
     ('reports',), ('text',), ('storage',), ('tf_session',), ('search_options',), ('settings',), ('command_line',))

@@ -1,0 +1,323 @@
+"""Local attention that computes the positions of its windows alone: the values of `attention.LocalAttention`.
+
+Cost and memory grow with T W and not with T S. Positions of a window count the valid source positions of a row, from
+0: the rank r of a source position s is the number of valid positions before it. Letters as in `attention`; n positions
+of a window, R target positions of a block, C source positions that a block sees.
+"""
+from keras import backend as K
+import tensorflow as tf
+from tensorflow.python.ops import gen_array_ops
+
+import attention
+from attention_blocks import GlobalAttention, additive_scores, additive_step, additive_step_gradient
+from fast_kernels import attach_gradient, scan
+
+# Minimum R: the products of smaller blocks are slow.
+BLOCK = 20
+# Numbers (B, R, n, D) of the source that one step of a loop over any windows reads: 1 MB in float32.
+NUMBERS_OF_A_STEP = 2 ** 18
+
+
+def windows_pay(window, length):
+    """Whether windows of 2 W + 1 positions are less work than all S positions at once."""
+    return length > 2 * (2 * window + 1)
+
+
+class Ranks(object):
+    """Source positions in the order of their ranks.
+
+    # Arguments
+        source_mask: booleans `(B, S)`, or `None` if all positions are valid.
+        batch, length: B and S, int32 scalars.
+
+    # Attributes
+        places: for each rank the position in the rows of `(B S, D)`, int32 `(B, S)`; masked positions come last.
+        counts: the number of valid positions, int32 `(B,)`.
+        ranks: the rank of each source position, int32 `(B, S)`, -1 where masked.
+    """
+
+    def __init__(self, source_mask, batch, length):
+        self.batch, self.length = batch, length
+        if source_mask is None:
+            self.ranks = tf.tile(tf.range(length)[None], tf.stack([batch, 1]))
+            order, self.counts = self.ranks, tf.fill(batch[None], length)
+        else:
+            valid = tf.cast(source_mask, tf.int32)
+            self.counts = tf.reduce_sum(valid, 1)
+            self.ranks = tf.cumsum(valid, 1) * valid - 1
+            # The valid ones first, each kind in its order: the keys of a row differ.
+            order = tf.nn.top_k((valid + 1) * length - tf.range(length), length).indices
+        self.places = order + length * tf.range(batch)[:, None]
+
+    def look_up(self, ranks):
+        """Positions in the rows of `(B S, D)` of ranks `(B, ...)`; of any position where there is no such rank."""
+        shape = tf.shape(ranks)
+        ranks = tf.reshape(tf.clip_by_value(ranks, 0, self.length - 1), tf.stack([self.batch, -1]))
+        flat = tf.gather(tf.reshape(self.places, [-1]), ranks + self.length * tf.range(self.batch)[:, None])
+        return tf.reshape(flat, shape)
+
+    def to_dense(self, weights, ranks):
+        """Weights of windows `(B, T, n)`, 0 where there is no such rank, as weights of all positions `(B, T, S)`."""
+        shape = tf.shape(weights)
+        first = tf.range(shape[0] * shape[1]) * self.length
+        # The rows of one sentence follow each other, B T in all, and a position counts from the row's first.
+        places = self.look_up(ranks) - self.length * tf.range(self.batch)[:, None, None]
+        places += tf.reshape(first, tf.stack([shape[0], shape[1], 1]))
+        total = self.batch * shape[1] * self.length
+        dense = tf.scatter_nd(tf.reshape(places, [-1, 1]), tf.reshape(weights, [-1]), total[None])
+        return tf.reshape(dense, tf.stack([self.batch, shape[1], self.length]))
+
+
+class LocalAttention(GlobalAttention, attention.LocalAttention):
+    """`attention.LocalAttention` that computes the positions of its window alone where the source is longer.
+
+    The dense weights `(B, T, S)` and the scores that `attend` returns are computed only where something asks for them.
+    """
+
+    def attend(self, query, memory, keys, source_mask=None, positions=None):
+        given = (query, memory, keys, source_mask, positions)
+        whole = super(LocalAttention, self).attend(*given)
+        shape = tf.shape(memory)
+        pay = tf.convert_to_tensor(windows_pay(self.window, shape[1]))
+        ranks_of_positions = Ranks(source_mask, shape[0], shape[1])
+
+        def all_positions():
+            output = super(LocalAttention, self).attend(*given)
+            return [output.context, tf.zeros([1, 1, 1], output.weights.dtype), tf.zeros([1, 1, 1], tf.int32),
+                    output.weights]
+
+        def windows():
+            return self.attend_window(query, memory, keys, ranks_of_positions, positions) + [
+                tf.zeros([1, 1, 1], query.dtype)]
+
+        # Two outputs for the weights: TensorFlow's optimizer takes the shape of one branch for that of the other.
+        context, weights, ranks, all_weights = tf.cond(pay, windows, all_positions)
+        context.set_shape([None, None, self.memory_size])
+        weights = tf.cond(pay, lambda: ranks_of_positions.to_dense(weights, ranks), lambda: all_weights)
+        return whole._replace(context=context, weights=weights)
+
+    def attend_window(self, query, memory, keys, ranks, positions):
+        """Context, weights `(B, T, n)` and their ranks, int32 `(B, T, n)`. Arguments as for `attend`."""
+        projected, score_kernel = self.project(query)
+        keys = None if score_kernel is None else keys
+        if self.alignment == 'monotonic' and positions is None:
+            return banded(projected, keys, memory, score_kernel, ranks, self.window)
+        centre = self.centres(query, ranks, positions)                                                  # (B, T, 1)
+        first = tf.cast(tf.ceil(tf.stop_gradient(centre) - self.window), tf.int32)
+        window = first + tf.range(2 * self.window + 1)                                                  # (B, T, n)
+        distance = K.cast(window, K.dtype(query)) - centre
+        inside = (window >= 0) & (window < ranks.counts[:, None, None]) & (K.abs(distance) <= self.window)
+        gaussian = tf.ones_like(distance)
+        if self.alignment == 'predictive':
+            gaussian = K.exp(-2. * K.square(distance / self.window))                                    # eq. 10
+        return attend_windows(
+            projected, keys, memory, score_kernel, gaussian, ranks.look_up(window), inside) + [window]
+
+    def project(self, query):
+        """What a score takes of `(B, T, Dq)`: the product with the states of the encoder, or with v after the tanh."""
+        if self.score == 'concat':
+            v = self.score_vector()
+            return K.dot(query, self.query_kernel), self.factor * v if self.scale else v
+        if self.score == 'scaled_dot':
+            query /= self.memory_size ** 0.5
+        elif self.score == 'general':
+            query = K.dot(query, self.kernel)
+        return self.factor * query if self.scale else query, None
+
+    def centres(self, query, ranks, positions):
+        """p_t `(B, T, 1)`: those that eq. 9 predicts, or those that a decoder gives."""
+        if self.alignment == 'monotonic':
+            return K.expand_dims(K.cast(positions, K.dtype(query)), -1)
+        hidden = K.tanh(K.dot(query, self.position_kernel))
+        return K.cast(ranks.counts[:, None, None], K.dtype(query)) * tf.sigmoid(
+            K.dot(hidden, self.position_score_kernel))
+
+
+# Windows around p_t = t
+
+def banded(query, keys, values, score_kernel, ranks, window):
+    """Attention of a block of R target positions at a time to the C = R + 2 W source positions that they see.
+
+    # Arguments
+        query: projected decoder states `(B, T, D)`.
+        keys: `(B, S, U)`, or `None` where the score is a product with `values`.
+        values: encoder states `(B, S, Dm)`.
+        score_kernel: v `(U, 1)` of the additive score, or `None`.
+        ranks: `Ranks`.
+        window: Integer W.
+
+    # Returns
+        context `(B, T, Dm)`, weights `(B, T, C)`, and the rank of each weight, int32 `(B, T, C)`.
+    """
+    size = max(2 * window, BLOCK)
+    seen = size + 2 * window
+    batch, steps, width = tf.shape(query)[0], tf.shape(query)[1], query.shape[2].value
+    blocks = (steps + size - 1) // size
+    query = tf.pad(query, [[0, 0], [0, blocks * size - steps], [0, 0]])
+    query = tf.reshape(query, tf.stack([batch * blocks, size, width]))
+    positions = (size * tf.range(blocks) - window)[:, None] + tf.range(seen)                            # (blocks, C)
+    positions = tf.tile(positions[None], tf.stack([batch, 1, 1]))                                       # (B, blocks, C)
+    places = tf.reshape(ranks.look_up(positions), tf.stack([batch * blocks, seen]))
+    taken = taken_in_blocks(ranks.ranks, blocks, size, window)
+    values = take(values, places, taken)                                                # (B blocks, C, Dm)
+    if score_kernel is None:
+        scores = tf.matmul(query, values, transpose_b=True)                                 # (B blocks, R, C)
+    else:
+        scores = additive_scores(query, take(keys, places, taken), score_kernel)
+    band = tf.range(seen) - tf.range(size)[:, None]                                                     # (R, C)
+    there = (positions >= 0) & (positions < ranks.counts[:, None, None])
+    there = tf.reshape(there, tf.stack([batch * blocks, 1, seen]))
+    weights, _ = attention.masked_softmax(scores, there & (band >= 0) & (band <= 2 * window))
+    positions = tf.tile(positions[:, :, None], tf.stack([1, 1, size, 1]))
+
+    def by_step(x, last):
+        # The gradient of this slice pads; that of [:, :steps] is slow.
+        return tf.slice(tf.reshape(x, tf.stack([batch, blocks * size, last])), [0, 0, 0], tf.stack([-1, steps, -1]))
+    return [by_step(tf.matmul(weights, values), values.shape[2].value), by_step(weights, seen),
+            by_step(positions, seen)]
+
+
+def taken_in_blocks(ranks, blocks, size, window):
+    """Where `banded` reads each source position: in one block or two, as R >= 2 W.
+
+    Returns places in its rows `(B blocks C, D)`, int32 `(2, B, S)`. A place that does not exist is the first row of the
+    sentence, which has rank -W and so no gradient.
+    """
+    seen = size + 2 * window
+    last, first = (ranks + window) // size, (ranks - window) // size    # // rounds down: -1 is before all blocks
+    start = blocks * seen * tf.range(tf.shape(ranks)[0])[:, None]
+
+    def place(block, there):
+        there &= (ranks >= 0) & (block >= 0) & (block < blocks)
+        return start + tf.where(there, block * seen + ranks - block * size + window, tf.zeros_like(ranks))
+    return tf.stack([place(last, tf.ones_like(ranks, tf.bool)), place(first, first < last)])
+
+
+def take(x, places, taken):
+    """The rows `places` of `(B S, D)`, whose gradient reads where each row was taken.
+
+    # Arguments
+        x: `(B, S, D)`. places: int32 `(m, C)`.
+        taken: places in the rows `(m C, D)` of the result, int32 `(2, B, S)`.
+
+    # Returns
+        `(m, C, D)`.
+    """
+    rows = tf.gather(tf.reshape(x, [-1, x.shape[2].value]), places)
+    return attach_gradient('Take', [rows], [x, taken])[0]
+
+
+@tf.RegisterGradient('Take')
+def take_gradient(op, d_rows, *_):
+    """The sum over both places, without adding to rows of an array of zeros."""
+    taken = op.inputs[2]
+    flat = tf.reshape(d_rows, [-1, op.inputs[0].shape[2].value])
+    return [None, tf.gather(flat, taken[0]) + tf.gather(flat, taken[1]), None]
+
+
+# Any windows
+
+def attend_windows(query, keys, values, score_kernel, gaussian, places, inside):
+    """Attention to the source positions of any windows, R target positions at a time.
+
+    # Arguments
+        query, keys, values, score_kernel: as for `banded`.
+        gaussian: factor of each weight after the softmax `(B, T, n)`.
+        places: the positions of each window in the rows of `(B S, D)`, int32 `(B, T, n)`.
+        inside: which of them count, booleans `(B, T, n)`.
+
+    # Returns
+        context `(B, T, Dm)` and weights `(B, T, n)`.
+    """
+    batch, steps, size = tf.shape(places)[0], tf.shape(places)[1], tf.shape(places)[2]
+    width = values.shape[2].value
+    block = tf.clip_by_value(NUMBERS_OF_A_STEP // (batch * size * width), 1, tf.maximum(steps, 1))      # R
+    blocks = (steps + block - 1) // block
+
+    def cut(x):
+        """`(B, T, m)` to `(blocks, B, R, m)`."""
+        x = tf.pad(x, [[0, 0], [0, blocks * block - steps], [0, 0]])
+        x = tf.reshape(x, tf.stack([batch, blocks, block, tf.shape(x)[2]]))
+        return tf.transpose(x, [1, 0, 2, 3])
+
+    def join(x):
+        x = tf.reshape(tf.transpose(x, [1, 0, 2, 3]), tf.stack([batch, blocks * block, tf.shape(x)[3]]))
+        return tf.slice(x, [0, 0, 0], tf.stack([-1, steps, -1]))
+
+    last = query.shape[2].value
+    query, gaussian, places, inside = [cut(x) for x in (query, gaussian, places, inside)]
+    query.set_shape([None, None, None, last])
+    rows = [tf.reshape(x, [-1, x.shape[2].value]) for x in (values, keys) if x is not None]             # (B S, ...)
+    kernels = [] if score_kernel is None else [score_kernel]
+
+    def step(states, slices):
+        query, gaussian, places, inside = slices
+        near = tf.gather(rows[0], places)                                                               # (B, R, n, Dm)
+        if kernels:
+            scores = additive_window(query, tf.gather(rows[1], by_window(places)), score_kernel)[0]
+            scores = tf.reshape(tf.transpose(scores), tf.shape(places))
+        else:
+            scores = tf.matmul(near, query[..., None])[..., 0]
+        softmax, _ = attention.masked_softmax(scores, inside)                                           # (B, R, n)
+        return [], [tf.matmul((softmax * gaussian)[:, :, None], near)[:, :, 0], softmax]
+
+    _, (context, softmax) = scan(step, [], [query, gaussian, places, inside], 2)
+    context, softmax = attach_gradient('AttendWindows', [context, softmax],
+                                       [query, gaussian, places] + rows + kernels)
+    return [join(context), join(softmax * gaussian)]
+
+
+def by_window(places):
+    """`(B, R, n)` to `(n, B R)`."""
+    return tf.transpose(tf.reshape(places, tf.stack([-1, tf.shape(places)[2]])))
+
+
+def additive_window(query, near, score_kernel):
+    """`additive_step` of queries `(B, R, U)` and keys of their windows `(n, B R, U)`."""
+    return additive_step(tf.reshape(query, tf.stack([-1, near.shape[2].value])), near, score_kernel)
+
+
+@tf.RegisterGradient('AttendWindows')
+def attend_windows_gradient(op, d_context, d_softmax, *_):
+    """R target positions at a time, with c = sum_s a_s g_s m_s, a the softmax, g the Gaussian, m the states:
+
+        dw_s = dc m_s       da = da + g dw       dg = a dw       ds = a (da - sum_s a_s da_s)
+        dm_s = a_s g_s dc + ds_s q       dq = sum_s ds_s m_s       or those of `additive_step_gradient`
+
+    What a position contributes to the states and keys of its window is added there in place.
+    """
+    _, softmax, query, gaussian, places, values = op.inputs[:6]
+    keys_and_kernel = list(op.inputs[6:])
+
+    def step(states, slices):
+        d_context, d_softmax, softmax, query, gaussian, places = slices
+        near = tf.gather(values, places)                                                                # (B, R, n, Dm)
+        d_weights = tf.matmul(near, d_context[..., None])[..., 0]                                       # (B, R, n)
+        d_softmax += gaussian * d_weights
+        d_scores = softmax * (d_softmax - tf.reduce_sum(softmax * d_softmax, 2, keepdims=True))
+        weights = softmax * gaussian
+        if keys_and_kernel:
+            keys, score_kernel = keys_and_kernel
+            columns = by_window(places)
+            near_keys = tf.gather(keys, columns)
+            _, e = additive_window(query, near_keys, score_kernel)
+            d_query, d_keys, d_kernel = additive_step_gradient(
+                by_window(d_scores), e, score_kernel, tf.shape(near_keys))
+            d_query = tf.reshape(d_query, tf.shape(query))
+            d_near = weights[..., None] * d_context[:, :, None]
+            more = [add_rows(states[1], columns, d_keys), states[2] + d_kernel]
+        else:
+            d_query, more = tf.matmul(d_scores[:, :, None], near)[:, :, 0], []
+            d_near = tf.matmul(tf.stack([weights, d_scores], 3), tf.stack([d_context, query], 2))
+        return [add_rows(states[0], places, d_near)] + more, [d_query, softmax * d_weights]
+
+    states, (d_query, d_gaussian) = scan(step, [tf.zeros_like(x) for x in [values] + keys_and_kernel],
+                                         [d_context, d_softmax, softmax, query, gaussian, places], 2)
+    return [None, None, d_query, d_gaussian, None] + states
+
+
+def add_rows(total, places, rows):
+    """Adds `rows` `(..., D)` to the rows of `total` `(n, D)` at `places` `(...)`, in place where possible."""
+    width = total.shape[1].value
+    return gen_array_ops.scatter_nd_non_aliasing_add(
+        total, tf.reshape(places, [-1, 1]), tf.reshape(rows, [-1, width]))
