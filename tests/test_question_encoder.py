@@ -41,7 +41,8 @@ def test_layout_of_a_source():
     dict(cell='gru', hops=3), dict(score='concat', input_feeding=True, hops=2, encoder_layers=2, decoder_layers=2),
     pytest.param(dict(score='dot', bidirectional=False, share_vocabulary=True, tie_embeddings=True, embedding=6),
                  marks=pytest.mark.slow),
-    dict(score='general', attention='local-p', cell='gru', hops=2, encoder_units=8)], ids=str)
+    dict(score='general', attention='local-p', cell='gru', hops=2, encoder_units=8),
+    dict(score='concat', attention='local-p', kernels='fast')], ids=str)
 def test_model_agrees_with_numpy(case):
     model = small(**case)
     whole = model.whole(BATCH)
