@@ -1,5 +1,7 @@
 """The model in Keras 3, on any backend, without TensorFlow 1.12: read it beside the paper.
 
+The backend is JAX if the variable KERAS_BACKEND names no other.
+
     from model import load
     model, bundle = load('bundle')                       # a folder made by `regress.py export RUN bundle`
     stages = model.forward(bundle['source'], bundle['given'])
@@ -11,9 +13,12 @@ of the concat score, V vocabulary, X names that only the sources have, N rows of
 import json
 import os
 
-import keras
-from keras import layers, ops
-import numpy as np
+os.environ.setdefault('KERAS_BACKEND', 'jax')
+import keras  # noqa: E402
+from keras import layers, ops  # noqa: E402
+import numpy as np  # noqa: E402
+
+from story import encode_story  # noqa: E402
 
 PAD, UNK, START, END = range(4)
 TINY = 1e-37            # the minimum attention to a word of the source in eq. 9
@@ -79,7 +84,7 @@ class Attention(layers.Layer):
             if self.settings['attention'] == 'local-p':                             # eq. 9; S counts valid positions
                 inner = tanh(h @ self.w['position_kernel']) @ self.w['position_score_kernel']
                 centre = ops.sigmoid(inner) * ops.cast(ops.sum(valid, axis=1, keepdims=True), h.dtype)
-            distance = ops.arange(scores.shape[1], dtype=h.dtype) - centre
+            distance = ops.cumsum(ops.cast(valid, h.dtype), axis=1) - 1. - centre   # valid positions count
             valid = ops.logical_and(valid, ops.abs(distance) <= window)
         weights = masked_softmax(scores, valid)
         if self.settings['attention'] == 'local-p':                                 # eq. 10, sigma = W / 2
@@ -93,18 +98,22 @@ class Seq2Seq:
 
     # Arguments
         settings: dict, the `model` settings of a bundle.
-        source_size, target_size: sizes of the vocabularies.
+        source_size, target_size: sizes of the vocabularies. separators: those of the bundle, for `--encoder dmn`.
     """
 
-    def __init__(self, settings, source_size, target_size):
-        self.settings, self.layers = settings, {}
+    def __init__(self, settings, source_size, target_size, separators=None):
+        self.settings, self.separators, self.layers = settings, separators, {}
         units, size = settings['units'], settings['encoder_units'] or settings['units']
-        self.size, self.bridged = size, settings['bidirectional'] or size != units
+        self.bridged = not separators and (settings['bidirectional'] or size != units)
         width = settings['embedding']
         self.source_embedding = self._add('source_embedding', layers.Embedding(source_size, width), (1,))
         self.target_embedding = self.source_embedding
         if not settings['share_vocabulary']:
             self.target_embedding = self._add('target_embedding', layers.Embedding(target_size, width), (1,))
+        if separators:
+            self._cell('question_encoder', units, width)
+            self._cell('sentence_encoder', size, width + units + 1)
+            width = size
         for n in range(1, settings['encoder_layers'] + 1):
             for direction in ('/forward', '/backward') if settings['bidirectional'] else ('',):
                 self._cell('encoder_%d%s' % (n, direction), size // (2 if direction else 1), width)
@@ -149,44 +158,54 @@ class Seq2Seq:
 
     # Encoder
 
-    def _read(self, name, x, valid, backwards=False):
+    def read(self, name, x, valid, backwards=False):
         """One direction of one layer: outputs (B, S, units) and last states. A masked step repeats the output before it
         (`keras.layers.Bidirectional` would put zeros there)."""
-        rnn = layers.RNN(self.layers[name], return_sequences=True, return_state=True, go_backwards=backwards)
+        if backwards:
+            x, valid = ops.flip(x, axis=1), ops.flip(valid, axis=1)
+        # unroll: JAX would compile a loop anew at each call.
+        rnn = layers.RNN(self.layers[name], return_sequences=True, return_state=True, unroll=True)
         outputs, *states = rnn(x, mask=valid)
         return ops.flip(outputs, axis=1) if backwards else outputs, states
 
-    def encode(self, source):
-        """Ids (B, S) to encoder states (B, S, Dm), and for each layer the decoder's first states, each (B, D)."""
-        settings, valid, last = self.settings, ops.not_equal(source, PAD), []
-        x = self.source_embedding(source)
+    def read_both_ways(self, x, valid):
+        """All encoder layers: vectors (B, S, E) to encoder states (B, S, Dm) and the last states of each layer."""
+        settings, last = self.settings, []
         for n in range(1, settings['encoder_layers'] + 1):
             below, name = x, 'encoder_%d' % n
             if settings['bidirectional']:
-                forward, forward_states = self._read(name + '/forward', x, valid)
-                backward, backward_states = self._read(name + '/backward', x, valid, backwards=True)
+                forward, forward_states = self.read(name + '/forward', x, valid)
+                backward, backward_states = self.read(name + '/backward', x, valid, backwards=True)
                 x = ops.concatenate([forward, backward], axis=-1)
                 states = [ops.concatenate(pair, axis=-1) for pair in zip(forward_states, backward_states)]
             else:
-                x, states = self._read(name, x, valid)
+                x, states = self.read(name, x, valid)
             if settings['residual'] and n > 1:
                 x = x + below
             last.append(states)
-        first = []
-        for n in range(1, settings['decoder_layers'] + 1):
+        return x, last
+
+    def encode(self, source):
+        """Ids (B, S) to encoder states (B, S, Dm), their mask (B, S), and the first states (B, D) of each layer."""
+        if self.separators:
+            memory, valid, states = encode_story(self, np.asarray(source))
+            return memory, valid, [states] * self.settings['decoder_layers']
+        valid, first = ops.not_equal(source, PAD), []
+        memory, last = self.read_both_ways(self.source_embedding(source), valid)
+        for n in range(1, self.settings['decoder_layers'] + 1):
             states = last[min(n, len(last)) - 1]
             if self.bridged:
                 states = [self.layers['bridge_%d_%s' % (n, kind)](state) for kind, state in zip('hc', states)]
             first.append(states)
-        return x, first
+        return memory, valid, first
 
     # Decoder
 
     def start(self, source, copied=None):
         """What all steps look at, and the states before the first step: layers' states and h~_0 = 0 (N, D)."""
-        memory, first = self.encode(source)
+        memory, valid, first = self.encode(source)
         zeros = ops.zeros((len(source), self.settings['units']), memory.dtype)
-        return (memory, ops.not_equal(source, PAD), copied), (first, zeros)
+        return (memory, valid, copied), (first, zeros)
 
     def step(self, tokens, states, look, t):
         """One decoder step for N rows: stages by name, and the states after it."""
@@ -204,13 +223,18 @@ class Seq2Seq:
                 x = x + below
         stages, attentional = {'decoder_states': x}, x
         if settings['score'] != 'none':
-            stages.update(self.attention(x, memory, valid, t=t))
-            joined = ops.concatenate([stages['context'], x], axis=-1)
-            attentional = stages['attentional_states'] = self.layers['attentional_state'](joined)   # eq. 5
+            each_hop = []
+            for _ in range(settings.get('hops', 1)):                                # the query is the last result
+                stages.update(self.attention(attentional, memory, valid, t=t))
+                each_hop.append(stages['weights'])
+                joined = ops.concatenate([stages['context'], attentional], axis=-1)
+                attentional = stages['attentional_states'] = self.layers['attentional_state'](joined)   # eq. 5
+            stages['weights'] = sum(each_hop) / len(each_hop)
         stages['logits'] = self.logits(attentional)                                 # eq. 6
         if settings['copy']:
             stages['vocabulary_logits'] = stages['logits']
-            joined = ops.concatenate([stages['context'], x, embedded], axis=-1)
+            context = ops.einsum('ns,nsd->nd', stages['weights'], memory)
+            joined = ops.concatenate([context, x, embedded], axis=-1)
             switch = self.layers['pointer_generator'](joined)                       # eq. 8
             stages['p_gen'] = ops.sigmoid(switch)
             stages['copy_distribution'], stages['logits'] = self.mixture(stages['logits'], switch, stages['weights'],
@@ -248,28 +272,15 @@ class Seq2Seq:
         return stages
 
 
-def token_losses(stages, output, settings):
-    """Loss of each valid target token in nats (B, T), 0 on padding; and the coverage losses, or `None`."""
-    log_p, e, coverage = ops.log_softmax(stages['logits'], axis=-1), settings['label_smoothing'], None
-    losses = -(1. - e) * ops.take_along_axis(log_p, ops.expand_dims(output, -1), axis=-1)[:, :, 0]
-    losses = losses - e * ops.sum(log_p, axis=-1) / log_p.shape[-1] if e else losses
-    valid = ops.not_equal(output, PAD)
-    if settings['coverage_loss']:                                                   # eq. 12 and 13
-        before = ops.cumsum(stages['weights'], axis=1) - stages['weights']
-        coverage = ops.where(valid, ops.sum(ops.minimum(stages['weights'], before), axis=-1), 0.)
-        losses = losses + settings['coverage_loss'] * coverage
-    return ops.where(valid, losses, 0.), coverage
-
-
-def build(settings, arrays):
-    """A `Seq2Seq` with the weights among the arrays of one file of a bundle, in their type."""
+def build(entry, arrays):
+    """A `Seq2Seq` with the weights among the arrays of one file of a bundle, in their type. entry: the manifest's."""
     real = arrays['parameter/source_embedding/embeddings'].dtype.name
     keras.config.set_floatx(real)
     keras.config.set_dtype_policy(real)
     parameters = {name[10:]: value for name, value in arrays.items() if name.startswith('parameter/')}
     source = len(parameters['source_embedding/embeddings'])
     target = len(parameters.get('target_embedding/embeddings', parameters['source_embedding/embeddings']))
-    model = Seq2Seq(settings, source, target)
+    model = Seq2Seq(entry['model'], source, target, entry.get('separators'))
     model.load_parameters(parameters)
     return model
 
@@ -280,4 +291,4 @@ def load(folder, name='run.npz'):
         entry = json.load(stream)['files'][name]
     with np.load(os.path.join(folder, name), allow_pickle=False) as arrays:
         arrays = dict(arrays)
-    return build(entry['model'], arrays), arrays
+    return build(entry, arrays), arrays

@@ -9,18 +9,40 @@ import json
 import os
 import sys
 
-os.environ.setdefault('KERAS_BACKEND', 'jax')
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-from model import END, PAD, build, token_losses  # noqa: E402
-from search import search  # noqa: E402
+from model import END, PAD, build   # before Keras: chooses the backend
+from search import search
+import keras
+from keras import ops
+import numpy as np
 
 LIMIT = 9               # tokens of an output in the small cases
+LEAST_WEIGHT = 1e-7     # the minimum of a weight in the logarithm of guided alignment
 
 if keras.config.backend() == 'jax':
     import jax
     jax.config.update('jax_enable_x64', True)
+
+
+def losses(stages, output, settings, gold):
+    """Losses of each valid target token (B, T), 0 on padding: `token_losses` in nats, and what they contain.
+
+    # Arguments
+        gold: for guided alignment, 1 for aligned tokens at valid positions of the source (B, T, S); else `None`.
+    """
+    log_p, e = ops.log_softmax(stages['logits'], axis=-1), settings['label_smoothing']
+    each = -(1. - e) * ops.take_along_axis(log_p, ops.expand_dims(output, -1), axis=-1)[:, :, 0]
+    each = each - e * ops.sum(log_p, axis=-1) / log_p.shape[-1] if e else each
+    weights, valid, parts = stages.get('weights'), ops.not_equal(output, PAD), {}
+    if settings['coverage_loss']:                                                   # See et al. (2017), eq. 12 and 13
+        before = ops.cumsum(weights, axis=1) - weights
+        parts['coverage_losses'] = ops.where(valid, ops.sum(ops.minimum(weights, before), axis=-1), 0.)
+        each = each + settings['coverage_loss'] * parts['coverage_losses']
+    if gold is not None:                                                            # Chen et al. (2016), eq. 5
+        gold = ops.convert_to_tensor(gold / np.maximum(gold.sum(axis=2, keepdims=True), 1), weights.dtype)
+        guided = -ops.sum(gold * ops.log(ops.maximum(weights, LEAST_WEIGHT)), axis=2)
+        parts['guided_losses'] = ops.where(valid, guided, 0.)
+        each = each + settings['guided_alignment'] * parts['guided_losses']
+    return dict(parts, token_losses=ops.where(valid, each, 0.))
 
 
 def searched(model, source, copied, limits, options):
@@ -44,18 +66,19 @@ def searched(model, source, copied, limits, options):
 
 def port(entry, arrays):
     """Our arrays of one file from its weights and inputs."""
-    model = build(entry['model'], arrays)
+    model = build(entry, arrays)
     made = {name: value for name, value in arrays.items() if name.startswith('parameter/')}
     for prefix in ('padded/', 'single/') if entry['kind'] == 'case' else ('',):
-        inputs = {name: arrays[prefix + name] for name in ('source', 'given', 'output', 'copied')
+        inputs = {name: arrays[prefix + name] for name in ('source', 'given', 'output', 'copied', 'alignments')
                   if prefix + name in arrays}
         stages = model.forward(inputs['source'], inputs['given'], inputs.get('copied'))
-        stages['token_losses'], coverage = token_losses(stages, inputs['output'], model.settings)
-        if coverage is not None:
-            stages['coverage_losses'] = coverage
-        stages = {name: keras.ops.convert_to_numpy(value) for name, value in stages.items()}
-        losses = stages['token_losses']
-        stages['loss'] = (losses.sum() / np.count_nonzero(inputs['output'])).astype(losses.dtype)
+        gold = inputs.get('alignments')
+        if gold is not None:
+            gold = gold * ops.convert_to_numpy(model.encode(inputs['source'])[1])[:, None]
+        stages.update(losses(stages, inputs['output'], model.settings, gold))
+        stages = {name: ops.convert_to_numpy(value) for name, value in stages.items()}
+        each = stages['token_losses']
+        stages['loss'] = (each.sum() / np.count_nonzero(inputs['output'])).astype(each.dtype)
         source = inputs['source']
         limits = np.full(len(source), LIMIT) if entry['kind'] == 'case' else 2 * np.count_nonzero(source, axis=1) + 10
         greedy = searched(model, source, inputs.get('copied'), limits, {})

@@ -7,10 +7,9 @@ The formulas are those of docs/porting.md: what is never chosen, limits, penalti
 """
 from collections import namedtuple
 
-import numpy as np
+from model import END, PAD, START, UNK     # before Keras: chooses the backend
 from keras import ops
-
-from model import END, PAD, START, UNK
+import numpy as np
 
 Hypothesis = namedtuple('Hypothesis', 'ids log_probabilities weights margins ranking')
 Hypothesis.__doc__ = """Lists with one entry per token, `</s>` included: ids, log-probabilities in nats, attention
