@@ -201,9 +201,9 @@ def write_saved_model(run, settings, options):
 
 # Files of an ONNX directory besides the graphs: those of the run, and those of this checkout with their new names.
 RUN_FILES = ('vocab.source.txt', 'vocab.target.txt', 'tokenizer.source.model', 'tokenizer.target.model')
-PROGRAM_FILES = (('adapters/onnx_translate.py', 'translate.py'), ('command_line.py', 'command_line.py')) + tuple(
-    ('text/' + name, 'text/' + name) for name in ('__init__.py', 'tokenizers.py', 'spacing_marks.py', 'subwords.py',
-                                                  'vocabulary.py'))
+PROGRAM_FILES = (('adapters/onnx_translate.py', 'translate.py'),) + tuple(
+    (name, name) for name in ('command_line.py', 'search_options.py', 'settings.py', 'text/__init__.py',
+                              'text/tokenizers.py', 'text/spacing_marks.py', 'text/subwords.py', 'text/vocabulary.py'))
 
 
 def onnx_files(run, settings, options):
@@ -216,6 +216,7 @@ def onnx_files(run, settings, options):
     import tf_session
     from reference.numpy_model import neutral
     from keras import backend as K
+    from text.questions import separators
     from text.vocabulary import Vocabulary
     from translator import load_model_weights
     search = search_options.merge(settings, options)
@@ -225,7 +226,8 @@ def onnx_files(run, settings, options):
         arrays = {neutral(weight.name): value for weight, value in zip(weights, K.batch_get_value(weights))}
         session.close()
     values = vars(settings)
-    files = {'encoder.onnx': onnx_graph.encoder(values, arrays).SerializeToString(),
+    separated = separators(settings, vocabularies[0])
+    files = {'encoder.onnx': onnx_graph.encoder(values, arrays, separated).SerializeToString(),
              'step.onnx': onnx_graph.step(values, arrays).SerializeToString(),
              'config.json': to_json({'settings': values, 'search': search._asdict()})}
     files.update((name, run.read_file(name)) for name in RUN_FILES if os.path.exists(run.file(name)))
@@ -257,9 +259,6 @@ def main(argv):
     if settings.score == 'none' and search_options.merge(settings, options).coverage_penalty:
         raise UserError('%s: this run has no attention (--score none): omit --coverage-penalty' % options.run)
     if options.format == 'onnx':
-        if settings.encoder != 'recurrent' or settings.hops > 1:
-            raise UserError('%s: was trained with --encoder %s --hops %d, which have no ONNX form here: use --format '
-                            'saved_model or predict.py' % (options.run, settings.encoder, settings.hops))
         tell('%s: %s' % (options.folder, ' '.join(write_onnx(run, settings, options))))
         return
     inputs, outputs = write_saved_model(run, settings, options)

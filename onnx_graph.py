@@ -12,6 +12,8 @@ Letters in shapes: B sentences, K hypotheses of each, S source length, D and Dm 
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
+import onnx_story
+
 OPSET = 12          # onnxruntime 1.10 and all later versions load it
 LOWEST = np.finfo('f').min
 UNK = 1
@@ -97,21 +99,42 @@ def recurrent_layer(graph, settings, x, lengths, name):
     return x, states
 
 
-def encoder(settings, weights):
-    """`encoder.onnx`, from a run's settings (dict) and weights by neutral name."""
-    graph, size = Graph(weights), settings['encoder_units'] or settings['units']
-    valid = graph.op('Not', graph.op('Equal', 'source', graph.constant(0, 'int64')))
-    mask = graph.op('Cast', valid, to=TensorProto.FLOAT)
-    lengths = graph.op('ReduceSum', graph.op('Cast', valid, to=TensorProto.INT32), axes=[1], keepdims=0)
-    x = graph.op('Gather', graph.weight('source_embedding/embeddings'), 'source')
-    x, last = graph.op('Transpose', x, perm=[1, 0, 2]), []
+def encoder_layers(graph, settings, x, lengths):
+    """All encoder layers on (S, B, E): outputs (S, B, Dm), and the last states (B, Dm) of each layer."""
+    last = []
     for n in range(1, settings['encoder_layers'] + 1):
         below = x
         x, states = recurrent_layer(graph, settings, x, lengths, 'encoder_%d' % n)
         if settings['residual'] and n > 1:
             x = graph.op('Add', x, below)
         last.append(states)
-    memory = graph.op('Transpose', x, perm=[1, 0, 2])                               # (B, S, Dm)
+    return x, last
+
+
+def bridge(graph, settings, last, size):
+    """First states (B, D) of the decoder's layers, from the last states of the encoder's."""
+    first = []
+    for n in range(1, settings['decoder_layers'] + 1):
+        for kind, state in zip('hc', last[min(n, len(last)) - 1]):
+            if settings['bidirectional'] or size != settings['units']:
+                state = tanh_dense(graph, state, 'bridge_%d_%s' % (n, kind))
+            first.append(state)
+    return first
+
+
+def encoder(settings, weights, separators=None):
+    """`encoder.onnx`, from a run's settings (dict), weights by neutral name, and `questions.Separators`."""
+    graph, size = Graph(weights), settings['encoder_units'] or settings['units']
+    valid = graph.op('Not', graph.op('Equal', 'source', graph.constant(0, 'int64')))
+    if separators:
+        memory, valid, first = onnx_story.encode(graph, settings, valid, separators, recurrent_layer, encoder_layers)
+    else:
+        lengths = graph.op('ReduceSum', graph.op('Cast', valid, to=TensorProto.INT32), axes=[1], keepdims=0)
+        x = graph.op('Gather', graph.weight('source_embedding/embeddings'), 'source')
+        x, last = encoder_layers(graph, settings, graph.op('Transpose', x, perm=[1, 0, 2]), lengths)
+        memory = graph.op('Transpose', x, perm=[1, 0, 2])                           # (B, S, Dm)
+        first = bridge(graph, settings, last, size)
+    mask = graph.op('Cast', valid, to=TensorProto.FLOAT)
     keys, score = memory, settings['score']
     if score in ('concat', 'additive'):
         keys = graph.op('MatMul', memory, graph.weight('attention/memory_kernel'))
@@ -119,12 +142,7 @@ def encoder(settings, weights):
             keys = graph.op('Add', keys, graph.weight('attention/bias'))
     elif score == 'general':                                                        # h_t (W_a h_s)
         keys = graph.op('MatMul', memory, graph.constant(weights['attention/kernel'].T))
-    first = []
-    for n in range(1, settings['decoder_layers'] + 1):
-        for kind, state in zip('hc', last[min(n, len(last)) - 1]):
-            if settings['bidirectional'] or size != settings['units']:
-                state = tanh_dense(graph, state, 'bridge_%d_%s' % (n, kind))
-            first.append(graph.op('Unsqueeze', state, axes=[1]))
+    first = [graph.op('Unsqueeze', state, axes=[1]) for state in first]
     real, outputs = TensorProto.FLOAT, {}
     named = [('memory', memory, ['B', 'S', size]), ('keys', keys, ['B', 'S', 'n']), ('mask', mask, ['B', 'S'])]
     named += [('state_%d' % i, state, ['B', 1, settings['units']]) for i, state in enumerate(first)]
@@ -188,11 +206,8 @@ def align(graph, settings, found, h):
             inner = graph.op('Tanh', graph.op('MatMul', h, graph.weight('attention/position_kernel')))
             inner = graph.op('Sigmoid', graph.op('MatMul', inner, graph.weight('attention/position_score_kernel')))
             centre = graph.op('Mul', inner, graph.op('ReduceSum', mask, axes=[2]))  # (B, K, 1)
-        positions = graph.op('Squeeze', graph.op('NonZero', graph.op(
-            'ConstantOfShape', graph.op('Slice', graph.op('Shape', 'mask'), *[graph.constant([i], 'int64')
-                                                                              for i in (1, 2)]),
-            value=numpy_helper.from_array(np.ones(1, 'f')))), axes=[0])
-        distance = graph.op('Sub', graph.op('Cast', positions, to=TensorProto.FLOAT), centre)
+        positions = graph.op('CumSum', mask, graph.constant(2, 'int32'))            # from 1, valid ones count
+        distance = graph.op('Sub', graph.op('Sub', positions, graph.constant(1.)), centre)
         window = float(settings['window'])
         outside = graph.op('Greater', graph.op('Abs', distance), graph.constant(window))
         mask = graph.op('Mul', mask, graph.op('Cast', graph.op('Not', outside), to=TensorProto.FLOAT))
@@ -226,9 +241,13 @@ def step(settings, weights):
     real, outputs, attentional = TensorProto.FLOAT, {}, x
     open_shape = ['B', 'K', units]
     if settings['score'] != 'none':
-        attention = align(graph, settings, scores(graph, settings, x), x)
-        context = graph.op('MatMul', attention, 'memory')                           # (B, K, Dm)
-        attentional = tanh_dense(graph, graph.op('Concat', context, x, axis=-1), 'attentional_state')   # eq. 5
+        each_hop = []
+        for _ in range(settings['hops']):                                           # the query is the last result
+            each_hop.append(align(graph, settings, scores(graph, settings, attentional), attentional))
+            context = graph.op('MatMul', each_hop[-1], 'memory')                    # (B, K, Dm)
+            joined = graph.op('Concat', context, attentional, axis=-1)
+            attentional = tanh_dense(graph, joined, 'attentional_state')            # eq. 5
+        attention = graph.op('Mean', *each_hop)
         graph.rename(attention, 'weights')
         outputs['weights'] = (real, ['B', 'K', 'S'])
     logits = attentional
@@ -245,6 +264,7 @@ def step(settings, weights):
                    normaliser=(real, ['B', 'K', 1]), top_values=(real, ['B', 'K', 'N']),
                    top_ids=(TensorProto.INT64, ['B', 'K', 'N']))
     if settings['copy']:                                                            # See et al. (2017), eq. 8
+        context = graph.op('MatMul', attention, 'memory')
         joined = graph.op('Concat', context, x, embedded, axis=-1)
         switch = graph.op('Add', graph.op('MatMul', joined, graph.weight('pointer_generator/kernel')),
                           graph.weight('pointer_generator/bias'))

@@ -20,11 +20,15 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from text.tokenizers import read_tokenizers  # noqa: E402  modules of this folder
+# Modules of this folder:
+from command_line import CommandParser, UserError, positive_int, require, run_command  # noqa: E402
+import search_options  # noqa: E402
+from text.tokenizers import read_tokenizers  # noqa: E402
 from text.vocabulary import END, PAD, START, Vocabulary  # noqa: E402
 import numpy as np  # noqa: E402
 import onnxruntime  # noqa: E402
 
+CHUNK = 1024        # lines that are translated before their outputs are written
 TINY = 1e-37        # the minimum attention to a word of the source when it is copied
 
 Hypothesis = namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ranking')
@@ -79,12 +83,19 @@ class Translator(object):
         """The best hypotheses for each text, a list of lists of `Hypothesis`.
 
         # Arguments
-            texts: list of str. batch_size: sentences decoded together. options: those of the search as in
-            `config.json`, such as `beam_width`, `n_best`, `length_penalty`; what is left out is as it was exported.
+            texts: list of str. batch_size: sentences decoded together. options: fields of `search_options.Options`,
+            such as `beam_width`, `n_best`, `length_penalty`; what is left out is as it was exported.
+
+        # Raises
+            UserError: an option out of its range, or a text that is too long for `--score location`.
         """
-        options = dict(self.search, **options)
+        options = self._options(**options)
         results = [[Hypothesis('', [], 0., [], np.zeros((0, 0), 'f'), 0.)] for _ in texts]
         sources = [self.tokenizers[0].tokenize(text) for text in texts]
+        for number, tokens in enumerate(sources, 1):
+            require(self.settings['score'] != 'location' or len(tokens) <= self.settings['max_source_length'],
+                    'text %d has %d tokens, more than the %d of this model with --score location: shorten it', number,
+                    len(tokens), self.settings['max_source_length'])
         order = sorted((i for i, tokens in enumerate(sources) if tokens), key=lambda i: len(sources[i]))
         for start in range(0, len(order), batch_size):
             batch = order[start:start + batch_size]
@@ -92,9 +103,17 @@ class Translator(object):
                 results[i] = hypotheses
         return results
 
+    def _options(self, **given):
+        """The exported options of the search, with those that are given, as `search_options.Options`."""
+        given = {name: value for name, value in given.items() if value is not None}
+        options = search_options.merge(argparse.Namespace(**self.search), argparse.Namespace(
+            **dict({'max_length_ratio': self.search['max_length_ratio']}, **given)))
+        return options if 'n_best' in given else options._replace(n_best=min(self.search['n_best'],
+                                                                             options.beam_width))
+
     def _search(self, sources, options):
         """Hypotheses for a batch of token lists, by beam search; width 1 is greedy search."""
-        width, target = options['beam_width'], self.vocabularies[1]
+        width, target = options.beam_width, self.vocabularies[1]
         ids = np.full((len(sources), max(map(len, sources))), PAD, 'int64')
         names = [target.names(tokens) if self.settings['copy'] else [] for tokens in sources]
         copied = ids.copy()
@@ -133,8 +152,8 @@ class Translator(object):
                         live[b].append(one)
                         rows.append(k)
                 finished[b].sort(key=lambda pair: -pair[0])
-                hope = [one.score / length_divisor(limits[b], options['length_penalty']) for one in live[b]]
-                best = finished[b][options['n_best'] - 1][0] if len(finished[b]) >= options['n_best'] else -np.inf
+                hope = [one.score / length_divisor(limits[b], options.length_penalty) for one in live[b]]
+                best = finished[b][options.n_best - 1][0] if len(finished[b]) >= options.n_best else -np.inf
                 if hope and best < max(hope):
                     kept_rows.append(row)
                     parents.append(rows + [0] * (width - len(rows)))
@@ -144,20 +163,23 @@ class Translator(object):
                 look = {name: value[kept_rows] for name, value in look.items()}
                 states = {name: np.take_along_axis(value[kept_rows], parents, 1) for name, value in states.items()}
         return [[self._hypothesis(ranking, one, names[b], len(sources[b]))
-                 for ranking, one in pairs[:options['n_best']]] for b, pairs in enumerate(finished)]
+                 for ranking, one in pairs[:options.n_best]] for b, pairs in enumerate(finished)]
 
     def _limit(self, length, options):
         """The maximum number of tokens of an output, `</s>` included, for a source of this length."""
-        limits = [options['max_length']] if options['max_length'] else []
-        if options['max_length_ratio']:
-            limits.append(max(1, int(options['max_length_ratio'] * length + 1e-6)))
-        return min(limits or [2 * length + 10])
+        limits = [options.max_length] if options.max_length else []
+        if options.max_length_ratio:
+            limits.append(max(1, int(options.max_length_ratio * length + 1e-6)))
+        limit = min(limits or [2 * length + 10])
+        if options.min_length:
+            limit = max(limit, options.min_length + 1)          # `</s>` has a place after the minimum length
+        return min(limit, options.max_length or limit)
 
     def _step(self, tokens, time, look, states, copied, live, options):
         """One step: logits and ids of the allowed candidates and their log-probabilities (B, K, M), weights (B, K, S),
         new states. Excluded candidates have the logit minus infinity."""
-        target, count = len(self.vocabularies[1]), max(options['beam_width'], 2)
-        whole = self.settings['copy'] or options['no_repeat_ngram']     # then NumPy chooses, from all logits
+        target, count = len(self.vocabularies[1]), max(options.beam_width, 2)
+        whole = self.settings['copy'] or options.no_repeat_ngram     # then NumPy chooses, from all logits
         wanted = ['normaliser'] + (['logits'] if whole else ['top_values', 'top_ids'])
         wanted += sorted(self.outputs & {'weights', 'switch'}) + ['new_' + name for name in states]
         feeds = dict(look, tokens=tokens, time=np.array([time], 'f'), count=np.array([min(count + 3, target)]))
@@ -171,19 +193,19 @@ class Translator(object):
                 normaliser = np.log(np.exp(logits).sum(axis=2, keepdims=True))
             values = logits.copy()
             values[:, :, [PAD, START]] = -np.inf
-            if time < options['min_length']:
+            if time < options.min_length:
                 values[:, :, END] = -np.inf
             for row, hypotheses in enumerate(live):
                 for k, one in enumerate(hypotheses):
-                    if options['no_repeat_ngram']:
-                        values[row, k, repeated(one.ids, options['no_repeat_ngram'])] = -np.inf
+                    if options.no_repeat_ngram:
+                        values[row, k, repeated(one.ids, options.no_repeat_ngram)] = -np.inf
                     if not np.isfinite(values[row, k]).any():           # nothing is left: the sentence ends
                         values[row, k, END] = logits[row, k, END]
             ids = np.argsort(-values, axis=2, kind='stable')[:, :, :count]
             values = np.take_along_axis(values, ids, 2)
         else:
             values, ids, normaliser = found['top_values'], found['top_ids'], found['normaliser']
-            excluded = (ids == PAD) | (ids == START) | (ids == END) & (time < options['min_length'])
+            excluded = (ids == PAD) | (ids == START) | (ids == END) & (time < options.min_length)
             values = np.where(excluded, -np.inf, values)
             order = np.argsort(-values, axis=2, kind='stable')[:, :, :count]
             values, ids = [np.take_along_axis(x, order, 2) for x in (values, ids)]
@@ -207,10 +229,10 @@ class Translator(object):
     @staticmethod
     def _ranking(one, length, options):
         """log p(Y) / lp(Y) + beta sum_s log(min(sum_t a_ts, 1)) over the tokens of the source."""
-        value = one.score / length_divisor(len(one.ids), options['length_penalty'])
-        if options['coverage_penalty']:
+        value = one.score / length_divisor(len(one.ids), options.length_penalty)
+        if options.coverage_penalty:
             covered = np.clip(np.sum(one.weights, axis=0)[:length], 1e-7, 1.)
-            value += options['coverage_penalty'] * float(np.log(covered).sum())
+            value += options.coverage_penalty * float(np.log(covered).sum())
         return value
 
     def _hypothesis(self, ranking, one, names, length):
@@ -220,30 +242,33 @@ class Translator(object):
                           one.log_probabilities, np.array(one.weights)[:len(ids), :length], ranking)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--batch-size', type=int, default=32)
-    parser.add_argument('--threads', type=int, default=0)
+def main(argv):
+    parser = CommandParser(prog='translate.py', description=__doc__.split('\n')[0])
+    parser.add_argument('--batch-size', type=positive_int, default=32, metavar='N')
+    parser.add_argument('--threads', type=positive_int, default=0, metavar='N', help='default: all cores')
     parser.add_argument('--json', action='store_true', help='write an object for each line, with tokens and alignment')
-    for name, kind in (('beam_width', int), ('n_best', int), ('length_penalty', float), ('coverage_penalty', float),
-                       ('min_length', int), ('max_length', int), ('max_length_ratio', float), ('no_repeat_ngram', int)):
-        parser.add_argument('--' + name.replace('_', '-'), type=kind)
-    options = vars(parser.parse_args())
-    batch_size, threads, as_json = [options.pop(name) for name in ('batch_size', 'threads', 'json')]
-    options = {name: value for name, value in options.items() if value is not None}
-    if options.get('n_best', 1) > options.get('beam_width', options.get('n_best', 1)):
-        parser.error('--n-best needs a --beam-width of at least as many')
-    translator = Translator(threads=threads)
-    lines = sys.stdin.buffer.read().decode('utf-8').split('\n')
-    lines = lines[:-1] if lines[-1] == '' else lines
-    for hypotheses in translator.translate(lines, batch_size, **options):
-        if as_json:
-            found = [dict(one._asdict(), alignment=one.alignment.tolist()) for one in hypotheses]
-            out = json.dumps(found, ensure_ascii=False)
-        else:
-            out = '\n'.join(' '.join(one.text.split('\n')) for one in hypotheses)
-        sys.stdout.buffer.write((out + '\n').encode('utf-8'))
+    search_options.add_options(parser, 'outputs of each line; needs --beam-width')
+    options = parser.parse_args(argv)
+    search_options.check_usage(options, parser.error)
+    translator = Translator(threads=options.threads)
+    asked = {name: getattr(options, name) for name in search_options.Options._fields}
+    data = sys.stdin.buffer.read()
+    lines = (data[3:] if data.startswith(b'\xef\xbb\xbf') else data).split(b'\n')
+    lines = lines[:-1] if lines[-1] == b'' else lines
+    for number, line in enumerate(lines):
+        try:
+            lines[number] = (line[:-1] if line.endswith(b'\r') else line).decode('utf-8')
+        except UnicodeDecodeError:
+            raise UserError('standard input: line %d: not UTF-8' % (number + 1))
+    for start in range(0, len(lines), CHUNK):
+        for hypotheses in translator.translate(lines[start:start + CHUNK], options.batch_size, **asked):
+            if options.json:
+                found = [dict(one._asdict(), alignment=one.alignment.tolist()) for one in hypotheses]
+                print(json.dumps(found, ensure_ascii=False))
+            else:
+                print('\n'.join(' '.join(one.text.split('\n')) for one in hypotheses))
+        sys.stdout.flush()
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main, 'translate.py')

@@ -11,7 +11,8 @@ from test_commands import ROOT
 
 FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'guided_alignment', 'model_layers',
         'pointer_generator', 'beam_search', 'translator', 'settings', 'search_options', 'command_line', 'tf_session',
-        'fast_kernels', 'fused_loss', 'attention_blocks', 'attention_windows', 'onnx_graph', 'fast_decoder')
+        'fast_kernels', 'fused_loss', 'attention_blocks', 'attention_windows', 'onnx_graph', 'onnx_story',
+        'fast_decoder')
 PACKAGES = ('text', 'training', 'storage', 'reports', 'reference', 'serving')
 COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
 # From the top down: a module imports from lower rows, and a package from itself too.
@@ -21,7 +22,7 @@ LAYERS = (
     ('decoder_cell', 'pointer_generator', 'question_encoder', 'guided_alignment'),
     ('attention_windows',),
     ('model_layers', 'beam_search', 'attention_blocks'),
-    ('attention', 'fast_kernels', 'onnx_graph'),
+    ('attention', 'fast_kernels', 'onnx_graph'), ('onnx_story',),
     ('reports',), ('text',), ('storage',), ('tf_session',), ('search_options',), ('settings',), ('command_line',))
 LEVEL = {name: -number for number, row in enumerate(LAYERS) for name in row}
 # Names that the project of a user is likely to have. `from translator import Translator` must work beside them.

@@ -9,6 +9,7 @@ import pytest
 import export
 import search_options
 from command_line import UserError
+from settings import SETTINGS
 from test_commands import environment, one_line, run
 from test_predict import random_run
 
@@ -16,6 +17,9 @@ pytest.importorskip('onnxruntime', reason='onnxruntime is not installed: make on
 pytest.importorskip('onnx', reason='onnx is not installed: make onnx')
 
 TEXTS = ['one two three', '', 'three', 'two unheard one of two three', 'one one', 'three three two one ' * 3]
+# A story, several ends of a sentence, no question, no story, an unknown word in both, a second bar.
+STORIES = ['one two ? | two three . one three two . three .', 'three | one . ? two', 'one two . three three', 'two ? |',
+           'who ? | who two . one one', 'one | two | three . two', '| one two . one']
 BEAM = ['--beam-width', '4', '--n-best', '3', '--length-penalty', '0.7']
 KINDS = [
     (dict(), []), (dict(), BEAM + ['--coverage-penalty', '0.2', '--min-length', '2']),
@@ -26,16 +30,27 @@ KINDS = [
     (dict(score='location', max_source_length=12, embedding=3, tie_embeddings=True), BEAM),
     (dict(attention='local-m', window=1), BEAM), (dict(attention='local-p', window=2, score='general'), BEAM),
     (dict(score='none', cell='gru', decoder_layers=2), BEAM),
+    (dict(encoder='dmn', hops=3, cell='gru', score='general', source_tokenizer='word'), BEAM),
+    (dict(encoder='dmn', attention='local-p', window=1, input_feeding=True, encoder_layers=2, decoder_layers=2,
+          residual=True, encoder_units=6, source_tokenizer='word'), []),
+    (dict(encoder='dmn', score='additive', bidirectional=False, cell='gru', share_vocabulary=True, hops=2,
+          source_tokenizer='word', target_tokenizer='word'), BEAM + ['--min-length', '15']),
+    (dict(hops=2, input_feeding=True, attention='local-m', score='dot'), BEAM + ['--length-penalty', 'average']),
+    (dict(hops=3, copy=True, source_tokenizer='word', target_tokenizer='word'), BEAM),
     (dict(copy=True, source_tokenizer='word', target_tokenizer='word'), []),
     (dict(copy=True, source_tokenizer='word', target_tokenizer='word', cell='gru', score='general'),
      BEAM + ['--no-repeat-ngram', '1', '--max-length-ratio', '1.5'])]
 
 
-def translated(folder, *options):
-    """What translate.py writes for TEXTS, without this checkout on its path."""
-    done = subprocess.run([sys.executable, 'translate.py', '--json'] + list(options), cwd=str(folder),
-                          input='\n'.join(TEXTS).encode('utf-8') + b'\n', env=environment(), stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE)
+def translate(folder, texts, *options):
+    """translate.py in a process of its own, without this checkout on its path. texts: bytes."""
+    return subprocess.run([sys.executable, 'translate.py'] + list(options), cwd=str(folder), input=texts,
+                          env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def translated(folder, *options, texts=TEXTS):
+    """The objects that translate.py writes for texts."""
+    done = translate(folder, '\n'.join(texts).encode('utf-8') + b'\n', '--json', *options)
     assert done.returncode == 0, done.stderr.decode()
     return [json.loads(line) for line in done.stdout.decode('utf-8').splitlines()]
 
@@ -48,8 +63,9 @@ def test_the_outputs_of_an_onnx_folder_are_those_of_predict(changes, options, tm
     export.main(['--format', 'onnx'] + options + [str(path), str(tmp_path / 'folder')])
     asked = export.parse(options + ['x', 'y'])
     translator = Translator.load(str(path), threads=1)
-    expected = translator.translate(TEXTS, **search_options.merge(translator.settings, asked)._asdict())
-    found = translated(tmp_path / 'folder')
+    texts = STORIES if changes.get('encoder') == 'dmn' else TEXTS
+    expected = translator.translate(texts, **search_options.merge(translator.settings, asked)._asdict())
+    found = translated(tmp_path / 'folder', texts=texts)
     several = 0
     for ours, theirs in zip(expected, found):
         ours = [one for one in ours if one.ranking > -1e30]
@@ -85,7 +101,33 @@ def test_without_onnx_one_line_names_the_remedy(tmp_path):
              'requirements-onnx.txt')
 
 
-def test_a_run_that_has_no_onnx_form_is_refused(tmp_path):
-    path = random_run(tmp_path / 'run', hops=2)
-    with pytest.raises(UserError, match='--hops 2, which have no ONNX form'):
-        export.main(['--format', 'onnx', str(path), str(tmp_path / 'folder')])
+@pytest.mark.parametrize('options, told', [
+    (['--n-best', '3'], '--n-best 3 is more'), (['--beam-width', '0'], '--beam-width'),
+    (['--length-penalty', 'mean'], '--length-penalty')])
+def test_wrong_options_are_refused(tmp_path, options, told):
+    path = random_run(tmp_path / 'run')
+    export.main(['--format', 'onnx', str(path), str(tmp_path / 'folder')])
+    done = translate(tmp_path / 'folder', b'one\n', '--beam-width', '2', *options)
+    assert done.returncode == 2 and told in done.stderr.decode() and not done.stdout
+
+
+def test_bad_lines_are_refused(tmp_path):
+    path = random_run(tmp_path / 'run', score='location', max_source_length=2)
+    export.main(['--format', 'onnx', str(path), str(tmp_path / 'folder')])
+    for texts, told in ((b'one\n\xff\n', 'translate.py: standard input: line 2: not UTF-8'),
+                        (b'one\none two three\n', 'translate.py: text 2 has 3 tokens, more than the 2')):
+        done = translate(tmp_path / 'folder', texts)
+        assert done.returncode == 1 and done.stderr.decode().startswith(told) and not done.stdout
+    whole = translate(tmp_path / 'folder', b'one two\none\n').stdout
+    assert translate(tmp_path / 'folder', b'\xef\xbb\xbfone two\r\none').stdout == whole
+
+
+def test_every_setting_of_the_model_is_tried():
+    """Each value of a choice, and a value other than the default of every other setting that inference depends on."""
+    not_of_inference = {'init_scale', 'init_from', 'source_embeddings', 'target_embeddings'}
+    for row in SETTINGS.values():
+        if row.group in ('attention', 'model') and row.name not in not_of_inference:
+            tried = {changes.get(row.name, row.default) for changes, _ in KINDS}
+            if row.name in ('units', 'embedding'):      # random_run changes both
+                continue
+            assert tried >= set(row.choices) if row.choices else tried - {row.default}, row.name

@@ -297,12 +297,14 @@ def random_run(path, **changes):
     from seq2seq_model import Seq2Seq
     from settings import with_defaults
     from small_models import set_weights
-    words = Vocabulary(list(SPECIALS) + ['one', 'two', 'three'])
+    from text.questions import separators
+    stories = changes.get('encoder') == 'dmn'
+    words = Vocabulary(list(SPECIALS) + ['one', 'two', 'three'] + ['|', '.', '?'] * stories)
     config = dict(defaults(), **dict(dict(units=4, embedding=4, threads=1, target_tokenizer='word'), **changes))
     vocabularies = {'vocab.%s.txt' % side: words.to_bytes() for side in ('source', 'target')}
     one = tf_session.new_session(threads=1)
     with RunDirectory.create(str(path), config, vocabularies, {}) as directory, tf_session.opened(one):
-        model = Seq2Seq(with_defaults(config), len(words), len(words))
+        model = Seq2Seq(with_defaults(config), len(words), len(words), separators(with_defaults(config), words))
         set_weights(model, seed=3, scale=3.)
         directory.write_weights([(layer.name, [(weight.name, value) for weight, value in
                                                zip(layer.weights, K.batch_get_value(layer.weights))])
