@@ -115,7 +115,7 @@ def test_bad_lines_are_refused(tmp_path):
     path = random_run(tmp_path / 'run', score='location', max_source_length=2)
     export.main(['--format', 'onnx', str(path), str(tmp_path / 'folder')])
     for texts, told in ((b'one\n\xff\n', 'translate.py: standard input: line 2: not UTF-8'),
-                        (b'one\none two three\n', 'translate.py: text 2 has 3 tokens, more than the 2')):
+                        (b'one\none two three\n', 'translate.py: a source of 3 tokens is longer than the 2')):
         done = translate(tmp_path / 'folder', texts)
         assert done.returncode == 1 and done.stderr.decode().startswith(told) and not done.stdout
     whole = translate(tmp_path / 'folder', b'one two\none\n').stdout
