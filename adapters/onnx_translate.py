@@ -94,8 +94,8 @@ class Translator(object):
         sources = [self.tokenizers[0].tokenize(text) for text in texts]
         for text, tokens in zip(texts, sources):
             require(self.settings['score'] != 'location' or len(tokens) <= self.settings['max_source_length'],
-                    'a source of %d tokens is longer than the %d of this model with --score location, shorten it: %.40s',
-                    len(tokens), self.settings['max_source_length'], text)
+                    'a source of %d tokens is longer than the %d of this model with --score location, shorten it: '
+                    '%.40s', len(tokens), self.settings['max_source_length'], text)
         order = sorted((i for i, tokens in enumerate(sources) if tokens), key=lambda i: len(sources[i]))
         for start in range(0, len(order), batch_size):
             batch = order[start:start + batch_size]
