@@ -1,4 +1,4 @@
-"""Local attention that computes the positions of its windows alone: the values of `attention.LocalAttention`.
+"""Local attention that computes only the positions of its windows: the values of `attention.LocalAttention`.
 
 Cost and memory grow with T W and not with T S. Positions of a window count the valid source positions of a row, from
 0: the rank r of a source position s is the number of valid positions before it. Letters as in `attention`; n positions
@@ -69,7 +69,7 @@ class Ranks(object):
 
 
 class LocalAttention(GlobalAttention, attention.LocalAttention):
-    """`attention.LocalAttention` that computes the positions of its window alone where the source is longer.
+    """`attention.LocalAttention` that computes only the positions of its window where the source is longer.
 
     The dense weights `(B, T, S)` and the scores that `attend` returns are computed only where something asks for them.
     """

@@ -5,7 +5,7 @@ steps at once. The gradients are written by hand, each beside the equation of it
 and every factor that does not depend on a later step are computed after the loop, over all steps at once.
 
 Masks never enter a loop. A masked step repeats the state before it, so the loop runs over the valid steps of each row
-alone, moved to the front (`Steps`), and the outputs are read back by position. Letters: B batch, S steps, N steps of
+only, moved to the front (`Steps`), and the outputs are read back by position. Letters: B batch, S steps, N steps of
 the loop (the maximum count of valid steps in a row), E input size, D units.
 """
 import collections
@@ -295,7 +295,7 @@ def at_last(states, first, counts):
 
 
 class Steps(object):
-    """The order in which a recurrent layer reads a batch: the valid steps of each row alone, in front.
+    """The order in which a recurrent layer reads a batch: only the valid steps of each row, at the front.
 
     # Arguments
         inputs: `(B, S, E)`.

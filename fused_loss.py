@@ -1,4 +1,4 @@
-"""Output product, loss and metrics in one kernel, at the valid target positions alone.
+"""Output product, loss and metrics in one kernel, at the valid target positions only.
 
 The same values as `seq2seq_model.TokenLoss` on the logits of the model, without the logits of padding, without a
 one-hot matrix, and with a gradient by hand. Letters: N valid target tokens of a batch, D size of the states that the

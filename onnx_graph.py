@@ -1,4 +1,4 @@
-"""A trained model as two ONNX graphs: the encoder, and one step of the decoder. Needs `onnx` and NumPy alone.
+"""A trained model as two ONNX graphs: the encoder, and one step of the decoder. Needs `onnx` and NumPy only.
 
 The graphs hold what `seq2seq_model.py` computes at inference; the search is a loop in `adapters/onnx_translate.py`.
 Letters in shapes: B sentences, K hypotheses of each, S source length, D and Dm decoder and encoder state, V vocabulary.

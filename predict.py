@@ -64,7 +64,7 @@ def parse(argv):
                        help='write one JSON object per line: source, source_tokens, hypotheses (text, tokens, score, '
                        'ranking, log_probabilities of the tokens and </s>, alignment)')
     group.add_argument('--html', metavar='FILE', help='write a page that shows the alignments of the first %d '
-                       'sentences' % output_formats.LARGEST_PAGE)
+                       'sentences' % output_formats.MAXIMUM_SENTENCES)
     group.add_argument('--plot-dir', metavar='DIR', help='write a picture of the alignment of each sentence; this '
                        'takes longer than the translation')
     group.add_argument('--show-attention', action='store_true', help='print the alignment as text to standard error')

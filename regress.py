@@ -1,17 +1,17 @@
-"""Reference outputs: records them, makes them again to check, compares other people's, captures any old Keras model.
+"""Reference outputs: records, checks and compares them, and captures any old Keras model.
 
-    regress.py explain bundle                       # what of the old stack that model meets, and what to write instead
+    regress.py explain bundle                       # the traps that this model meets, and what to write instead
     regress.py capture old.h5 bundle --trust        # every layer of a Keras 2.2.x model: outputs, masks, steps
-    regress.py check                                # reference/ made again here; exit code 1 where a stage differs
-    regress.py compare reference mine               # somebody else's .npz files with ours; needs NumPy alone
-    regress.py export runs/x bundle --input my.txt  # the same for your own run and sentences
-    regress.py record DIR                           # a reference set anew; an existing one is compared, never replaced
+    regress.py check                                # compute reference/ again; exit code 1 if a stage differs
+    regress.py compare reference mine               # compare .npz files of your own with it; needs NumPy only
+    regress.py export runs/x bundle --input my.txt  # weights and stages of your own run and sentences
+    regress.py record DIR                           # record a reference set; never replaces an existing one
 """
 import os
 import shlex
 
 
-# NumPy alone; command_line has set what NumPy reads when it is imported
+# NumPy only; command_line has set what NumPy reads when it is imported
 from command_line import CommandParser, UserError, non_negative_float, non_negative_int, positive_int, run_command, tell
 from reference import compare, hypotheses, report, traps
 from reports.progress import Progress
@@ -24,42 +24,42 @@ def parse(argv):
 
     def add(name, text, *folders):
         command = commands.add_parser(name, help=text, description=text)
-        for folder, told in folders:
-            command.add_argument(folder.lower(), metavar=folder, help=told)
+        for folder, meaning in folders:
+            command.add_argument(folder.lower(), metavar=folder, help=meaning)
         return command
 
-    record = add('record', 'make a reference set, where the NumPy model agrees', ('DIR', 'folder for the set'))
+    record = add('record', 'record a reference set, if the NumPy model agrees', ('DIR', 'folder for the set'))
     record.add_argument('--sample-run', metavar='DIR', default='runs/reference',
                         help='trained run for the sample sentences (default: %(default)s)')
-    check = add('check', 'make the reference set again and compare')
+    check = add('check', 'compute a reference set again and compare')
     check.add_argument('dir', metavar='DIR', nargs='?', default=os.path.join(os.path.dirname(__file__), 'reference'),
                        help='the set (default: reference)')
     other = add('compare', 'compare two sets: folders of .npz files, or one file each',
-                ('REF', 'the reference'), ('NEW', 'what is held against it'))
+                ('REF', 'the reference'), ('NEW', 'the set to compare with it'))
     other.add_argument('--stage-map', metavar='FILE',
-                       help='JSON: {our name or its beginning: theirs, or null for what was left out}')
-    other.add_argument('--strict', action='store_true', help='fail too where only one of the two has an array')
-    other.add_argument('--html', metavar='FILE', help='write the report as a page with heat maps too')
+                       help='JSON: {our name or its beginning: your name, or null for what you omitted}')
+    other.add_argument('--strict', action='store_true', help='also fail if only one of the two sets has an array')
+    other.add_argument('--html', metavar='FILE', help='also write the report as a page with heat maps')
     other.add_argument('--rtol', type=non_negative_float, metavar='X', help='relative tolerance for every stage')
     other.add_argument('--atol', type=non_negative_float, metavar='X', help='absolute tolerance for every stage')
-    old = add('capture', 'record what every layer of an old Keras model gives')
+    old = add('capture', 'record the outputs of every layer of an old Keras model')
     old.add_argument('paths', metavar='PATH', nargs='+',
-                     help='model file, unless --build names a function, and the folder for the bundle')
-    old.add_argument('--weights', metavar='FILE', help='weights file for the model that --build makes')
+                     help='model file, unless there is --build, and the folder for the bundle')
+    old.add_argument('--weights', metavar='FILE', help='weights file for the model of --build')
     old.add_argument('--by-name', action='store_true', help='load these weights by the names of the layers')
     old.add_argument('--inputs', metavar='FILE', help='.npz with an array for each input (default: drawn)')
     old.add_argument('--targets', metavar='FILE', help='.npz with an array for each output (default: drawn)')
-    old.add_argument('--loss', metavar='NAME', help='loss, in place of the one that the model has')
-    old.add_argument('--optimizer', metavar='NAME', help='optimiser, in place of the one that the model has')
+    old.add_argument('--loss', metavar='NAME', help='loss that replaces that of the model')
+    old.add_argument('--optimizer', metavar='NAME', help='optimiser that replaces that of the model')
     old.add_argument('--steps', type=non_negative_int, default=10, metavar='N',
-                     help='updates, where the model has a loss (default: %(default)s)')
-    old.add_argument('--dropout', action='store_true', help='leave dropout on in the updates')
+                     help='number of updates, if the model has a loss (default: %(default)s)')
+    old.add_argument('--dropout', action='store_true', help='use dropout in the updates')
     add('explain', 'list the traps of the old stack that a captured model meets', ('BUNDLE', 'folder of the bundle'))
     for command in (check, old):
         command.add_argument('--build', metavar='FILE.py:FUNCTION', help='function that returns the model')
         command.add_argument('--custom', metavar='FILE.py', help="file that defines the model's own layers")
-        command.add_argument('--trust', action='store_true', help='run the code that Lambda layers hold')
-    export = add('export', "the bundle of a run's weights and of all stages for sentences",
+        command.add_argument('--trust', action='store_true', help='run the code of Lambda layers')
+    export = add('export', 'write the bundle of a run: its weights, and all stages for some sentences',
                  ('RUN', 'run directory'), ('DIR', 'folder for the bundle'))
     export.add_argument('--input', metavar='FILE', default='samples/sentences.txt',
                         help='sentences, one a line (default: %(default)s)')
@@ -67,7 +67,7 @@ def parse(argv):
                         help='width of the beam search (default: %(default)s)')
     for command in (check, other):
         command.add_argument('--files', metavar='PATTERN', nargs='+', default=(),
-                             help='these files alone, such as dot-*')
+                             help='only these files, such as dot-*')
         command.add_argument('--json', action='store_true', help='print the report as one JSON object')
     return parser.parse_args(argv)
 
@@ -79,26 +79,27 @@ def show(compared, as_json=False):
 
 
 def compare_sets(options):
-    """Compares two sets. SetError: nothing is there to compare."""
-    (recorded, manifest), (found, _) = compare.open_set(options.ref), compare.open_set(options.new)
-    every, recorded = recorded, compare.choose_files(recorded, options.files)
-    found = compare.choose_files(found, options.files) if len(found) > 1 else found
+    """Compares two sets and prints the report; returns the exit code. SetError: the sets have no array in common."""
+    (recorded, manifest), (computed, _) = compare.open_set(options.ref), compare.open_set(options.new)
+    all_files, recorded = recorded, compare.choose_files(recorded, options.files)
+    if len(computed) > 1:
+        computed = compare.choose_files(computed, options.files)
     tolerances = None
     if options.rtol is not None or options.atol is not None:
         tolerances = options.rtol or 0., options.atol or 0.
     stage_map = compare.read_stage_map(options.stage_map) if options.stage_map else {}
     order = compare.Order(manifest)
     with Progress(len(recorded), 'files') as progress:
-        results, ties = compare.compare_sets(recorded, found, manifest, tolerances, stage_map, progress)
+        results, ties = compare.compare_sets(recorded, computed, manifest, tolerances, stage_map, progress)
     if not results:
-        raise compare.SetError('%s and %s: no array of one is in the other: nothing is compared'
+        raise compare.SetError('%s and %s: have no array in common'
                                % (options.ref, options.new))
-    files, missing, unknown = compare.not_compared(recorded, found, stage_map, order)
-    causes = hypotheses.causes(results, every, compare.pair_files(recorded, found), manifest, stage_map)
+    files, missing, unknown = compare.not_compared(recorded, computed, stage_map, order)
+    causes = hypotheses.causes(results, all_files, compare.pair_files(recorded, computed), manifest, stage_map)
     compared = report.comparison(results, ties, order, files, missing, unknown, causes)
     if options.html:
         from reference import report_page
-        report_page.write(options.html, compared, recorded, found, stage_map)
+        report_page.write(options.html, compared, recorded, computed, stage_map)
     code = show(compared, options.json)
     if options.strict and (missing or unknown) or files and (options.strict or not order.captured):
         return 1
@@ -113,8 +114,8 @@ def check(options):
         results, ties, other = capture.check(options.dir, options, options.files)
     else:
         results, ties, other = sets.check(options.dir, options.files)
-    tell('compared within tolerances, since other than recorded: %s' % ', '.join(other) if other else
-         'compared byte for byte: this is the recorded environment')
+    tell('compared within tolerances: this environment differs from the recorded one in: %s' % ', '.join(other)
+         if other else 'compared byte for byte: this is the recorded environment')
     return show(report.comparison(results, ties, compare.Order(manifest)), options.json)
 
 
@@ -126,7 +127,7 @@ def record(options, argv):
         tell('recorded: %s' % options.dir)
         return 0
     show(report.comparison(*results))
-    raise UserError('%s: a set is there already, and is left as it was: to replace it, delete its .npz files and '
+    raise UserError('%s: a set exists already and is unchanged: to replace it, delete its .npz files and '
                     'MANIFEST.json first' % options.dir)
 
 
@@ -144,19 +145,19 @@ def capture_model(options, argv):
         raise UserError('--weights: a model file has its own weights; they go with --build')
     require_empty(folder)
     if options.model:
-        tell('loading a model file can run code that it holds; only Lambda layers do, and they want --trust')
+        tell('loading a model file can run code: that of Lambda layers, which need --trust')
     from reference import capture
     manifest = capture.capture(options, folder, ' '.join(map(shlex.quote, ['regress.py'] + argv)))
     tell('captured: %s, %d calls of layers%s' % (folder, len(manifest['calls']), '' if manifest['training'] else
-                                                 '; no losses or gradients: the model has no --loss'))
+                                                 '; no losses or gradients: the model has no loss, see --loss'))
     return 0
 
 
 def explain(options):
-    """Prints the traps that a captured model meets. SetError: the folder is no bundle of such a model."""
+    """Prints the traps that a captured model meets. SetError: the folder is not a bundle of such a model."""
     files, manifest = compare.open_set(options.bundle)
     if manifest.get('kind') != 'capture':
-        raise compare.SetError('%s: is no captured model: make one with capture' % options.bundle)
+        raise compare.SetError('%s: is not a captured model: record one with capture' % options.bundle)
     print('\n'.join(traps.explain(manifest, hypotheses.AllFiles(files))))
     return 0
 
@@ -166,7 +167,7 @@ def export(options, argv):
     require_empty(options.dir)
     texts = sets.read_texts(options.input)
     if not texts:
-        raise UserError('%s: holds no sentence' % options.input)
+        raise UserError('%s: contains no sentence' % options.input)
     sets.export(options.run, options.dir, texts, options.beam_width,
                 ' '.join(map(shlex.quote, ['regress.py'] + argv)))
     tell('exported: %s' % options.dir)

@@ -1,4 +1,4 @@
-"""What the adapters share: they read a bundle, and write the outputs of a port in the bundle's form. NumPy alone."""
+"""What the adapters share: they read a bundle, and write the outputs of a port in the bundle's form. NumPy only."""
 import argparse
 import importlib.util
 import json

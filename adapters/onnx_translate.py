@@ -1,4 +1,4 @@
-"""Translates text with a model exported by `export.py --format onnx`: needs onnxruntime and NumPy alone.
+"""Translates text with a model exported by `export.py --format onnx`: needs onnxruntime and NumPy only.
 
     python translate.py < text.en > text.zh
     python translate.py --beam-width 5 --n-best 3 --json < text.en

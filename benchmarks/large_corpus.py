@@ -2,7 +2,7 @@
 
     python benchmarks/generate_corpus.py --pairs 5000000 big
     python benchmarks/generate_corpus.py --pairs 1000 --seed 2 val
-    python benchmarks/large_corpus.py big val --work DIR           # the text alone, without TensorFlow
+    python benchmarks/large_corpus.py big val --work DIR           # only the text, without TensorFlow
     python benchmarks/large_corpus.py big val --work DIR --train   # train.py until its first update, and --resume
 
 DIR gets the cache and the run; remove it to measure again.
@@ -80,7 +80,7 @@ def main(argv):
     parser.add_argument('train_text', help='beginning of the two file names of the training text')
     parser.add_argument('validation_text', help='the same of the validation text')
     parser.add_argument('--work', required=True, metavar='DIR', help='directory for the cache and the run')
-    parser.add_argument('--train', action='store_true', help='measure train.py in place of the text alone')
+    parser.add_argument('--train', action='store_true', help='measure train.py instead of only the text')
     options = parser.parse_args(argv)
     if options.train:
         measure_training(options)

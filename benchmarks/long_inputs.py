@@ -64,7 +64,7 @@ def measure(kind, kernels, length, options, queue):
 
 
 def measure_layer(kind, kernels, length, options, queue):
-    """As `measure`, of one call of the attention layer alone, forward and backward."""
+    """As `measure`, of one call of only the attention layer, forward and backward."""
     import tf_session
     from keras import backend as K
     import numpy as np

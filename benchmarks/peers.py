@@ -4,7 +4,7 @@
 
 Peers:
 - `fast` and `keras`: this project's training loop with either kind of kernels, with the settings given;
-- `fit`: the same sizes as one writes them with Keras alone: `LSTM` layers, dot products with a dense layer for the
+- `fit`: the same sizes as one writes them with Keras only: `LSTM` layers, dot products with a dense layer for the
   score general, softmax over the vocabulary, sparse cross-entropy. Without input feeding, and one-way;
 - `contrib`: `tf.contrib.seq2seq`, an `AttentionWrapper` with `LuongAttention` around a `BasicLSTMCell`, with input
   feeding, one-way;
@@ -81,7 +81,7 @@ def serve_steps(batches, step):
 
 
 def plain_keras(options, chosen):
-    """The model as one builds it with Keras alone; its attention sees the padding."""
+    """The model as one builds it with Keras only; its attention sees the padding."""
     with train_step.tf_session.opened(train_step.tf_session.new_session(chosen.threads)):
         fit(options, chosen)
 

@@ -1,4 +1,4 @@
-"""Sets of arrays on disk: `.npz` files and MANIFEST.json, read lazily and strictly, written as a stream. NumPy alone.
+"""Sets of arrays on disk: `.npz` files and MANIFEST.json, read lazily and strictly, written as a stream. NumPy only.
 
 Python 3.6 or later; `adapters/` use this module in other environments. Nothing is ever unpickled. A file of a stranger
 is opened only if it is a regular file, and an array is loaded only if its declared size is one that its reader expects.
@@ -20,7 +20,7 @@ FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 class SetError(Exception):
-    """A set that cannot be read or compared, told in one line."""
+    """A set that cannot be read or compared, described in one line."""
 
 
 def printable(text):
@@ -71,7 +71,7 @@ class ArrayFile(object):
                     raise ValueError('%s holds neither numbers of at most 64 bits nor text' % name)
                 if self.nbytes(name) + 10 ** 6 < member.file_size:
                     raise ValueError('%s is longer than its header says' % name)
-        except Exception as error:      # whatever NumPy's and zipfile's readers stumble over in a stranger's file
+        except Exception as error:      # NumPy's and zipfile's readers raise many kinds for a stranger's file
             raise self.error(error)
 
     def error(self, error):

@@ -1,4 +1,4 @@
-"""Compares two sets of arrays stage by stage and names the first stage that differs. NumPy alone, Python 3.6 or later.
+"""Compares two sets of arrays stage by stage and names the first stage that differs. NumPy only, Python 3.6 or later.
 
 A set is one `.npz` file or a folder of them; arrays are called `[batch/]stage[/...]`, as docs/porting.md lists. The
 stages of the decoder are put in the order of time, then of the equations: with input feeding a wrong score at one step
@@ -28,7 +28,7 @@ FIRST_UPDATES, FIRST_TOLERANCE = ('step_1', 'step_2'), (1e-6, 1e-6)
 HIDDEN = -1e8       # a masked score or absent name, whatever a framework writes there: -inf, -1e9, the lowest number
 
 Result = namedtuple('Result', 'file name stage problem absolute relative ulp index recorded found order where')
-Result.__doc__ = """How one array fared.
+Result.__doc__ = """The result of the comparison of one array.
 
 problem: '' where it is equal within the tolerance, else one word or more. absolute, relative, ulp: the worst of each
 over the array. index: of the number that exceeds its tolerance most, with the two numbers `recorded` and `found` there.

@@ -1,4 +1,4 @@
-"""Other rules for the finished hypotheses of a beam, and sentences whose outputs tell the rules apart. NumPy alone.
+"""Other rules for the finished hypotheses of a beam, and sentences whose outputs tell the rules apart. NumPy only.
 
 A port with another rule gives the same outputs for most sentences. A reference set therefore holds sentences for which
 each of these rules gives other outputs than ours.

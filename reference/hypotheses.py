@@ -1,7 +1,7 @@
 """Names the cause of a difference in a captured layer: computes the layer with each usual mistake and looks which fits.
 
 The layers are written in NumPy, in float64, each with the mistakes that people make in a port. A mistake is a likely
-cause where the layer with it gives what was found, and the layer without it what was recorded. NumPy alone.
+cause where the layer with it gives what was found, and the layer without it what was recorded. NumPy only.
 """
 from collections import OrderedDict
 import itertools
@@ -201,7 +201,7 @@ def recurrent_mistakes(kind):
     for mistake in wrong_activations(layer):
         yield mistake
     for order in itertools.permutations(range(count)):
-        text = 'the gates stand in the order %s' % ', '.join(letters[i] for i in order)
+        text = 'the gates are in the order %s' % ', '.join(letters[i] for i in order)
         yield text, 'gate_order', with_weights(layer, lambda w, order=order: blocks(w, order, count))
     yield 'the bias is missing', 'one_bias', with_weights(layer, lambda w: w[:2])
     yield 'the recurrent kernel of each gate is transposed', 'gate_order', with_weights(layer, lambda w: [

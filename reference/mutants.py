@@ -126,7 +126,7 @@ NAMED = [
           'h, z, r]', 'fast-concat-gru', 'gradient'),
     named('fast loops: a padded step repeats one step less', 'fast_kernels', 'self.read = tf.cumsum(mask, axis=1)',
           'self.read = tf.cumsum(mask, axis=1, exclusive=True)', 'fast-concat-gru', 'encoder_states'),
-    named('fused loss: smoothing of the target alone', 'fused_loss', '+ (smoothing / size * d_score)[:, None]', '',
+    named('fused loss: smoothing of the target only', 'fused_loss', '+ (smoothing / size * d_score)[:, None]', '',
           'fast-feeding-lstm', 'gradient'),
     named('fused copies: the switch of the other sign', 'fused_loss', 'made.normalizer - switch',
           'made.normalizer + switch', 'fast-copy-lstm', 'token_losses'),

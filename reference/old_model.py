@@ -166,7 +166,7 @@ def from_config(path, config, custom, trust):
     try:
         with keras.utils.CustomObjectScope(custom):
             return keras.models.model_from_config(config, custom_objects=custom)
-    except Exception as error:      # whatever a configuration of a stranger makes Keras stumble over
+    except Exception as error:      # Keras raises many kinds of errors for the configuration of a stranger
         raise UserError('%s: the model cannot be created: %s: %s'
                         % (path, type(error).__name__, ' '.join(str(error).split())))
 
@@ -179,7 +179,7 @@ def read_attributes(path):
     try:
         with h5py.File(path, 'r') as file:
             if 'model_config' not in file.attrs:
-                raise UserError('%s: holds weights alone: name the function that builds the model with --build and '
+                raise UserError('%s: has weights only: name the function that builds the model with --build and '
                                 'this file with --weights' % path)
             training = file.attrs.get('training_config')
             slots = None

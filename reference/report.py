@@ -1,4 +1,4 @@
-"""Reports of a comparison, for people and for programs. NumPy alone."""
+"""Reports of a comparison, for people and for programs. NumPy only."""
 from collections import OrderedDict, namedtuple
 import json
 
@@ -10,10 +10,10 @@ from reference.compare import Order, first_difference, place
 LISTED = 6      # names in a note
 
 Comparison = namedtuple('Comparison', 'results ties order files missing unknown causes')
-Comparison.__doc__ = """All that a report tells.
+Comparison.__doc__ = """The content of a report.
 
 results, ties: as `compare_sets` gives them. order: `Order`. files, missing, unknown: as `not_compared` gives them.
-causes: strings, the usual causes of the first difference, the likeliest first.
+causes: strings, the usual causes of the first difference, the most likely first.
 """
 
 

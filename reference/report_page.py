@@ -1,4 +1,4 @@
-"""The report of a comparison as one page of HTML, with heat maps of the differences. NumPy alone.
+"""The report of a comparison as one page of HTML, with heat maps of the differences. NumPy only.
 
 The page is self-contained: no script, no font and no picture comes from elsewhere.
 """

@@ -94,7 +94,7 @@ def read_inputs(path, model):
         value, shape = found[name], K.int_shape(tensor)
         if value.dtype.kind not in 'biuf' or value.ndim != len(shape) or any(
                 known not in (None, length) for known, length in zip(shape, value.shape)):
-            raise UserError('%s: %s has the type %s and shape %s, and the model wants %s and %s' % (
+            raise UserError('%s: %s has the type %s and shape %s, and the model needs %s and %s' % (
                 path, name, value.dtype, value.shape, K.dtype(tensor), shape))
         found[name] = value.astype(K.dtype(tensor))
     if len({len(value) for value in found.values()}) > 1:

@@ -1,4 +1,4 @@
-"""When a captured model meets a trap: tests on a layer's configuration and on the recorded arrays. NumPy alone.
+"""When a captured model meets a trap: tests on a layer's configuration and on the recorded arrays. NumPy only.
 
 A test of a layer takes its call, as the manifest lists it, and the arrays, and returns why the trap matters, or "".
 A test of the whole model takes the manifest and returns [(name of a call or '', why)].

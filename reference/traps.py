@@ -1,7 +1,7 @@
 """The traps of Keras 2.2.4 and TensorFlow 1.12 for a port, one row each: when a layer meets it, and what to write.
 
 `regress.py explain` lists the rows that a captured model meets; `compare` takes the usual causes of a difference from
-them; `python -m reference.traps` writes the tables of docs/porting.md. NumPy alone.
+them; `python -m reference.traps` writes the tables of docs/porting.md. NumPy only.
 """
 from collections import namedtuple
 import os
@@ -41,7 +41,7 @@ TRAPS = (
     Trap('two_biases', 'A GRU with `reset_after` has two biases, (2, 3 D): converted weights of cuDNN layers',
          ('GRU',), tests.two_biases, 'the same layout', 'row 0 into `bias_ih`, row 1 into `bias_hh`',
          '`B` is both rows, joined; `linear_before_reset=1`'),
-    Trap('gate_order', 'Gates stand in the order i, f, c, o (LSTM) and z, r, h (GRU)', ('LSTM', 'GRU'),
+    Trap('gate_order', 'Gates are in the order i, f, c, o (LSTM) and z, r, h (GRU)', ('LSTM', 'GRU'),
          tests.gate_order, 'the same order', 'LSTM: the same; GRU: r, z, n; `weight_ih` is the transpose',
          'LSTM: i, o, f, c; GRU: z, r, h'),
     Trap('one_bias', 'A recurrent layer has one bias', ('LSTM', 'GRU'), tests.one_bias, 'the same',
@@ -64,13 +64,13 @@ TRAPS = (
          ('BatchNormalization',), tests.batch_norm, 'the same', '`eps=` as configured (default 1e-5), `momentum=` 1 '
          'less Keras\' (default 0.1); the batch variance in the average is biased in Keras',
          '`epsilon` as configured (default 1e-5), `momentum` as in Keras'),
-    Trap('same_padding', "`padding='same'` with strides pads less in front than behind", WINDOWED,
+    Trap('same_padding', "`padding='same'` with strides pads less at the beginning than at the end", WINDOWED,
          tests.same_padding, 'the same', '`F.pad` by hand: (total // 2, total - total // 2), then no padding',
          '`auto_pad="SAME_UPPER"`'),
-    Trap('average_over_padding', 'An average over a padded window counts the real values alone',
+    Trap('average_over_padding', 'An average over a padded window counts the real values only',
          ('AveragePooling1D', 'AveragePooling2D', 'AveragePooling3D'), tests.same_average, 'the same',
          '`count_include_pad=False`; the default counts the padding', '`count_include_pad=0`, the default'),
-    Trap('masked_average', 'A masked average counts the valid steps alone; a row of padding alone gives 0 / 0',
+    Trap('masked_average', 'A masked average counts the valid steps only; a row of only padding gives 0 / 0',
          ('GlobalAveragePooling1D',), tests.masked_steps, 'the same: pass the mask',
          '`(x * mask).sum(1) / mask.sum(1)`', 'the same with `ReduceSum`'),
     Trap('channels', 'Kernels are (window, in, out), and data has its channels last', CONVOLUTIONS,
@@ -92,7 +92,7 @@ TRAPS = (
     Trap('cross_entropy', 'Cross-entropy is computed from probabilities clipped to [1e-7, 1 - 1e-7]', (),
          tests.clipped, '`from_logits=False` clips in the same way',
          '`F.nll_loss(torch.log(p.clamp(1e-7, 1 - 1e-7)), y)`', 'not a part of the graph'),
-    Trap('adam', "Adam's epsilon is 1e-7 and stands outside of the root, after the bias correction", (), tests.adam,
+    Trap('adam', "Adam's epsilon is 1e-7 and is outside of the root, after the bias correction", (), tests.adam,
          '`Adam(epsilon=1e-7)`: the same place',
          'an update of your own: w -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + 1e-7)', 'not a part of the graph'),
     Trap('clipnorm', '`clipnorm` clips the norm of all gradients together', (), tests.clipnorm, '`global_clipnorm=`',
@@ -106,7 +106,7 @@ TRAPS = (
          tests.nested_masks, 'each call has its own mask', 'each call has its own mask', 'each call has its own mask'),
     Trap('image_data_format', '`image_data_format` of `keras.json` decides where layers look for the channels', (),
          tests.channels_first, '`data_format=` for each layer', 'channels first', 'channels first'),
-    Trap('float64', 'Arrays of 64-bit floats: JAX computes in 32 bits unless told otherwise', (), tests.float64,
+    Trap('float64', 'Arrays of 64-bit floats: JAX computes in 32 bits by default', (), tests.float64,
          '`JAX_ENABLE_X64=1` before the import, `keras.config.set_floatx("float64")`',
          '`torch.set_default_dtype(torch.float64)`', 'type `double` throughout'))
 
@@ -126,12 +126,12 @@ MODEL_TRAPS = (
     ModelTrap('The mask replaces scores; to multiply scores by it leaves e⁰ on each padded position',
               ('masked_scores', 'weights'),
               'mutants "mask dropped", "mask multiplied"; `test_scores_of_padding_are_replaced_not_multiplied`'),
-    ModelTrap('A source of padding alone gives weights 0 and context 0; `tf.contrib` gives NaN, and a softmax of equal '
+    ModelTrap('A source of only padding gives weights 0 and context 0; `tf.contrib` gives NaN, and a softmax of equal '
               'scores 1/S', ('weights', 'context'), '`padded/weights`, row 4; '
               '`test_contrib_refuses_an_empty_source_where_ours_gives_zeros`'),
     ModelTrap('The context comes first in eq. 5; `tf.contrib`\'s wrapper has the state first and no tanh',
               ('attentional_states',), '`attentional_states`; '
-              '`test_contribs_own_attention_layer_is_ours_without_tanh_and_with_its_rows_turned_round`'),
+              '`test_attention_layer_of_contrib_is_ours_without_tanh_and_with_swapped_rows`'),
     ModelTrap('With input feeding a step reads [embedding; h̃], in this order, and h̃₀ is 0', ('decoder_states',),
               '`decoder_states` of the cases with input feeding, step 0 and 1'),
     ModelTrap('`LuongAttention` is `general`; its `scale=True` is a trainable scalar that starts at 1', ('scores',),
@@ -150,9 +150,9 @@ MODEL_TRAPS = (
     ModelTrap('`unit_forget_bias` stores the 1 in the bias (second quarter); `BasicLSTMCell` adds it at run time',
               ('initial', 'encoder_states'), '`initial/*/bias`; mutant "forget bias 0"'),
     ModelTrap('`clipnorm` of Keras 2.2.4 clips the global norm; in Keras 2.4 and later that is `global_clipnorm`',
-              ('step_1',), '`test_a_gradient_below_the_limit_is_not_clipped_and_one_above_it_has_just_that_norm`; '
+              ('step_1',), '`test_a_gradient_below_the_limit_is_not_clipped_and_one_above_it_gets_that_norm`; '
               '`train-adam`, clipped at 1'),
-    ModelTrap('Adam\'s epsilon is 1e-7 and stands outside of the root', ('step_1',),
+    ModelTrap('Adam\'s epsilon is 1e-7 and is outside of the root', ('step_1',),
               '`step_1/parameter/*` of `train-adam`; `test_ten_steps_are_those_of_the_adam_of_keras`'),
     ModelTrap('Weight decay takes lr_t · wd · w off each matrix before the update, and nothing off a bias',
               ('step_1', 'step_2'), '`step_1/parameter/*` of `train-adam`; mutants "no weight decay", "decay on '
@@ -165,7 +165,7 @@ MODEL_TRAPS = (
               ('decoder_states',), '`DecoderCell` in `seq2seq_model.py`'),
     ModelTrap('A name has no embedding: it is fed as `<unk>`, in training and in a search', ('decoder_states',),
               '`padded/given` and `padded/decoder_states` of `copy-*`; mutant "a name fed as another word"'),
-    ModelTrap('A name\'s id counts for its own row alone; the width V+X is that of the batch', ('logits',),
+    ModelTrap('A name\'s id is valid in its own row only; the width V+X is that of the batch', ('logits',),
               '`padded/copied`; `-inf` in `padded/logits` of `copy-*`'),
     ModelTrap('1 - p_gen has few digits in float32 where p_gen is near 1; the sigmoid of the negated sum has all',
               ('logits',), '`padded/logits` of `copy-lstm.float32.npz`'),
@@ -238,7 +238,7 @@ def tables():
 
 
 def page_with_tables(text):
-    """The guide with its generated tables made anew."""
+    """The guide with its generated tables generated again."""
     for name, lines in tables().items():
         begin, end = BEGIN % name, END % name
         head, _, rest = text.partition(begin)

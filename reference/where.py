@@ -1,4 +1,4 @@
-"""Says in words where two arrays differ: on padding, from a step on, by a factor, in another order. NumPy alone."""
+"""Says in words where two arrays differ: on padding, from a step on, by a factor, in another order. NumPy only."""
 import numpy as np
 
 MAXIMUM = 2 ** 22       # elements, above which no reordering is tried
@@ -40,7 +40,7 @@ def along_axes(wrong):
         steps = wrong.any(axis=(0, 2))
         first, last = int(np.argmax(steps)), len(steps) - 1 - int(np.argmax(steps[::-1]))
         if first == last:
-            found.append('at time step %d alone' % first)
+            found.append('at time step %d only' % first)
         elif first:
             found.append('from time step %d on' % first)
         elif last < len(steps) - 1:

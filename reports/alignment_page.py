@@ -43,7 +43,7 @@ def write_page(path, sentences):
 
 
 def hypothesis_data(source_tokens, hypothesis):
-    """What the pages show of an output, as JSON has it.
+    """The data of an output that the pages show, as JSON values.
 
     # Arguments
         source_tokens: list of S strings.
@@ -71,15 +71,18 @@ def hypothesis_data(source_tokens, hypothesis):
 
 
 def fill_template(name, values):
-    """The text of a page's template, with its parts put in.
+    """Fills in the template of a page.
 
     # Arguments
         name: file in this folder, or an absolute path.
-        values: dict of place holder to text. The style and the script that the pages share are put in too.
+        values: dict of placeholder to text; the style and the script that the pages share are added.
+
+    # Returns
+        The page as text.
     """
     values = dict(values, **{'/*VIEW STYLE*/': _read('alignment_view.css'),
                              '/*VIEW SCRIPT*/': _read('alignment_view.js')})
-    pattern = '|'.join(map(re.escape, values))  # one pass, so that no text is searched for place holders
+    pattern = '|'.join(map(re.escape, values))  # one pass, so that no inserted text is searched
     return re.sub(pattern, lambda match: values[match.group()], _read(name))
 
 
@@ -89,12 +92,12 @@ def _read(name):
 
 
 def font_face(characters):
-    """A CSS rule that holds these characters of the bundled font; empty where it has none of them."""
+    """A CSS rule with these characters of the bundled font; empty if it has none of them."""
     font = font_subset(characters)
     return ('@font-face { font-family: "Embedded"; src: url(data:font/ttf;base64,%s) }'
             % base64.b64encode(font).decode('ascii')) if font else ''
 
 
 def html_safe(json_text):
-    """The same JSON without a character that HTML would read as markup, so that no text can end the script element."""
+    """Escapes the characters of JSON that HTML could read as markup: no text can end the script element."""
     return re.sub('[<>&\u2028\u2029]', lambda match: '\\u%04x' % ord(match.group()), json_text)

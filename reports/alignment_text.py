@@ -1,11 +1,10 @@
-"""An alignment as text for a terminal, and what every view of an alignment shares: the check of its weights, safe text.
-"""
+"""An alignment as text for a terminal; the check of weights and safe text, which all views of an alignment use."""
 import math
 import unicodedata
 
 import numpy as np
 
-SHOWN_WEIGHT = 0.05  # the text form leaves smaller weights out
+SHOWN_WEIGHT = 0.05  # smaller weights are omitted
 SHOWN_WORDS = 3
 BOX = '\u25a1'  # replaces what cannot be shown; unlike U+FFFD, Chinese fonts have it
 
@@ -13,9 +12,9 @@ BOX = '\u25a1'  # replaces what cannot be shown; unlike U+FFFD, Chinese fonts ha
 def format_alignment(source_tokens, target_tokens, weights, unknown=(), copied=()):
     """The alignment as text: a line for each target token with the source tokens it attends to most.
 
-    Up to three are shown, heaviest first (equal ones in source order), from a weight of 0.05 on; the heaviest
-    is always shown unless it is 0. `<unk>` follows a source token that the model does not know, `<copy>` a target token
-    that it copied. Columns are aligned; a wide East Asian character counts as two cells.
+    Up to three source tokens appear, the largest weight first (equal ones in source order), if their weights are 0.05
+    or more; the largest always appears unless it is 0. `<unk>` follows a source token that the model does not know,
+    `<copy>` a target token that it copied. Columns are aligned; a wide East Asian character counts as two cells.
 
     # Arguments
         source_tokens, target_tokens: lists of S and T strings.
@@ -64,12 +63,12 @@ def display_width(text):
 
 
 def printable(text):
-    """`text` with control characters, lone surrogates and the like replaced, because a terminal would obey them."""
+    """Replaces control characters, lone surrogates and the like in `text`, which a terminal would execute."""
     return ''.join(character if character.isprintable() else BOX for character in text)
 
 
 def finite(value):
-    """The value as a finite float, or `None`: JSON and curves have no other number."""
+    """The value as a finite float, else `None`: JSON and curves have no infinity or NaN."""
     if value is None or value == '':
         return None
     value = float(value)

@@ -10,22 +10,22 @@ from command_line import require, tell
 from reports.alignment_text import BOX, printable
 
 BUNDLED_FONT = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'fonts', 'NotoSansSC-Subset.ttf')
-REPORTED = 20  # at most so many characters without a glyph are named
+REPORTED = 20  # maximum number of characters without a glyph that are named
 RIGHT_TO_LEFT = re.compile('[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]')  # Hebrew, Arabic and their like
 
 
 def check_direction(tokens):
-    """Refuses tokens of a right-to-left script: Matplotlib neither shapes nor orders their letters."""
+    """Raises `UserError` for tokens of a right-to-left script: Matplotlib neither shapes nor orders their letters."""
     for token in tokens:
         require(not RIGHT_TO_LEFT.search(token), 'a picture cannot show the right-to-left text %r: write a page with '
-                '--html, which shows it', token)
+                '--html instead', token)
 
 
 def label_font(text, size):
     """Makes `text` safe to draw and chooses a font for it.
 
     DejaVu Sans (part of Matplotlib) where it covers the text, else the bundled part of Noto Sans SC, else a Chinese
-    font of the system. A box replaces a character that no font has, and a message on stderr names it, once each.
+    font of the system. A box replaces a character that no font has, and one message on stderr names it.
 
     # Returns
         The text, and the `FontProperties` to draw it in.

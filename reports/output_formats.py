@@ -1,7 +1,7 @@
 """Output formats of predict.py: lines, n-best lists, JSON, a page, pictures; and the replacement of `<unk>`.
 
 Each format has `write(number, source, hypotheses)`, called once for each line of the input, and `close()`. `number` is
-the line's number from 1, `source` its text, `hypotheses` those of `translator.py`, best first.
+the line's number from 1, `source` its text, `hypotheses` a list of `translator.Hypothesis`, best first.
 """
 import contextlib
 import json
@@ -19,21 +19,21 @@ from storage.files import user_error
 from storage.output_files import OutputFile
 from command_line import UserError, tell
 
-LARGEST_PAGE = 1000  # sentences; a browser is slow with more
+MAXIMUM_SENTENCES = 1000  # sentences; a browser is slow with more
 DIGITS = 6           # after the point, in JSON: more than float32 holds
 
 
 class Format(object):
-    """Does nothing: the base of the others."""
+    """Base of the formats; does nothing."""
 
     def write(self, number, source, hypotheses):
         """Writes the hypotheses of one line."""
 
     def close(self):
-        """Ends the output: at the end of the input, and after a line that is refused."""
+        """Completes the output, at the end of the input or after an error in a line."""
 
     def discard(self):
-        """Ends the output of a command that was stopped or failed: nothing half made is left."""
+        """Ends the output of a command that was stopped or failed, and removes incomplete files."""
 
     def __enter__(self):
         return self
@@ -128,23 +128,25 @@ def score_line(number, source, hypotheses):
 
 def numbered_lines(number, source, hypotheses):
     """line<TAB>rank<TAB>text for each hypothesis."""
-    return '\n'.join('%d\t%d\t%s' % (number, rank, one_line(one.text)) for rank, one in enumerate(hypotheses, 1))
+    return '\n'.join('%d\t%d\t%s' % (number, rank, one_line(hypothesis.text))
+                     for rank, hypothesis in enumerate(hypotheses, 1))
 
 
 def scored_numbered_lines(number, source, hypotheses):
     """line<TAB>rank<TAB>score<TAB>text for each hypothesis."""
-    return '\n'.join('%d\t%d\t%.4f\t%s' % (number, rank, one.score, one_line(one.text))
-                     for rank, one in enumerate(hypotheses, 1))
+    return '\n'.join('%d\t%d\t%.4f\t%s' % (number, rank, hypothesis.score, one_line(hypothesis.text))
+                     for rank, hypothesis in enumerate(hypotheses, 1))
 
 
 def json_line(number, source, hypotheses):
     """One JSON object; null for a number that is not finite and for the alignment of a model without attention."""
     text = json.dumps({'source': source, 'source_tokens': hypotheses[0].source_tokens, 'hypotheses': [
-        {'text': one.text, 'tokens': one.tokens, 'score': _number(one.score), 'ranking': _number(one.ranking),
-         'log_probabilities': [_number(value) for value in one.log_probabilities],
-         'alignment': None if one.alignment is None else [[_number(value) for value in row]
-                                                          for row in one.alignment.tolist()]}
-        for one in hypotheses]}, ensure_ascii=False, allow_nan=False)
+        {'text': hypothesis.text, 'tokens': hypothesis.tokens, 'score': _number(hypothesis.score),
+         'ranking': _number(hypothesis.ranking),
+         'log_probabilities': [_number(value) for value in hypothesis.log_probabilities],
+         'alignment': None if hypothesis.alignment is None else [[_number(value) for value in row]
+                                                                 for row in hypothesis.alignment.tolist()]}
+        for hypothesis in hypotheses]}, ensure_ascii=False, allow_nan=False)
     # JSON leaves these characters as they are, but many readers of lines and terminals do not.
     return re.sub('[\x7f-\x9f\u2028\u2029]', lambda match: '\\u%04x' % ord(match.group()), text)
 
@@ -154,24 +156,26 @@ def _number(value):
 
 
 class Page(Format):
-    """One HTML page of the alignments of the first `LARGEST_PAGE` sentences, kept in memory until the end."""
+    """One HTML page of the alignments of the first `MAXIMUM_SENTENCES` sentences, kept in memory until the end."""
 
     def __init__(self, path):
         self.path, self.sentences, self.left_out = path, [], 0
 
     def write(self, number, source, hypotheses):
-        if len(self.sentences) == LARGEST_PAGE:
+        if len(self.sentences) == MAXIMUM_SENTENCES:
             self.left_out += 1
             return
         self.sentences.append({'source': source, 'source_tokens': hypotheses[0].source_tokens,
                                'unknown': hypotheses[0].unknown, 'hypotheses': [
-            {'text': one.text, 'tokens': one.tokens, 'score': one.score, 'weights': one.alignment, 'copied': one.copied,
-             'log_probabilities': one.log_probabilities} for one in hypotheses]})
+            {'text': hypothesis.text, 'tokens': hypothesis.tokens, 'score': hypothesis.score,
+             'weights': hypothesis.alignment, 'copied': hypothesis.copied,
+             'log_probabilities': hypothesis.log_probabilities} for hypothesis in hypotheses]})
 
     def close(self):
         write_page(self.path, self.sentences)
         if self.left_out:
-            tell('%s: has the first %d sentences, without the %d after them' % (self.path, LARGEST_PAGE, self.left_out))
+            tell('%s: has the first %d sentences and omits the other %d'
+                 % (self.path, MAXIMUM_SENTENCES, self.left_out))
 
 
 class Pictures(Format):

@@ -1,7 +1,7 @@
 """Pictures as PNG, SVG or PDF: alignments, training curves, scores by length.
 
 Matplotlib is imported where it is used, so that importing this module is cheap, and it is used through
-`Figure` and `FigureCanvasAgg` alone: `pyplot`, its global state and its choice of backend are not touched.
+Only `Figure` and `FigureCanvasAgg`: `pyplot`, its global state and its choice of backend are not touched.
 Sizes are in inches, font sizes in points.
 """
 import io

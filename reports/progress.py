@@ -5,7 +5,7 @@ import time
 
 try:
     from tqdm import tqdm
-except ImportError:  # `regress.py compare` needs NumPy alone; a terminal then has plain lines too
+except ImportError:  # `regress.py compare` needs NumPy only; a terminal then has plain lines too
     tqdm = None
 
 from command_line import printable

@@ -25,7 +25,7 @@ DIGITS = 6
 
 Limits = collections.namedtuple('Limits', 'texts characters beam_width max_length body seconds')
 Limits.__new__.__defaults__ = (128, 20000, 16, 1000, 2 ** 20, 60.)
-Limits.__doc__ = """What one request may ask for.
+Limits.__doc__ = """Limits of one request.
 
 texts, characters: of all its texts. beam_width, max_length: of the search. body: bytes. seconds: until the answer.
 """
@@ -40,7 +40,7 @@ class Refused(Exception):
 
 
 class Service:
-    """Loaded runs by name, and what may be asked of them.
+    """Loaded runs by name, with the limits of a request.
 
     # Arguments
         translators: OrderedDict of name to `Translator`; the first is the default.
@@ -64,7 +64,7 @@ class Service:
         waiting.set_function(lambda: sum(batcher.length() for batcher in self.batchers.values()))
 
     def close(self):
-        """Finishes what has begun."""
+        """Finishes the requests that have begun."""
         self.stopping = True
         for batcher in self.batchers.values():
             batcher.close()
@@ -72,9 +72,9 @@ class Service:
     def health(self):
         """The state and the runs, as the page and a load balancer read them."""
         return {'status': 'stopping' if self.stopping else 'ok', 'version': VERSION, 'limits': self.limits._asdict(),
-                'runs': [{'name': name, 'task': one.settings.task, 'score': one.settings.score,
-                          'attention': one.settings.attention, 'beam_width': one.settings.beam_width}
-                         for name, one in self.translators.items()]}
+                'runs': [{'name': name, 'task': translator.settings.task, 'score': translator.settings.score,
+                          'attention': translator.settings.attention, 'beam_width': translator.settings.beam_width}
+                         for name, translator in self.translators.items()]}
 
     def translate(self, body):
         """The answer to the JSON body of POST /translate, as a dict.
@@ -98,7 +98,7 @@ class Service:
         attention = self.translators[name].settings.score != 'none' and body.get('alignments', True)
         return {'run': name, 'results': [
             {'source': text, 'source_tokens': hypotheses[0].source_tokens, 'unknown': list(hypotheses[0].unknown),
-             'hypotheses': [_hypothesis(one, attention) for one in hypotheses]}
+             'hypotheses': [_hypothesis(hypothesis, attention) for hypothesis in hypotheses]}
             for text, hypotheses in zip(texts, results)]}
 
     def _read(self, body):
@@ -116,13 +116,13 @@ class Service:
                self.limits.texts)
         _check(count <= self.limits.characters, '%d characters are more than %d: send several requests', count,
                self.limits.characters)
-        given = {field: body[field] for field in SEARCH if body.get(field) is not None}
+        values = {field: body[field] for field in SEARCH if body.get(field) is not None}
         for field in ('beam_width', 'max_length', 'min_length'):
             limit = self.limits.beam_width if field == 'beam_width' else self.limits.max_length
-            _check(not isinstance(given.get(field), (int, float)) or given[field] <= limit, '%s may be at most %d',
+            _check(not isinstance(values.get(field), (int, float)) or values[field] <= limit, '%s may be at most %d',
                    field, limit)
         try:
-            options = search_options.merge(self.translators[name].settings, argparse.Namespace(**given))
+            options = search_options.merge(self.translators[name].settings, argparse.Namespace(**values))
         except UserError as error:
             raise Refused(400, str(error))
         return name, texts, options._asdict()
@@ -150,20 +150,21 @@ def _check(condition, message, *values):
         raise Refused(400, message % values)
 
 
-def _hypothesis(one, attention):
-    return {'text': one.text, 'tokens': one.tokens, 'score': round(one.score, DIGITS),
-            'ranking': round(one.ranking, DIGITS), 'copied': list(one.copied),
-            'log_probabilities': [round(value, DIGITS) for value in one.log_probabilities],
-            'alignment': [[round(float(value), 4) for value in row] for row in one.alignment] if attention else None}
+def _hypothesis(hypothesis, attention):
+    alignment = [[round(float(value), 4) for value in row] for row in hypothesis.alignment] if attention else None
+    return {'text': hypothesis.text, 'tokens': hypothesis.tokens, 'score': round(hypothesis.score, DIGITS),
+            'ranking': round(hypothesis.ranking, DIGITS), 'copied': list(hypothesis.copied),
+            'log_probabilities': [round(value, DIGITS) for value in hypothesis.log_probabilities],
+            'alignment': alignment}
 
 
 def make_application(service, token=None, host='127.0.0.1'):
     """The Flask application of a `Service`.
 
     # Arguments
-        token: what `Authorization: Bearer TOKEN` must have for /translate and /metrics; `None`: open to all.
-        host: the address it listens on. On loopback, requests under another host name are refused: a web page of a
-            stranger could lead its name to this machine.
+        token: TOKEN of the header `Authorization: Bearer TOKEN` for /translate and /metrics; `None`: no token needed.
+        host: the address it listens on. On loopback, requests with another host name are refused: a stranger's web
+            page could resolve its own name to this machine (DNS rebinding).
     """
     application = flask.Flask('attention', static_folder=None)
     application.config.update(JSON_SORT_KEYS=False)
@@ -178,7 +179,7 @@ def make_application(service, token=None, host='127.0.0.1'):
         flask.g.started = time.time()
         name = flask.request.host.rsplit(':', 1)[0].strip('[]')
         if host in LOOPBACK and name not in LOOPBACK:
-            raise Refused(403, 'this server answers on this machine alone')
+            raise Refused(403, 'this server answers on this machine only')
         if (flask.request.content_length or 0) > service.limits.body:
             raise Refused(413, 'the body is larger than %d bytes' % service.limits.body)
         needed = token is not None and flask.request.path in ('/translate', '/metrics')

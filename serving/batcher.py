@@ -1,4 +1,4 @@
-"""Requests that arrive together are decoded together. No web library here."""
+"""Decodes requests together that arrive together. Needs no web library."""
 import collections
 import concurrent.futures
 import threading
@@ -34,7 +34,7 @@ class Batcher:
         self.thread.start()
 
     def submit(self, texts, options):
-        """Puts a request into the queue.
+        """Adds a request to the queue.
 
         # Arguments
             texts: list of strings.
@@ -44,11 +44,11 @@ class Batcher:
             A `concurrent.futures.Future` of the list of hypotheses of each text.
 
         # Raises
-            Busy: the queue has no place for so many texts.
+            Busy: the queue has no room for so many texts.
         """
         request = Request(texts, tuple(sorted(options.items())), concurrent.futures.Future())
         with self.changed:
-            # A request larger than the whole queue is taken when nothing waits.
+            # A request larger than the whole queue is accepted if the queue is empty.
             if self.closed or self.waiting and self.length() + len(texts) > self.limit:
                 raise Busy
             self.waiting.append(request)
@@ -84,15 +84,15 @@ class Batcher:
                 (batch if fits else others).append(request)
                 count += len(request.texts) if fits else 0
             self.waiting.extend(others)
-            # A client that has gone cancels its request.
+            # The request of a client that is gone is cancelled.
             return [request for request in batch if request.future.set_running_or_notify_cancel()], bool(batch)
 
     def _work(self):
         while True:
-            batch, any_taken = self._take()
+            batch, removed_any = self._take()
             if batch:
                 self._answer(batch)
-            elif not any_taken:
+            elif not removed_any:
                 return
 
     def _answer(self, batch):
@@ -101,7 +101,7 @@ class Batcher:
         try:
             results = self.translator.translate(texts, self.batch_size, **dict(batch[0].options))
         except Exception as error:
-            if len(batch) > 1 and isinstance(error, UserError):  # one of them is at fault: the others get their answer
+            if len(batch) > 1 and isinstance(error, UserError):  # one request is wrong: answer the others
                 for request in batch:
                     self._answer([request])
                 return

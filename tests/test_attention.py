@@ -196,7 +196,7 @@ def test_positions_make_steps_equal_the_whole_sequence(built):
 
 
 @every_layer64
-def test_padding_and_company_in_the_batch_change_nothing(built):
+def test_padding_and_other_rows_of_the_batch_change_nothing(built):
     memory, query = built.data()
     lengths = [6, 3, 1, 5, 2]
     context, weights = built.run(memory, query, right_padded(lengths, 6))

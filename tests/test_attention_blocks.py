@@ -81,7 +81,7 @@ def test_positions_that_a_decoder_gives_move_the_window_in_the_same_way(float64,
 
 
 @pytest.mark.parametrize('alignment', ['monotonic', 'predictive'])
-def test_whether_windows_pay_is_decided_by_the_length_and_changes_no_value(float64, session, alignment):
+def test_the_length_decides_whether_windows_are_used_without_changing_a_value(float64, session, alignment):
     for window in (1, 3):
         compare(session, [module.LocalAttention('dot', alignment, window=window)
                           for module in (attention, attention_windows)], MASKS['right'], query_size=DM)

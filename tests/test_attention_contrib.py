@@ -96,7 +96,7 @@ def test_contrib_refuses_an_empty_source_where_ours_gives_zeros(session):
         assert (value[1] == 0).all() and np.isfinite(value).all() and value[0].any()
 
 
-def test_contrib_starts_from_the_same_added_weights(session):
+def test_contrib_has_the_same_initial_scalars(session):
     memory, query = K.ones((1, 2, 3)), K.ones((1, 4))
     mechanisms = [tf.contrib.seq2seq.LuongAttention(4, memory, scale=True),
                   tf.contrib.seq2seq.BahdanauAttention(6, memory, normalize=True)]

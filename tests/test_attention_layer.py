@@ -103,7 +103,7 @@ def test_a_configuration_of_an_earlier_version_loads_with_its_options(options, k
         assert (one == other).all()
 
 
-def test_an_earlier_configuration_whose_kernels_differ_takes_the_first_with_a_warning():
+def test_an_earlier_configuration_with_different_kernel_options_uses_the_first_with_a_warning():
     config = earlier_config(GlobalAttention('concat'), CONCAT_KERNELS[:1],
                             kernel_regularizer={'class_name': 'L1L2', 'config': {'l1': 0., 'l2': .25}})
     with pytest.warns(UserWarning, match='The saved kernels differ in their regularizer') as caught:
@@ -197,7 +197,7 @@ def test_compute_output_shape_is_the_real_shape(memory, query, session):
             output.get_shape().assert_is_compatible_with(shape)
 
 
-def test_compute_mask_hands_on_the_target_mask_alone(session):
+def test_compute_mask_returns_the_target_mask_only(session):
     masks = [K.placeholder((None, None), dtype='bool') for _ in range(2)]
     for layer in (GlobalAttention(), LocalAttention()):
         assert layer.compute_mask([None, None], masks) == [masks[1], None]
@@ -289,7 +289,7 @@ def test_a_built_layer_refuses_other_sizes(session):
             layer([K.placeholder(shape) for shape in shapes])
 
 
-def test_a_tuple_is_refused_with_the_list_to_give(session):
+def test_a_tuple_is_refused_with_the_list_to_use(session):
     with pytest.raises(ValueError, match=r'not a tuple: call the layer with \[encoder_states, decoder_states\]'):
         GlobalAttention()((Input((5, 3)), Input((4, 3))))
 

@@ -43,7 +43,7 @@ def test_plan_changes_with_seed_and_epoch_and_mixes_neighbours():
             assert len(members[i] & members[j]) < 5  # other batches, not the same ones in another order
 
 
-def test_plan_is_the_one_that_a_stopped_run_began():
+def test_plan_does_not_change_between_versions():
     plan = plan_batches([3, 1, 2, 3, 1, 2, 9], [1, 2, 3, 1, 1, 3, 9], 2, seed=5, epoch=2)
     assert plan == [[6], [3, 0], [4, 1], [5, 2]]
     assert plan_batches([1] * 6, [1] * 6, 2, seed=2 ** 40 + 5, epoch=0) == [[0, 2], [3, 4], [5, 1]]
@@ -66,7 +66,7 @@ def test_plan_without_shuffling_is_sorted_and_stable():
     assert order == sorted(range(5000), key=lambda i: (source[i], target[i], i))
 
 
-def test_plan_of_unequal_lists_or_empty_batches_is_a_mistake_in_the_code():
+def test_plan_of_unequal_lists_or_empty_batches_is_a_value_error():
     with pytest.raises(ValueError, match='2 sources, 1 targets'):
         plan_batches([1, 2], [1], 2, 1, 0)
     with pytest.raises(ValueError, match='batch size 0'):

@@ -123,7 +123,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize('values, options', KINDS, ids=lambda case: case.get('score') if isinstance(case, dict) else '')
-def test_beam_search_is_the_slow_loop_over_the_numpy_model_for_every_kind_of_model(values, options, session):
+def test_beam_search_equals_a_slow_loop_over_the_numpy_model_for_every_kind_of_model(values, options, session):
     searched = Searched(**values)
     found = searched.find(options)
     lengths = []
@@ -176,7 +176,7 @@ STRICT = Options(1, 1, 1., 0.3, min_length=4, no_repeat_ngram=1)
 
 
 @pytest.mark.parametrize('options', [pytest.param(Options(), marks=pytest.mark.slow), STRICT], ids=['plain', 'strict'])
-def test_a_beam_of_width_1_is_greedy_search_to_the_last_bit(searched, options):
+def test_a_beam_of_width_1_equals_greedy_search_bit_for_bit(searched, options):
     greedy, beam = [searched.find(options, function=function) for function in (beam_search.greedy, beam_search.beam)]
     for name in ('ids', 'lengths', 'log_probabilities', 'weights', 'margins'):
         assert np.array_equal(getattr(greedy, name), getattr(beam, name)), name
@@ -184,7 +184,7 @@ def test_a_beam_of_width_1_is_greedy_search_to_the_last_bit(searched, options):
     assert len(set(greedy.lengths[:, 0])) >= 3
 
 
-def test_greedy_search_obeys_the_same_limits_as_a_beam(searched):
+def test_greedy_search_and_beam_search_have_the_same_limits(searched):
     found = searched.find(STRICT)
     for row, (source, limit) in enumerate(zip(SOURCE, LIMITS)):
         length = np.count_nonzero(source)
@@ -202,7 +202,7 @@ def ngrams(ids, n):
 
 
 @pytest.mark.slow
-def test_no_output_repeats_an_ngram_and_the_best_one_stays_where_it_repeats_none(searched):
+def test_no_output_repeats_an_ngram_and_outputs_without_repetition_are_unchanged(searched):
     limits, changed, kept = np.full(6, 12), 0, 0
     free = searched.find(Options(), limits=limits)
     for n in (1, 2):
@@ -220,7 +220,7 @@ def test_no_output_repeats_an_ngram_and_the_best_one_stays_where_it_repeats_none
         assert len(set(ngrams(ids, 2))) == len(ngrams(ids, 2))
 
 
-def test_where_nothing_is_left_to_choose_the_output_ends(searched):
+def test_an_output_ends_if_no_token_is_allowed(searched):
     found = outputs(searched.find(Options(3, 3, min_length=15, no_repeat_ngram=1), limits=np.full(6, 20)))
     assert len(found) == 6 * 3
     for ids in found:
@@ -245,7 +245,7 @@ def test_neither_pad_nor_start_is_ever_chosen_however_probable():
 
 
 @pytest.mark.parametrize('penalty', [1., 'average'])
-def test_a_short_output_does_not_end_the_search_while_a_longer_one_may_overtake_it(penalty):
+def test_a_short_output_does_not_end_the_search_while_a_longer_one_may_rank_higher(penalty):
     with tf_session.opened(tf_session.new_session(threads=1)) as one:
         def step(tokens, states, rows):
             logits = tf.log([1e-9, 1e-9, 1e-9, .4, .6]) + tf.zeros(tf.concat([tf.shape(tokens), [5]], 0))
@@ -259,7 +259,7 @@ def test_a_short_output_does_not_end_the_search_while_a_longer_one_may_overtake_
     one.close()
 
 
-def test_no_output_ends_before_its_least_length_or_goes_on_after_its_greatest(searched):
+def test_no_output_is_shorter_than_its_minimum_or_longer_than_its_maximum_length(searched):
     found = searched.find(Options(4, 4, min_length=5))
     for row, limit in enumerate(LIMITS):
         for ids, length in zip(found.ids[row].tolist(), found.lengths[row]):
@@ -268,7 +268,7 @@ def test_no_output_ends_before_its_least_length_or_goes_on_after_its_greatest(se
     assert END in found.ids[:, :, 5:]  # it is allowed then, and taken
 
 
-def test_limits_on_the_greatest_length_follow_from_the_source():
+def test_maximum_lengths_follow_from_the_source():
     def limits(**options):
         return beam_search.max_lengths([1, 7, 100], Options(**options)).tolist()
 
@@ -296,7 +296,7 @@ def test_limits_on_the_greatest_length_follow_from_the_source():
     (dict(coverage_penalty=1e308), 'coverage_penalty must be a number from 0 to'),
     (dict(no_repeat_ngram=2 ** 52), 'to 1000'), (dict(min_length=10 ** 8), 'to 100000'),
     (dict(max_length=2 ** 63), 'max_length'), (dict(max_length_ratio=1e4), '1000')], ids=str)
-def test_options_that_cannot_be_met_are_refused_in_one_line(options, message):
+def test_contradicting_options_are_refused_in_one_line(options, message):
     with pytest.raises(UserError) as caught:
         search_options.check(Options(**options))
     assert message in str(caught.value) and '\n' not in str(caught.value)
@@ -307,7 +307,7 @@ def test_options_that_cannot_be_met_are_refused_in_one_line(options, message):
 # Batches
 
 @pytest.mark.parametrize('options', [Options(), Options(4, 3, 1., 0.1)], ids=['greedy', 'beam'])
-def test_a_sentence_has_one_output_alone_among_7_and_among_32_whoever_its_neighbours_are(searched, options):
+def test_an_output_does_not_depend_on_the_other_sentences_of_the_batch(searched, options):
     sentences = make_batch(np.random.RandomState(7).randint(2, 9, 32).tolist(), [1] * 32, seed=2).source
     # Neighbours longer than all of them, which end late.
     others = make_batch([12] * 6, [1] * 6, seed=3).source
@@ -363,7 +363,7 @@ def contrib_beam(step, states, rows, size, width, steps, penalty):
 
 @pytest.mark.parametrize('ends, penalty', [
     (True, 0.), pytest.param(True, 1., marks=pytest.mark.slow), pytest.param(False, 1., marks=pytest.mark.slow)])
-def test_contribs_beam_search_decoder_over_our_step_gives_the_same_beams(ends, penalty, searched):
+def test_beam_search_decoder_of_contrib_gives_the_same_beams(ends, penalty, searched):
     """Its finished hypotheses stay in the beam, where live ones that score more push them out for good; ours keep their
     place. So beams are equal but where that happened, and there ours has the better hypothesis that is missing."""
     width, steps, size = 4, 6, VOCABULARY

@@ -164,7 +164,7 @@ def test_a_gradient_is_complete_before_any_weight_changes(images):
         assert np.allclose(arrays['step_1/slot/%s/m' % name], m, rtol=1e-5, atol=1e-8)
 
 
-def test_check_runs_a_bundle_again_to_the_byte(images, monkeypatch, capsys):
+def test_check_runs_a_bundle_again_byte_for_byte(images, monkeypatch, capsys):
     from reference import sets
     monkeypatch.setattr(sets, 'in_processes', lambda function, jobs: [function(job) for job in jobs])
     folder = images[0]
@@ -214,7 +214,7 @@ def test_convolutional_recurrent_layers_and_given_states_are_captured(tmp_path):
 @pytest.mark.parametrize('function, told', [
     ('no_model', 'returns int, not a Keras model'), ('fails', r'line \d+: NameError'), ('absent', 'has no function'),
     ('Subclassed', 'is a subclassed model')])
-def test_a_builder_that_gives_no_graph_is_refused_in_one_line(tmp_path, function, told):
+def test_a_function_that_builds_no_graph_is_refused_in_one_line(tmp_path, function, told):
     with pytest.raises(UserError, match=told) as refused:
         regress.main(['capture', '--build', '%s:%s' % (BUILDERS, function), str(tmp_path / 'bundle')])
     assert '\n' not in str(refused.value) and not os.path.exists(str(tmp_path / 'bundle'))
@@ -243,7 +243,7 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path, images):
     (tmp_path / 'empty.h5').write_bytes(b'')
     np.savez(str(tmp_path / 'x.npz'), conv_input=np.zeros((2, 5, 6, 2)))
     for arguments, told in (
-            ([str(tmp_path / 'weights.h5')], 'holds weights alone'), ([str(tmp_path / 'empty.h5')], 'cannot be read'),
+            ([str(tmp_path / 'weights.h5')], 'has weights only'), ([str(tmp_path / 'empty.h5')], 'cannot be read'),
             ([str(tmp_path / 'none.h5')], 'cannot be read'), (['--inputs', str(tmp_path / 'x.npz'), old], 'wants'),
             (['--build', BUILDERS + ':recurrent', '--weights', old], 'do not fit the model'),
             (['--build', BUILDERS + ':images', '--loss', 'mse', '--optimizer', 'none'], 'cannot be compiled')):
@@ -252,7 +252,7 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path, images):
         assert '\n' not in str(refused.value)
 
 
-def test_layers_of_cudnn_become_layers_for_any_processor():
+def test_cudnn_layers_become_lstm_and_gru():
     layer = {'class_name': 'CuDNNGRU', 'config': {'name': 'fast', 'units': 3}}
     found, names = old_model_without_cudnn({'class_name': 'Sequential', 'config': {'layers': [layer]}})
     changed, = found['config']['layers']
@@ -289,7 +289,7 @@ def test_arrays_are_fetched_in_groups_of_a_bounded_size():
     assert [[name for name, _ in group] for group in capture.in_groups(pairs, sizes)] == [['a', 'b'], ['c'], ['d']]
 
 
-def test_a_bundle_holds_plain_arrays_and_json_alone(images):
+def test_a_bundle_contains_plain_arrays_and_json_only(images):
     folder = images[0] / 'bundle'
     assert sorted(os.listdir(str(folder))) == ['MANIFEST.json', 'forward.npz', 'inputs.npz', 'training.npz',
                                                'weights.npz']

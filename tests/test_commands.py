@@ -207,7 +207,7 @@ def test_wrong_usage_ends_with_2_and_names_what_is_wrong(cheap, command, argumen
 
 
 @pytest.mark.parametrize('name', [row.name for row in settings.SETTINGS.values() if row.kind in (int, float)])
-def test_each_number_has_bounds_and_what_lies_outside_is_refused_by_name(name):
+def test_each_number_has_bounds_and_values_outside_are_refused_by_name(name):
     row = settings.SETTINGS[name]
     for value in (row.minimum, row.maximum):
         assert row.accepts(value) and row.parse(str(value)) == value
@@ -235,7 +235,7 @@ def test_control_characters_do_not_reach_the_terminal(cheap):
     assert command_line.printable('a\tb\n语\x9b\r') == 'a\tb\n语\\x9b\\x0d'
 
 
-def test_a_keras_json_of_the_users_is_not_read(tmp_path):
+def test_keras_json_of_the_user_is_not_read(tmp_path):
     (tmp_path / '.keras').mkdir()
     (tmp_path / '.keras' / 'keras.json').write_text('{"floatx": "float99", "epsilon": "x"}')
     code = 'import tf_session; from keras import backend as K; print(K.floatx(), K.epsilon())'
@@ -245,7 +245,7 @@ def test_a_keras_json_of_the_users_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize('command', ['train.py', 'predict.py', 'reference/mutants.py'])
-def test_an_interrupt_while_modules_are_imported_is_told_in_one_line(tmp_path, command):
+def test_an_interrupt_during_imports_is_reported_in_one_line(tmp_path, command):
     (tmp_path / 'numpy.py').write_text('import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n')
     arguments = ['-m', 'reference.mutants'] if command.startswith('reference') else [command]
     done = subprocess.run([sys.executable] + arguments, cwd=str(ROOT), env=environment(PYTHONPATH=str(tmp_path)),
@@ -259,7 +259,7 @@ def test_a_preset_of_a_corpus_needs_its_files(cheap):
              '--train')
 
 
-def test_a_side_that_is_mostly_unknown_is_warned_of(cheap, tmp_path):
+def test_many_unknown_tokens_cause_a_warning(cheap, tmp_path):
     (tmp_path / 'a').write_text(''.join('w%d\tx y\n' % number for number in range(40)))
     result = cheap('train.py', '--train', 'a', '--val', 'a', '--min-count', '2', '--source-tokenizer', 'char',
                    '--target-tokenizer', 'space', '--dry-run')
@@ -338,7 +338,7 @@ CONTRADICTIONS = [
 
 @pytest.mark.parametrize('changes, parts', [(row[0], row[1:]) for row in CONTRADICTIONS],
                          ids=[' '.join(map(str, row[0].items())) for row in CONTRADICTIONS])
-def test_settings_without_sense_are_refused_by_name(changes, parts):
+def test_settings_that_contradict_or_make_no_sense_are_refused_by_name(changes, parts):
     with pytest.raises(UserError) as error:
         settings.check(settings_with(**changes))
     for part in parts:
@@ -352,11 +352,11 @@ def test_settings_without_sense_are_refused_by_name(changes, parts):
     dict(score='concat', attention='local-m', attention_scale=True), dict(residual=True, decoder_layers=2),
     dict(share_vocabulary=True, source_tokenizer='chinese', tie_embeddings=True), dict(encoder_units=64),
     dict(train=['a'], val=['b', 'c'], test=['d']), dict(score='dot', encoder_units=128, units=128)])
-def test_settings_that_make_sense_are_taken(changes):
+def test_settings_that_make_sense_are_accepted(changes):
     settings.check(settings_with(**changes))
 
 
-def test_the_command_refuses_settings_without_sense_before_it_reads_anything(cheap, tmp_path):
+def test_the_command_refuses_settings_that_make_no_sense_before_it_reads_anything(cheap, tmp_path):
     result = cheap('train.py', '--data', 'missing', '--score', 'dot', '--encoder-units', '64', '--units', '128')
     one_line(result, 'train.py', '--score dot', '--encoder-units 64', '--units 128', '--score general')
     assert os.listdir(str(tmp_path)) == []
@@ -364,7 +364,7 @@ def test_the_command_refuses_settings_without_sense_before_it_reads_anything(che
 
 # Tasks and presets
 
-def test_a_task_changes_defaults_and_any_option_wins_over_it(cheap, tmp_path):
+def test_a_task_changes_defaults_and_options_override_it(cheap, tmp_path):
     (tmp_path / 'c.json').write_text('{"epochs": 3}')
     result = cheap('train.py', '--task', 'summarise', '--dropout', '0.4', '--config', 'c.json', '--print-config')
     printed = json.loads(result.stdout.decode('ascii'))
@@ -375,7 +375,7 @@ def test_a_task_changes_defaults_and_any_option_wins_over_it(cheap, tmp_path):
 
 
 @pytest.mark.parametrize('name', list(settings.PRESETS))
-def test_a_preset_holds_known_settings_of_their_kind_that_go_together(name):
+def test_a_preset_has_valid_settings(name):
     given = {'task': name} if name in settings.TASKS else {}
     chosen = settings.resolve_settings(given, name)
     settings.check(chosen)
@@ -386,7 +386,7 @@ def test_a_preset_holds_known_settings_of_their_kind_that_go_together(name):
         assert '%s %s' % (settings.SETTINGS[key].option, settings.shown(value)) in ' '.join(text.split())
 
 
-def test_what_is_given_to_the_search_wins_over_the_run_and_contradicts_nothing():
+def test_options_of_the_search_override_the_run_without_contradiction():
     kept = settings_with(min_length=4, no_repeat_ngram=3, beam_width=2, max_length=9)
 
     def merged(**given):
@@ -402,7 +402,7 @@ def test_what_is_given_to_the_search_wins_over_the_run_and_contradicts_nothing()
         merged(min_length=5, max_length=3)
 
 
-def test_predict_and_validation_search_as_the_run_was_told():
+def test_predict_and_validation_use_the_search_settings_of_the_run():
     calls = []
 
     class Fake:
@@ -427,7 +427,7 @@ def test_the_help_shows_a_number_as_a_number(cheap):
 
 # Settings out of a file
 
-def test_options_win_over_a_config_and_the_printed_one_makes_the_same_run(cheap, tmp_path):
+def test_options_override_a_config_and_the_printed_config_gives_the_same_run(cheap, tmp_path):
     (tmp_path / 'c.json').write_text('{"units": 32, "dropout": 0, "train": ["a", "b"], "cell": "gru"}')
     result = cheap('train.py', '--config', 'c.json', '--print-config', '--units', '64', '--bidirectional', 'no')
     assert (result.code, result.stderr) == (0, '')
@@ -448,14 +448,14 @@ def test_options_win_over_a_config_and_the_printed_one_makes_the_same_run(cheap,
     pytest.param(b'units: 3', ['not valid JSON'], marks=pytest.mark.slow),
     (None, ['No such file']),
 ])
-def test_a_config_that_is_no_good_is_refused_in_one_line(cheap, tmp_path, content, told):
+def test_an_invalid_config_is_refused_in_one_line(cheap, tmp_path, content, told):
     if content is not None:
         (tmp_path / 'c.json').write_bytes(content)
     one_line(cheap('train.py', '--config', 'c.json', '--dry-run'), 'train.py', *told)
 
 
 @pytest.mark.slow
-def test_a_dry_run_tells_time_and_memory_and_leaves_nothing_behind(trained, tmp_path):
+def test_a_dry_run_reports_time_and_memory_and_writes_nothing(trained, tmp_path):
     result = run('train.py', '--dry-run', '--data', trained.data, *SETTINGS, cwd=tmp_path)
     assert (result.code, result.stdout) == (0, b''), result.stderr
     lines = result.stderr.splitlines()
@@ -530,7 +530,7 @@ TAKEN = [  # bytes, arguments, (kept, read, empty, over-long), source and target
 
 @pytest.mark.parametrize('content, arguments, counts, source, target', [row[1:] for row in TAKEN],
                          ids=[row[0] for row in TAKEN])
-def test_a_corpus_is_taken_with_these_counts(cheap, tmp_path, content, arguments, counts, source, target):
+def test_a_corpus_is_accepted_with_these_counts(cheap, tmp_path, content, arguments, counts, source, target):
     (tmp_path / 'a').write_bytes(content)
     (tmp_path / 'v').write_bytes(GOOD)
     result = cheap('train.py', '--run', 'new', '--train', 'a', '--val', 'v', *arguments)
@@ -566,7 +566,7 @@ LINES = [
 ]
 
 
-def test_train_says_what_it_does_on_stderr_and_nothing_else_speaks(trained):
+def test_train_reports_on_stderr_and_no_library_prints_anything(trained):
     assert trained.result.stdout == b''
     lines = trained.result.stderr.splitlines()
     for line in lines:  # no warning of TensorFlow, Keras, NumPy or Python, no progress bar off a terminal
@@ -577,7 +577,7 @@ def test_train_says_what_it_does_on_stderr_and_nothing_else_speaks(trained):
     assert len([line for line in lines if line.startswith('  > ')]) == 8 * 4
 
 
-def test_train_leaves_a_whole_run_directory(trained):
+def test_train_writes_a_complete_run_directory(trained):
     names = set(os.listdir(str(trained.path)))
     assert names == {'config.json', 'vocab.source.txt', 'vocab.target.txt', 'weights.h5', 'checkpoint', 'log.csv',
                      'curves.png', 'manifest.json', 'lock'}
@@ -601,14 +601,14 @@ def test_train_leaves_a_whole_run_directory(trained):
     assert (tokens[:4], sorted(tokens[4:-1])) == (['<pad>', '<unk>', '<s>', '</s>'], sorted(DIGITS))
 
 
-def test_the_shared_run_has_learnt_enough_for_other_tests_to_mean_something(trained):
+def test_the_shared_run_has_learnt_enough_for_the_other_tests(trained):
     log = read_csv(trained.path / 'log.csv')
     assert float(log[-1]['val_accuracy']) > .6
 
 
 # A run directory in use
 
-def test_train_does_not_touch_a_run_that_lies_there(cheap, trained):
+def test_train_does_not_change_an_existing_run(cheap, trained):
     before = {name: (trained.path / name).read_bytes() for name in ('manifest.json', 'weights.h5', 'log.csv')}
     result = cheap('train.py', '--data', 'numbers', cwd=trained.home)
     one_line(result, 'train.py', 'runs/numbers', '--resume', '--overwrite')
@@ -616,14 +616,14 @@ def test_train_does_not_touch_a_run_that_lies_there(cheap, trained):
     assert {name: (trained.path / name).read_bytes() for name in before} == before
 
 
-def test_overwrite_keeps_the_old_run_where_the_new_data_are_refused(cheap, copied, tmp_path):
+def test_overwrite_keeps_the_old_run_if_the_new_data_are_refused(cheap, copied, tmp_path):
     before = sorted(os.listdir(str(copied)))
     (tmp_path / 'a').write_bytes(b'no tab\n')
     one_line(cheap('train.py', '--run', 'run', '--overwrite', '--train', 'a'), 'train.py', 'a: line 1')
     assert sorted(os.listdir(str(copied))) == before
 
 
-def test_overwrite_does_not_touch_a_directory_that_is_no_run(cheap, tmp_path):
+def test_overwrite_does_not_change_a_directory_that_is_not_a_run(cheap, tmp_path):
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'thesis.tex').write_bytes(b'precious')
     one_line(cheap('train.py', '--run', 'mine', '--overwrite', '--data', 'missing'), 'train.py', 'mine')
@@ -689,7 +689,7 @@ def test_predict_loses_no_line_of_a_pipe_that_has_a_name(trained, predicted):
     assert (result.code, result.stdout.decode('utf-8')) == (0, predicted)
 
 
-def test_predict_writes_what_came_before_a_bad_byte_and_names_its_line(trained, predicted):
+def test_predict_writes_the_lines_before_a_bad_byte_and_names_its_line(trained, predicted):
     text = input_bytes(trained).split(b'\n')
     result = run('predict.py', '--input', '-', cwd=trained.home, text=b'\n'.join(text[:4] + [b'one \xff', b'two']))
     assert result.code == 1
@@ -698,14 +698,14 @@ def test_predict_writes_what_came_before_a_bad_byte_and_names_its_line(trained, 
 
 
 @pytest.mark.slow
-def test_predict_replaces_bad_bytes_where_told(trained):
+def test_predict_replaces_bad_bytes_on_request(trained):
     results = [run('predict.py', '--input', '-', '--on-bad-utf8', 'replace', cwd=trained.home, text=text)
                for text in (b'two \xff\none\n', 'two \ufffd\none\n'.encode('utf-8'))]
     assert [result.code for result in results] == [0, 0]
     assert results[0].stdout == results[1].stdout != b''
 
 
-def test_pictures_and_the_alignment_leave_standard_output_alone(trained, predicted, tmp_path):
+def test_pictures_and_alignments_write_nothing_to_standard_output(trained, predicted, tmp_path):
     result = run('predict.py', '--input', '-', '--show-attention', '--plot-dir', tmp_path / 'a' / 'b',
                  cwd=trained.home, text=input_bytes(trained).split(b'\n')[0] + b'\n\nunheard words\n')
     assert result.code == 0
@@ -721,7 +721,7 @@ def test_pictures_and_the_alignment_leave_standard_output_alone(trained, predict
         assert (tmp_path / 'a' / 'b' / name).read_bytes().startswith(b'\x89PNG\r\n\x1a\n')
 
 
-def test_predict_ends_quietly_when_its_reader_goes(trained, tmp_path):
+def test_predict_ends_quietly_when_its_reader_closes_the_pipe(trained, tmp_path):
     (tmp_path / 'in').write_bytes(b'one two\n' * 200)
     process = start('predict.py', '--input', tmp_path / 'in', '--batch-size', '1', cwd=trained.home,
                     stdin=subprocess.DEVNULL)
@@ -767,7 +767,7 @@ def test_predict_refuses_before_it_loads_tensorflow(cheap, trained, name, argume
     one_line(cheap('predict.py', *arguments, cwd=trained.home), 'predict.py', told)
 
 
-def test_predict_leaves_the_output_file_alone_where_the_input_cannot_be_read(trained, tmp_path):
+def test_predict_does_not_change_the_output_file_if_the_input_cannot_be_read(trained, tmp_path):
     (tmp_path / 'out').write_bytes(b'precious')
     result = run('predict.py', '--input', 'missing', '--output', tmp_path / 'out', cwd=trained.home)
     one_line(result, 'predict.py', 'missing')
@@ -783,7 +783,7 @@ def test_predict_does_not_write_over_its_own_input(trained, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs /dev/full')
-def test_predict_tells_of_a_full_disk_in_one_line(trained):
+def test_predict_reports_a_full_disk_in_one_line(trained):
     result = run('predict.py', '--input', '-', '--output', '/dev/full', cwd=trained.home, text=b'one\n')
     one_line(result, 'predict.py', '/dev/full', 'No space left')
     with open('/dev/full', 'wb') as full:
@@ -795,7 +795,7 @@ def test_predict_tells_of_a_full_disk_in_one_line(trained):
 
 
 @pytest.mark.slow
-def test_closed_standard_streams_are_no_bug(trained, tmp_path):
+def test_closed_standard_streams_cause_no_traceback(trained, tmp_path):
     script = 'exec "$@" <&- >&-'
     for command in (['predict.py', '--input', '-'], ['evaluate.py']):
         line = [sys.executable, str(ROOT / command[0])] + command[1:]
@@ -910,7 +910,7 @@ def test_evaluate_scores_other_text_too(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_evaluate_by_length_takes_bands_in_which_nothing_can_be_scored(trained, tmp_path):
+def test_evaluate_by_length_accepts_bands_without_lines_to_score(trained, tmp_path):
     (tmp_path / 's').write_bytes(b'one\ntwo three\n')
     (tmp_path / 't').write_bytes('一\n\n'.encode('utf-8'))
     result = run('evaluate.py', '--source', tmp_path / 's', '--target', tmp_path / 't', '--by-length', '1',
@@ -919,7 +919,7 @@ def test_evaluate_by_length_takes_bands_in_which_nothing_can_be_scored(trained, 
 
 
 @pytest.mark.slow
-def test_evaluate_reads_bad_bytes_as_the_run_did(trained, tmp_path):
+def test_evaluate_treats_bad_bytes_as_the_run_did(trained, tmp_path):
     home = tmp_path / 'home'
     shutil.copytree(str(trained.home), str(home))
     path = home / 'runs' / 'numbers'
@@ -965,7 +965,7 @@ def evaluated(cheap, tmp_path, *arguments, outputs=OUTPUTS):
     return cheap('evaluate.py', '--hypotheses', 'out', '--target', 'ref', *arguments)
 
 
-def test_given_outputs_are_scored_without_a_model_as_the_libraries_score_them(cheap, tmp_path):
+def test_outputs_are_scored_without_a_model_as_the_libraries_score_them(cheap, tmp_path):
     result = evaluated(cheap, tmp_path, '--json', '--bleu-tokenize', 'char')
     assert (result.code, result.stderr) == (0, '')
     values, rouge = json.loads(result.stdout.decode('utf-8')), metrics.rouge(OUTPUTS, WANTED)
@@ -996,7 +996,7 @@ def test_intervals_and_comparison_are_those_of_the_bootstrap(cheap, tmp_path):
     assert 'p = %.4f' % values['compare']['token F1']['p'] in table.split('\n\n')[1]
 
 
-def test_bleu_by_source_length_is_told_and_drawn(cheap, tmp_path):
+def test_bleu_by_source_length_is_printed_and_plotted(cheap, tmp_path):
     result = evaluated(cheap, tmp_path, '--source', 'src', '--by-length', '2,9', '--plot', 'bands.png', '--json')
     assert (result.code, result.stderr) == (0, '')
     values = json.loads(result.stdout.decode('utf-8'))
@@ -1040,7 +1040,7 @@ def test_a_path_in_another_script_works_in_any_locale(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_pretrained_vectors_are_counted_and_are_what_training_starts_from(tmp_path):
+def test_pretrained_vectors_are_counted_and_training_starts_from_them(tmp_path):
     write_pairs(tmp_path / 'a', number_pairs(20, 1))
     (tmp_path / 'in.vec').write_bytes(b'2 3\nseven 1 2 3\nelephant 4 5 6\n')
     (tmp_path / 'out.vec').write_bytes('七 .1 .2 .3\n三 .4 .5 .6\n'.encode('utf-8'))

@@ -76,7 +76,7 @@ def test_log_probabilities_are_those_of_the_numpy_model_and_sum_to_one(small):
     assert np.all(0.02 < expected['p_gen']) and np.all(expected['p_gen'] < 0.98)  # both ways count
 
 
-def test_attention_to_each_occurrence_of_a_word_adds_up_and_padding_gives_nothing(small):
+def test_attention_to_all_occurrences_of_a_word_is_summed_without_padding(small):
     vocabulary = small.numpy.forward(SOURCE, BATCH.given, COPIED)
     for row, step, word in itertools.product(range(3), range(BATCH.given.shape[1]), range(VOCABULARY + 2)):
         p_gen = vocabulary['p_gen'][row, step, 0]
@@ -90,7 +90,7 @@ def test_attention_to_each_occurrence_of_a_word_adds_up_and_padding_gives_nothin
     assert np.all(small.logits[2, :, VOCABULARY + 1] == -np.inf)
 
 
-def test_a_word_with_little_probability_either_way_keeps_its_logarithm(session):
+def test_a_word_of_tiny_probability_has_a_finite_logarithm(session):
     layer = pointer_generator.PointerGenerator()
     layer.build([(None, None, 3), (None, None, 2), (None, 2, 1), (None, None, 1), (None, None, 1)])
     inputs = [[[[0., 200., -200.]]], [[[1., 0.]]], [[[0.], [0.]]], [[[0.]]], [[[0.]]]]
@@ -168,7 +168,7 @@ def test_in_float64_losses_and_gradients_are_those_of_the_numpy_model(float64, s
         assert abs(gradient[largest] - difference) <= 1e-8 + 1e-6 * abs(difference), weight.name
 
 
-def test_the_coverage_loss_is_what_is_attended_to_again(session):
+def test_the_coverage_loss_measures_repeated_attention(session):
     weights = np.array([[[.5, .5, 0.], [.25, .75, 0.], [0., 0., 1.]], [[1., 0., 0.]] * 3])
     found = K.get_session().run(pointer_generator.coverage_loss(tf.constant(weights)))
     assert_close(found, [[0., .25 + .5, 0.], [0., 1., 1.]], 1e-12)
@@ -177,7 +177,7 @@ def test_the_coverage_loss_is_what_is_attended_to_again(session):
     assert abs(numpy_losses.coverage_loss(weights, target) - (.75 + 1.) / 5) < 1e-12
 
 
-def test_a_source_without_words_leaves_the_vocabulary_and_an_unattended_name_keeps_a_logarithm(small):
+def test_an_empty_source_gives_the_vocabulary_distribution_and_an_unattended_name_a_finite_logarithm(small):
     source, copied = np.array([[5, 1], [0, 0]]), np.array([[5, 13], [0, 0]])
     found = small.numpy.forward(source, BATCH.given[:2], copied)
     expected = numpy_model.log_softmax(found['vocabulary_logits'])

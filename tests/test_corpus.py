@@ -50,7 +50,7 @@ def message_of(function, *arguments):
     (b'\xef\xbb\xbf\n', ['']),
     ('我\n'.encode('utf-8'), ['我']),
 ])
-def test_lines_end_at_line_feeds_alone(tmpdir, content, lines):
+def test_lines_end_at_line_feeds_only(tmpdir, content, lines):
     assert list(read_lines(write(tmpdir, 'plain', content))) == lines
     assert list(read_lines(write(tmpdir, 'packed.gz', gzip.compress(content)))) == lines
 
@@ -101,7 +101,7 @@ def test_lines_before_a_bad_one_are_delivered(tmpdir):
         next(lines)
 
 
-def test_unknown_treatment_of_bad_bytes_is_a_mistake_in_the_code(tmpdir):
+def test_unknown_treatment_of_bad_bytes_is_a_key_error(tmpdir):
     with pytest.raises(KeyError):
         list(read_lines(write(tmpdir, 'x', b'a\n'), 'ignore'))
 

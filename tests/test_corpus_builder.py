@@ -179,7 +179,7 @@ def test_damaged_cache_is_built_again_with_one_line(tmp_path, small_limits, capf
     assert prepare() == (records, []) and [path.name for path in (tmp_path / 'cache').iterdir()] == [entry.name]
 
 
-def test_each_thing_that_a_corpus_depends_on_has_an_entry_of_its_own(tmp_path, small_limits):
+def test_each_setting_that_a_corpus_depends_on_changes_the_entry(tmp_path, small_limits):
     paths = {'train': write(tmp_path / 'a', random_pairs()), 'val': write(tmp_path / 'v', random_pairs(20))}
     other = {'train': write(tmp_path / 'b', random_pairs(seed=1)), 'val': paths['val']}
     cases = [(settings_of(), paths), (settings_of(), other), (settings_of(max_source_length=5), paths),
@@ -193,7 +193,7 @@ def test_each_thing_that_a_corpus_depends_on_has_an_entry_of_its_own(tmp_path, s
     assert len(list((tmp_path / 'cache').iterdir())) == len(cases)
 
 
-def test_interrupted_build_leaves_no_entry_and_the_next_one_clears_up(tmp_path, small_limits, monkeypatch):
+def test_interrupted_build_leaves_no_entry_and_the_next_one_removes_its_files(tmp_path, small_limits, monkeypatch):
     paths = {'train': write(tmp_path / 'a', random_pairs())}
     cache = tmp_path / 'cache'
     abandoned = cache / ('.%s.%s.tmp' % ('0' * 32, '1' * 8))
@@ -263,7 +263,7 @@ def test_huge_line_is_dropped_without_being_tokenised():
     assert builder.counts == {'read': 3, 'kept': 1, 'empty': 0, 'over_long': 2}
 
 
-def test_nothing_kept_is_refused_with_the_counts():
+def test_a_corpus_without_usable_pairs_is_refused_with_the_counts():
     with pytest.raises(UserError) as caught:
         prepared([('a b c d', '我'), ('', 'x')])
     assert str(caught.value) == ('x.tsv: none of 2 pairs can be used: 1 have an empty side, 1 are longer than '

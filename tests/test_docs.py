@@ -27,7 +27,7 @@ def python_blocks(name):
             for found in re.finditer(r'^```python\n(.*?)^```', text, re.DOTALL | re.MULTILINE)]
 
 
-def test_the_keras_idiom_gives_what_greedy_search_gives_for_the_same_run(tmp_path, monkeypatch, capsys):
+def test_the_keras_idiom_gives_the_outputs_of_greedy_search_for_the_same_run(tmp_path, monkeypatch, capsys):
     words = Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + 'we like the coat that your grandmother bought'.split())
     config = dict(defaults(), units=6, embedding=5, score='general', threads=1)
     # A real run's directory, all but the training. The seed makes outputs of several lengths, and no <pad> or <s>,
@@ -63,7 +63,7 @@ def test_the_keras_idiom_gives_what_greedy_search_gives_for_the_same_run(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize('page', ['README.md', 'README.zh-CN.md'])
-def test_the_layer_of_the_readme_trains_and_looks_at_valid_positions_alone(page):
+def test_the_layer_of_the_readme_trains_and_attends_to_valid_positions_only(page):
     block, = python_blocks(page)
     example = {}
     draw = np.random.RandomState(2)

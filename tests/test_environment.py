@@ -63,7 +63,7 @@ def inputs(name):
 
 # Pins
 
-def test_lock_files_pin_exactly_what_their_inputs_name():
+def test_lock_files_pin_exactly_the_packages_of_their_inputs():
     assert versions('requirements-pip.txt') == inputs('requirements-pip.in')
     assert versions('requirements.txt') == inputs('requirements.in')
     assert versions('requirements-dev.txt') == dict(inputs('requirements.in'), **inputs('requirements-dev.in'))
@@ -78,7 +78,7 @@ def test_each_pin_has_hashes_and_the_same_ones_in_each_file():
         package: pip[package] for package in ('setuptools', 'wheel')}
 
 
-def test_lock_files_name_no_index_and_take_wheels_where_there_are_any():
+def test_lock_files_name_no_index_and_use_wheels_if_possible():
     for name in ('requirements-pip.txt', 'requirements.txt', 'requirements-dev.txt'):
         assert not re.search('://|index|find-links|trusted-host', read(name)), name
     for name in ('requirements.txt', 'requirements-dev.txt'):
@@ -164,14 +164,14 @@ def test_entry_point_passes_each_argument_to_the_right_program(echoing_python, t
     assert done.stdout.split('\n')[:-1] == called
 
 
-def test_entry_point_without_arguments_tells_how_to_call_it():
+def test_entry_point_without_arguments_prints_the_usage():
     done = entry_point()
     assert done.returncode == 0
     assert done.stdout.startswith('usage:')
 
 
 @pytest.mark.parametrize('arguments', [['-c'], ['python', '-c'], ['own.py']])
-def test_entry_point_becomes_python_so_that_signals_reach_it(tmp_path, arguments):
+def test_entry_point_replaces_itself_by_python_so_that_signals_reach_it(tmp_path, arguments):
     code = 'import os; print(os.getpid(), flush=True)'
     if arguments[-1] == '-c':
         arguments = arguments + [code]
@@ -257,7 +257,7 @@ def test_set_up_installs_once(machine):
 
 
 @pytest.mark.skipif(shutil.which('flock') is None, reason='no flock here')
-def test_two_set_ups_at_once_install_once(machine):
+def test_two_simultaneous_set_ups_install_once(machine):
     machine.add_python(machine.path / 'python3.6')
     processes = [machine.start(PIP_SECONDS='0.2') for _ in range(2)]
     messages = sorted(process.communicate()[1] for process in processes)
@@ -277,7 +277,7 @@ def test_set_up_installs_again_when_a_pin_changes(machine, name):
     assert machine.log() == ['-m venv .venv'] + INSTALL
 
 
-def test_set_up_starts_afresh_after_a_failed_install_or_when_the_interpreter_is_gone(machine):
+def test_set_up_starts_again_after_a_failed_install_or_without_the_interpreter(machine):
     machine.add_python(machine.path / 'python3.6')
     status, messages = machine.set_up(PIP_STATUS='1')
     assert status == 1 and 'could not install requirements-pip.txt' in messages.splitlines()[-1]
@@ -300,7 +300,7 @@ def test_set_up_without_cpython_36_says_what_to_do(machine):
     assert not (machine.checkout / '.venv').exists()
 
 
-def test_the_probe_refuses_other_versions_and_sees_through_a_virtual_environment(machine):
+def test_the_probe_refuses_other_versions_and_finds_the_base_of_a_virtual_environment(machine):
     probe = re.search("probe='(.*?)'", read('setup.sh'), re.DOTALL).group(1)
     done = subprocess.run([sys.executable, '-c', probe], stdout=subprocess.PIPE, universal_newlines=True)
     assert done.returncode == 0
@@ -311,7 +311,7 @@ def test_the_probe_refuses_other_versions_and_sees_through_a_virtual_environment
 
 
 @pytest.mark.parametrize('signal, number', [('ABRT', 6), ('ILL', 4)])
-def test_set_up_tells_in_one_line_that_tensorflow_dies_without_avx(machine, signal, number):
+def test_set_up_reports_in_one_line_that_tensorflow_crashes_without_avx(machine, signal, number):
     machine.add_python(machine.path / 'python3.6')
     status, messages = machine.set_up(TENSORFLOW_SIGNAL=signal)
     assert status == 1
@@ -320,7 +320,7 @@ def test_set_up_tells_in_one_line_that_tensorflow_dies_without_avx(machine, sign
     assert machine.set_up(TENSORFLOW_SIGNAL=signal)[0] == 1
 
 
-def test_set_up_tells_owners_of_arm_in_one_line_what_works(machine):
+def test_set_up_on_arm_names_the_alternative_in_one_line(machine):
     machine.add_python(machine.path / 'python3.6')
     status, messages = machine.set_up(MACHINE='aarch64')
     assert (status, len(messages.splitlines())) == (1, 1)
@@ -332,7 +332,7 @@ def test_set_up_tells_owners_of_arm_in_one_line_what_works(machine):
     assert 'no wheel for arm64' in messages
 
 
-def test_set_up_finds_pyenv_and_takes_path_first(machine):
+def test_set_up_finds_pyenv_and_prefers_path(machine):
     machine.add_python(machine.home / '.pyenv/versions/3.6.15/bin/python3.6')
     assert machine.set_up()[0] == 0
     machine.log()
@@ -344,7 +344,7 @@ def test_set_up_finds_pyenv_and_takes_path_first(machine):
     assert machine.set_up()[0] == 0
 
 
-def test_set_up_takes_the_named_interpreter_or_none(machine):
+def test_set_up_uses_the_named_interpreter_or_none(machine):
     machine.add_python(machine.path / 'python3.6')
     status, messages = machine.set_up(PYTHON36='/nowhere/python3.6')
     assert (status, len(messages.splitlines())) == (1, 1)
@@ -355,7 +355,7 @@ def test_set_up_takes_the_named_interpreter_or_none(machine):
 
 @pytest.mark.parametrize('tool, command', [('conda', 'conda env create'), ('mamba', 'conda env create'),
                                            ('micromamba', 'conda create --yes')])
-def test_set_up_makes_the_interpreter_with_conda_and_installs_by_hash(machine, tool, command):
+def test_set_up_creates_the_environment_with_conda_and_installs_by_hash(machine, tool, command):
     program(machine.path / tool, FAKE_CONDA)
     status, messages = machine.set_up()
     assert status == 0

@@ -46,7 +46,7 @@ def texts(seed, count):
 
 @pytest.mark.parametrize('name, marks', [('space', False), ('char', False), ('word', False), ('chinese', False),
                                          ('word', True), ('chinese', True)])
-def test_text_in_the_graph_is_what_it_is_in_python(name, marks):
+def test_text_in_the_graph_equals_text_in_python(name, marks):
     chosen, tokenizer = random.Random(name), make_tokenizer(name)
     given = list(texts(len(name), 500)) + ['']
     tokens = [tokenizer.tokenize(text) for text in given]
@@ -162,7 +162,7 @@ def assert_same(served, objects, tolerance=1e-4):
 
 
 @pytest.mark.slow
-def test_an_exported_model_gives_what_predict_gives_in_a_process_without_this_program(exported, tmp_path):
+def test_an_exported_model_gives_the_outputs_of_predict_without_this_program(exported, tmp_path):
     path, objects = exported
     served = serve(path, SENTENCES, tmp_path)
     assert sorted(served) == ['alignment', 'log_probabilities', 'rankings', 'scores', 'source_tokens', 'text', 'tokens']
@@ -221,7 +221,7 @@ def test_the_examples_of_the_page_on_serving_work(exported, number):
 
 
 @pytest.mark.slow
-def test_a_model_for_tokens_gives_what_predict_gives(exported, trained, tmp_path):  # noqa: F811
+def test_a_model_for_tokens_gives_the_outputs_of_predict(exported, trained, tmp_path):  # noqa: F811
     result = run('export.py', *SEARCH, '--tokens', trained.path, 'tokens', cwd=tmp_path)
     assert result.code == 0 and 'tokens in;' in result.stderr
     objects = exported[1]
@@ -274,7 +274,7 @@ def test_maximum_lengths_in_the_graph_are_those_in_numpy(asked):
 
 
 @pytest.mark.slow
-def test_the_search_is_as_the_run_was_told_and_what_is_given_wins(tmp_path):
+def test_the_search_has_the_settings_of_the_run_and_options_override_them(tmp_path):
     random_run(tmp_path / 'run', beam_width=3, length_penalty=.6, coverage_penalty=.3, min_length=4, max_length=6,
                no_repeat_ngram=2)
     sources = ['one two', '', 'three blah two one', 'two']
@@ -291,8 +291,8 @@ def test_the_search_is_as_the_run_was_told_and_what_is_given_wins(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_tokeniser_without_graph_form_leaves_tokens_and_says_so(location, tmp_path, monkeypatch,  # noqa: F811
-                                                                  capsys):
+def test_a_tokeniser_without_graph_form_gives_a_model_for_tokens_and_a_message(
+        location, tmp_path, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setattr(graph_text, 'has_graph_form', lambda tokenizer: False)
     export.main([str(location), str(tmp_path / 'model')])
     told = capsys.readouterr().err

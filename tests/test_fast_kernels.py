@@ -88,7 +88,7 @@ def test_outputs_and_gradients_are_those_of_keras_over_many_settings(options, ma
     assert compare(options, MASKS[mask], with_states, dtype) < (1e-6 if dtype == 'float32' else 1e-13)
 
 
-def test_the_derivative_of_the_hard_sigmoid_is_that_of_keras_at_its_kinks_too(session):
+def test_the_derivative_of_the_hard_sigmoid_is_that_of_keras_also_at_its_kinks(session):
     x = tf.constant([-2.5, 2.5, -2.5000004, 2.4999998, 2.5000002, -3., 3., 0., 1.])
     kernel = fast_kernels.GATES['hard_sigmoid']
     y = kernel.value(x)
@@ -111,7 +111,7 @@ def test_a_saved_layer_is_one_of_keras(session):
 
 @pytest.mark.parametrize('option', [dict(activation='relu'), dict(recurrent_activation='tanh'), dict(dropout=0.5),
                                     dict(unroll=True)])
-def test_what_the_loop_does_not_cover_runs_as_in_keras(session, option):
+def test_configurations_that_the_loop_does_not_cover_run_as_in_keras(session, option):
     x = np.random.RandomState(0).normal(size=(2, 3, WIDTH)).astype('f')
     ours, theirs = [kind(UNITS, **option) for kind in LAYERS['lstm']]
     values = []

@@ -81,13 +81,13 @@ def name(case):
 
 @pytest.mark.parametrize('case', [pytest.param(case, id=name(case), marks=[] if number in FAST else pytest.mark.slow)
                                   for number, case in enumerate(ALL)])
-def test_fast_kernels_give_what_keras_gives(case):
+def test_fast_kernels_equal_keras(case):
     compare('float64', training=True, **case)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('case', ALL[:3], ids=name)
-def test_fast_kernels_give_what_keras_gives_in_float32(case):
+def test_fast_kernels_equal_keras_in_float32(case):
     compare('float32', **case)
 
 
@@ -114,7 +114,7 @@ SETTINGS = dict(
 @pytest.mark.slow
 @settings(max_examples=15)
 @given(case=strategies.fixed_dictionaries(SETTINGS), training=strategies.booleans())
-def test_fast_kernels_give_what_keras_gives_whatever_the_settings(case, training):
+def test_fast_kernels_equal_keras_for_random_settings(case, training):
     if case['attention_normalize'] and case['score'] != 'concat':
         case['attention_normalize'] = False
     if case['residual'] and max(case['encoder_layers'], case['decoder_layers']) == 1:

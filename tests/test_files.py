@@ -10,7 +10,7 @@ from storage.files import parse_json, read_bytes, to_json, write_bytes
 from command_line import UserError
 
 
-def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_we_go_on(tmp_path, monkeypatch):
+def test_bytes_are_synced_before_the_rename_and_the_directory_after_it(tmp_path, monkeypatch):
     path, calls = str(tmp_path / 'a.h5'), []
 
     def record(name, kind):
@@ -30,7 +30,7 @@ def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_we_go_on(tmp_
     assert calls == [('write', 'file'), ('fsync', 'file'), ('replace', True), ('fsync', 'folder')]
 
 
-def test_a_system_that_takes_few_bytes_at_a_time_gets_them_all(tmp_path, monkeypatch):
+def test_partial_writes_are_continued_to_the_end(tmp_path, monkeypatch):
     original, rng, data = os.write, random.Random(1), bytes(range(256)) * 9
     monkeypatch.setattr(os, 'write', lambda descriptor, view: original(descriptor, view[:rng.randrange(1, 99)]))
     write_bytes(str(tmp_path / 'a'), data)
@@ -39,7 +39,7 @@ def test_a_system_that_takes_few_bytes_at_a_time_gets_them_all(tmp_path, monkeyp
     assert (tmp_path / 'b').read_bytes() == b''
 
 
-def test_a_file_has_the_rights_that_the_user_gives_new_files(tmp_path):
+def test_a_file_has_the_permissions_of_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         write_bytes(str(tmp_path / 'a'), b'')
@@ -51,7 +51,7 @@ def test_a_file_has_the_rights_that_the_user_gives_new_files(tmp_path):
 @pytest.mark.parametrize('number, remedy', [(errno.ENOSPC, 'free some space'), (errno.EROFS, 'choose a place'),
                                             (errno.EACCES, 'check its permissions'), (errno.EIO, 'check the path')])
 @pytest.mark.parametrize('name', ['open', 'write', 'fsync', 'replace'])
-def test_what_the_system_refuses_is_told_with_path_and_remedy_and_leaves_the_old_file(
+def test_system_errors_are_reported_with_path_and_remedy_and_keep_the_old_file(
         tmp_path, monkeypatch, name, number, remedy):
     path = tmp_path / 'a'
     path.write_bytes(b'old')
@@ -81,7 +81,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_write_leaves_the_old_file(tmp_pa
     assert os.listdir(str(tmp_path)) == ['a']
 
 
-def test_missing_folder_and_folder_in_the_way_are_the_users_mistakes(tmp_path):
+def test_missing_folder_and_folder_in_place_of_a_file_are_user_errors(tmp_path):
     (tmp_path / 'folder').mkdir()
     for name in 'none/a', 'folder', 'x' * 300:
         with pytest.raises(UserError):
@@ -107,7 +107,7 @@ def test_only_regular_files_within_the_limit_are_read(tmp_path):
         read_bytes(path, limit=2)
 
 
-def test_json_goes_round_trip():
+def test_json_round_trip():
     value = {'a': [1, 0.1, None, True, 'ü\udcff'], 'b': {'c': -3e-300}}
     assert parse_json(to_json(value), 'x') == value
     assert parse_json(b'\xef\xbb\xbf{"a": 1}', 'x') == {'a': 1}
@@ -124,7 +124,7 @@ BAD_JSON = [
 
 
 @pytest.mark.parametrize('data, message', BAD_JSON, ids=range(len(BAD_JSON)))
-def test_json_that_says_two_things_or_no_finite_number_is_refused_in_one_line(data, message):
+def test_json_with_duplicate_keys_or_infinite_numbers_is_refused_in_one_line(data, message):
     with pytest.raises(UserError, match=message) as caught:
         parse_json(data, 'x.json')
     assert str(caught.value).startswith('x.json: ')

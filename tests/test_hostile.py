@@ -223,14 +223,14 @@ def test_weights_are_refused_though_their_hash_is_right(made, path, make):
 @pytest.mark.slow
 @pytest.mark.parametrize('changes', [dict(units=2 ** 16, init_scale=0.), dict(embedding=2 ** 16, cell='lstm'),
                                      dict(units=2 ** 16, encoder_layers=4, init_scale=0., residual=True)])
-def test_sizes_that_only_the_settings_tell_take_no_memory(path, changes):
+def test_huge_sizes_in_the_settings_use_no_memory(path, changes):
     forge(path, 'config.json', changed_config(**changes))
     refused(path, 'weights.h5')
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('side', ['source', 'target'])
-def test_a_vocabulary_one_line_short_is_refused_by_the_weights(path, side):
+def test_a_vocabulary_with_a_missing_line_does_not_fit_the_weights(path, side):
     forge(path, 'vocab.%s.txt' % side, Vocabulary(WORDS.tokens[:-1]).to_bytes())
     refused(path, 'weights.h5', 'has shape')
 
@@ -265,7 +265,7 @@ def told_in_one_line(action, *arguments):
         return None
 
 
-def test_any_settings_are_taken_or_refused_in_one_line(summary):
+def test_any_settings_are_accepted_or_refused_in_one_line(summary):
     tried, taken = [], []
 
     @given(strategies.lists(one_setting(), max_size=4).map(dict))

@@ -76,7 +76,7 @@ def test_no_module_imports_a_command(sources):
     assert wrong == []
 
 
-def test_attention_needs_keras_and_tensorflow_alone(sources):
+def test_attention_needs_keras_and_tensorflow_only(sources):
     assert {name for name, _ in imported(sources['attention.py'])} <= {'keras', 'tensorflow', 'collections', 'warnings'}
 
 

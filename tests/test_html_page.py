@@ -71,7 +71,7 @@ def test_shading_is_seen_in_the_picture(page):
     assert np.abs(cells - wanted).max() <= 2
 
 
-def test_keyboard_alone_reaches_sentences_words_cells_and_hypotheses(page):
+def test_the_keyboard_reaches_sentences_words_cells_and_hypotheses(page):
     focus = 'return document.activeElement'
     for wanted in ('search', 'sort', 'list', 'link'):
         page.press(TAB)
@@ -277,7 +277,7 @@ def test_sentences_without_words_or_attention_are_shown(page):
     assert page.shades() == [0, 0]
 
 
-def test_page_asks_the_network_for_nothing(page):
+def test_page_makes_no_network_request(page):
     asked = page.run('return performance.getEntriesByType("resource").map(e => e.name)')
     assert [name for name in asked if not name.startswith('data:')] == []
 

@@ -34,7 +34,7 @@ SENTENCES = [
     ('研究生 命\u3000研究\n生命', ['研究生', '命', '研究', '生命']),  # a blank is a border
     (' ', []), ('', []),
 ])
-def test_text_is_cut_into_exactly_these_words(text, tokens):
+def test_text_is_divided_into_exactly_these_words(text, tokens):
     assert JIEBA.tokenize(text) == tokens
 
 
@@ -57,7 +57,7 @@ def best_cut(text):
 
 
 @pytest.mark.parametrize('text', SENTENCES)
-def test_words_are_the_most_probable_by_the_dictionary_alone(text):
+def test_words_are_the_most_probable_by_the_dictionary_only(text):
     assert JIEBA.tokenize(text) == best_cut(text)
 
 
@@ -67,13 +67,13 @@ def test_detokenised_text_reads_as_it_was_written(text):
     assert JIEBA.detokenize(JIEBA.tokenize(text)) == text
 
 
-def test_an_unknown_word_stands_apart_and_words_are_joined_though_jieba_would_cut_elsewhere():
+def test_an_unknown_word_stays_separate_and_words_are_joined_although_jieba_would_divide_them_differently():
     assert JIEBA.detokenize(['他', '<unk>', '昨天晚上', 'Python', '好', '。']) == '他 <unk> 昨天晚上Python好。'
     assert JIEBA.detokenize(['研究生', '命']) == '研究生命'
 
 
 @given(text=texts)
-def test_words_survive_detokenising_of_any_text_without_blanks_between_them(text):
+def test_words_survive_detokenising_of_any_text_without_spaces_between_them(text):
     text = re.sub(r'(?<=[\u4e00-\u9fd5])\s+(?=[\u4e00-\u9fd5])', '', text)
     tokens = JIEBA.tokenize(text)
     assert JIEBA.tokenize(JIEBA.detokenize(tokens)) == tokens
@@ -90,7 +90,7 @@ def test_characters_and_their_text_survive_in_any_order_of_words(drawn, random):
     assert JIEBA.detokenize(JIEBA.tokenize(text)) == text
 
 
-def test_nothing_is_loaded_from_or_left_in_the_temporary_directory_nor_told(tmp_path):
+def test_nothing_is_read_from_or_written_to_the_temporary_directory_or_printed(tmp_path):
     """What jieba itself would do: load this cache, in which 昨天晚上 is no word."""
     poison = marshal.dumps(({'昨': 9, '昨天': 9}, 18))
     (tmp_path / 'jieba.cache').write_bytes(poison)

@@ -24,7 +24,7 @@ MEASURED = [(dict(given[0], kernels='keras'), *given[1:]) for given in KERAS] + 
 
 
 @pytest.mark.parametrize('given, batch, source, target, measured', MEASURED)
-def test_the_estimate_lies_a_little_above_what_was_measured(given, batch, source, target, measured):
+def test_the_estimate_is_slightly_above_the_measured_peaks(given, batch, source, target, measured):
     found = memory_estimate.step_bytes(resolve_settings(given), 10004, 10004, batch, source, target) / GIB
     assert measured <= found < 1.6 * measured
 
@@ -45,7 +45,7 @@ def corpus(source, target):
     return encode_pairs([['a'] * n for n in source], [['b'] * n for n in target], vocabulary, vocabulary)
 
 
-def test_the_largest_batch_decides_and_the_message_tells_it():
+def test_the_largest_batch_decides_and_the_message_names_it():
     settings = resolve_settings(dict(score='concat', batch_size=2, memory_limit=2., kernels='keras'))
     memory_estimate.check(settings, 50, 50, corpus([3, 4, 5, 6], [9, 9, 9, 9]))
     with pytest.raises(UserError, match='takes about [0-9.]+ GiB of memory, for 2 sources of up to 9000 tokens and '
@@ -61,7 +61,7 @@ def test_the_largest_batch_decides_and_the_message_tells_it():
     ({'/proc/meminfo': 'MemAvailable:   4 kB\n', machine.LIMITS[0]: 'max\n',
       machine.LIMITS[1]: '9000\n'}, 4096),
     ({}, None)])
-def test_what_is_available_is_the_least_that_machine_and_container_allow(monkeypatch, files, expected):
+def test_available_memory_is_the_minimum_of_machine_and_container(monkeypatch, files, expected):
     def opened(path):
         if path not in files:
             raise FileNotFoundError(path)

@@ -133,7 +133,7 @@ def test_one_step_at_a_time_equals_the_whole_sequence(small):
     assert_close(weights[:, 0], np.zeros(weights[:, 0].shape) if small.alignment is None else small.alignment)
 
 
-def test_three_hypotheses_of_a_sentence_step_side_by_side_without_touching_one_another(small):
+def test_three_hypotheses_of_a_sentence_do_not_influence_each_other(small):
     hypotheses = [BATCH.given] + [make_batch([1] * 4, [5] * 4, seed).given for seed in (1, 2)]
     logits, weights = small.stepped(BATCH.source, np.stack(hypotheses, axis=1))
     for number, given in enumerate(hypotheses):
@@ -174,7 +174,7 @@ def test_a_sentence_alone_equals_itself_in_a_batch(small):
             assert_close(weights[0], small.alignment[row, :given.shape[1], :source.shape[1]])
 
 
-def test_an_empty_source_is_finite_and_leaves_the_other_rows_alone(small):
+def test_an_empty_source_gives_finite_values_and_does_not_change_other_rows(small):
     source = BATCH.source.copy()
     source[2] = 0
     logits, weights = small.whole(BATCH._replace(source=source))[:2]
@@ -253,14 +253,14 @@ def test_dropout_is_a_function_of_the_step_while_training_and_absent_in_inferenc
     assert np.max(np.abs(first - small.logits)) > 1e-3
 
 
-def test_every_place_of_dropout_draws_for_itself(small):
+def test_every_dropout_layer_draws_its_own_numbers(small):
     sites = [layer.site for layer in small.model.training_model.layers if hasattr(layer, 'site')]
     sites += list(small.model.cell.sites)
     made = small.settings
     assert len(sites) == len(set(sites)) == made.encoder_layers + made.decoder_layers + 1
 
 
-def test_dropout_inside_the_input_feeding_loop_draws_anew_at_each_step(session):
+def test_dropout_inside_the_input_feeding_loop_draws_again_at_each_step(session):
     small = Small(score='general', cell='gru', input_feeding=True, dropout=0.5)
     cell, = small.model.cell.cells
     # A cell that forgets: z = 0 and no recurrence, so that equal inputs can only differ by their masks.
@@ -299,7 +299,7 @@ def test_dropout_sets_its_share_to_zero_and_keeps_the_mean(session):
     assert np.all(session.run(dropped, {K.learning_phase(): 0}) == 1)
 
 
-def test_word_dropout_spares_padding_and_the_ends_of_a_sentence(session):
+def test_word_dropout_keeps_padding_and_special_tokens(session):
     ids = np.tile(np.arange(40, dtype='i'), (200, 1))
     given = tf.constant(ids)
     replaced = WordDropout(0.25, Noise(1), 1).call(given)
@@ -311,7 +311,7 @@ def test_word_dropout_spares_padding_and_the_ends_of_a_sentence(session):
     assert np.array_equal(session.run(replaced, {K.learning_phase(): 0}), ids)
 
 
-def test_word_dropout_reaches_both_sides_of_the_model_in_training_alone(session):
+def test_word_dropout_affects_source_and_target_in_training_only(session):
     small = Small(score='dot', dropout=0., word_dropout=0.9, bidirectional=False)
     plain = small.whole(BATCH).logits
     trained = small.whole(BATCH, training=True).logits

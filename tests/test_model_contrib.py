@@ -97,7 +97,7 @@ def case(request):
     K.set_floatx('float32')
 
 
-def test_the_papers_attention_wrapper_is_our_decoder_with_input_feeding(case, session):
+def test_attention_wrapper_of_contrib_is_our_decoder_with_input_feeding(case, session):
     values, make_cell, mechanism, copies = case
     small = Small(input_feeding=True, scale=2., **values)
     model, batch = small.model, padded(make_batch([5, 2, 1], [5, 2, 0]))
@@ -123,7 +123,7 @@ def test_the_papers_attention_wrapper_is_our_decoder_with_input_feeding(case, se
     assert np.ptp(weights[0][:, :5]) > 0.1  # or any weights would agree
 
 
-def test_contribs_own_attention_layer_is_ours_without_tanh_and_with_its_rows_turned_round(float64, session):
+def test_attention_layer_of_contrib_is_ours_without_tanh_and_with_swapped_rows(float64, session):
     def draw(*shape):
         return random.normal(size=shape)
 

@@ -87,7 +87,7 @@ def test_an_option_of_the_search_replaces_the_exported_one(tmp_path):
     assert [len(row) for row in wide] == [2, 1, 2, 2, 2, 2]
 
 
-def test_a_folder_that_is_there_is_refused(tmp_path):
+def test_an_existing_directory_is_refused(tmp_path):
     path = random_run(tmp_path / 'run')
     (tmp_path / 'folder').mkdir()
     with pytest.raises(UserError, match='exists already'):

@@ -97,7 +97,7 @@ def test_ten_steps_of_sgd_and_rmsprop_are_those_of_keras(session, kind, rate):
 
 
 @pytest.mark.parametrize('kind', [SGD, RMSprop])
-def test_every_optimiser_adds_gradients_up_decays_and_averages(session, kind):
+def test_every_optimiser_accumulates_decays_and_averages(session, kind):
     added = Updated(kind(lr=0.01, clip_norm=1., weight_decay=0.1, averaging=0.9, accumulate=True))
     at_once = Updated(kind(lr=0.01, clip_norm=1., weight_decay=0.1, averaging=0.9))
     plain = Updated(kind(lr=0.01, clip_norm=1.))
@@ -118,7 +118,7 @@ def test_every_optimiser_adds_gradients_up_decays_and_averages(session, kind):
     assert np.max(np.abs(moved[0] - spared[0])) > 1e-3 > np.max(np.abs(moved[1] - spared[1]))
 
 
-def test_a_gradient_below_the_limit_is_not_clipped_and_one_above_it_has_just_that_norm(session):
+def test_a_gradient_below_the_limit_is_not_clipped_and_one_above_it_gets_that_norm(session):
     ours = Updated(Adam(clip_norm=2.))
     below, above = gradients(1, 0.05)[0], gradients(1, 5., seed=3)[0]
     for step in (below, above):
@@ -131,7 +131,7 @@ def test_a_gradient_below_the_limit_is_not_clipped_and_one_above_it_has_just_tha
     assert expected > 2.
 
 
-def test_weight_decay_spares_vectors_and_averages_forget_the_start(session):
+def test_weight_decay_excludes_vectors_and_averages_forget_the_start(session):
     steps = gradients(12, seed=5)
     ours = Updated(Adam(lr=0.01, weight_decay=0.3, averaging=0.6, clip_norm=3.))
     ended = ours.by(steps)
@@ -140,7 +140,7 @@ def test_weight_decay_spares_vectors_and_averages_forget_the_start(session):
     assert_close(K.batch_get_value(ours.optimizer.averages), averages)
 
 
-def test_gradients_that_are_added_up_make_one_update_when_told(session):
+def test_accumulated_gradients_make_one_update_when_apply_is_set(session):
     added = Updated(Adam(lr=0.01, clip_norm=1., weight_decay=0.1, averaging=0.9, accumulate=True))
     at_once = Updated(Adam(lr=0.01, clip_norm=1., weight_decay=0.1, averaging=0.9))
     steps = gradients(7, seed=2)
@@ -161,7 +161,7 @@ def test_updates_run_in_float64(float64, session):
 
 
 @pytest.mark.slow
-def test_batches_that_add_up_move_a_model_as_one_large_batch_does_and_report_the_same(session):
+def test_accumulated_batches_update_a_model_as_one_large_batch_and_report_the_same(session):
     vocabulary = Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + list('abcdefghi'))
     random = np.random.RandomState(0)
     source, target = [[random.choice(list('abcdefghi'), length).tolist() for length in lengths]

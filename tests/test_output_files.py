@@ -67,7 +67,7 @@ def test_devices_and_fifos_are_written_to_and_stay(tmp_path, fifo, write):
         write('/dev/full')
 
 
-def test_what_is_discarded_or_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_discarded_or_failed_output_leaves_only_the_old_file(tmp_path, monkeypatch):
     (tmp_path / 'f').write_bytes(b'old')
     output = OutputFile(str(tmp_path / 'f'))
     output.write(b'new')
@@ -84,7 +84,7 @@ def test_what_is_discarded_or_fails_leaves_the_old_file_and_nothing_else(tmp_pat
     assert (tmp_path / 'f').read_bytes() == b'old' and os.listdir(str(tmp_path)) == ['f']
 
 
-def test_an_output_is_refused_where_it_cannot_be_or_would_destroy_what_is_read(tmp_path, monkeypatch):
+def test_an_output_that_cannot_be_written_or_would_destroy_an_input_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ('in', 'dictionary', 'free'):
         (tmp_path / name).write_bytes(b'text')
@@ -118,7 +118,7 @@ def test_an_output_is_refused_where_it_cannot_be_or_would_destroy_what_is_read(t
     listener.close()
 
 
-def test_a_directory_without_the_right_to_write_is_refused_by_name(tmp_path):
+def test_a_directory_without_write_permission_is_refused_by_name(tmp_path):
     if os.geteuid() == 0:
         pytest.skip('root may write everywhere')
     (tmp_path / 'd').mkdir(0o500)
@@ -156,7 +156,7 @@ def wait_for(process, condition):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_predict_leaves_nothing_half_made(trained, tmp_path, number, code):  # noqa: F811
+def test_a_stopped_predict_leaves_no_incomplete_file(trained, tmp_path, number, code):  # noqa: F811
     (tmp_path / 'in').write_bytes(b'nine five two\n' * 300000)
     (tmp_path / 'out').write_bytes(b'old')
     options = ['predict.py', '--run', trained.path, '--input', 'in', '--output', 'out', '--html', 'page']

@@ -207,7 +207,7 @@ def test_wrong_weights_are_refused(weights, told):
             make(['a', 'b', 'c'], ['d', 'e'], weights)
 
 
-def test_float32_sums_a_little_over_one_are_taken():
+def test_float32_sums_slightly_above_one_are_accepted():
     assert checked_weights(['a'], ['b'], np.float32([[1.000001]])) == 1
 
 
@@ -285,7 +285,7 @@ def test_a_box_is_reported_with_its_character_once(monkeypatch, capsys):
     assert capsys.readouterr().err.count('\n') <= label_fonts.REPORTED
 
 
-def test_missing_bundled_font_is_no_crash(monkeypatch, capsys):
+def test_missing_bundled_font_causes_no_crash(monkeypatch, capsys):
     monkeypatch.setattr(label_fonts, '_reported', set())
     monkeypatch.setattr(label_fonts, '_system_fonts', lambda: [])
     monkeypatch.setattr(label_fonts, 'BUNDLED_FONT', '/nowhere/font.ttf')
@@ -293,7 +293,7 @@ def test_missing_bundled_font_is_no_crash(monkeypatch, capsys):
     assert capsys.readouterr().err.count('\n') == 2
 
 
-def test_importing_is_cheap_and_drawing_leaves_pyplot_alone():
+def test_importing_is_cheap_and_drawing_does_not_use_pyplot():
     code = ('import sys; from reports import plots; assert "matplotlib" not in sys.modules; '
             'plots.alignment_png(["a"], ["b"], [[1]]); '
             'assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules')
@@ -352,7 +352,7 @@ def test_perplexity_axis_has_readable_ticks_at_every_scale(monkeypatch, low, rat
 
 # Text
 
-def test_text_lists_the_heaviest_source_tokens_in_aligned_columns():
+def test_text_lists_the_source_tokens_of_the_largest_weights_in_aligned_columns():
     text = format_alignment(['a', 'red', 'book'], ['书', 'rouge', '红色'],
                             [[0.05, 0.02, 0.93], [0.3, 0.4, 0.3], [0.0, 1.0, 0.0]])
     assert text == ('书     book 0.93  a 0.05\n'
@@ -368,7 +368,7 @@ def test_text_counts_cells_not_characters():
                     '，  本 0.70  e\u0301 0.30')
 
 
-def test_text_shows_at_most_three_and_drops_light_ones_but_the_heaviest():
+def test_text_shows_at_most_three_source_tokens_and_always_the_largest_weight():
     assert format_alignment(list('abcde'), ['x'], [[0.2] * 5]) == 'x  a 0.20  b 0.20  c 0.20'
     assert format_alignment(['s%d' % n for n in range(50)], ['x'], [[0.02] * 50]) == 'x  s0 0.02'
     tied = [[0.2 if n % 8 == 3 else 0.0 for n in range(40)]]
@@ -426,7 +426,7 @@ def test_page_returns_hostile_tokens_unchanged_and_gains_no_tag(tmp_path):
     assert not set('<>&\u2028\u2029') & set(page.data), 'browsers end a script sooner than this parser'
 
 
-def test_page_rounds_weights_and_keeps_what_json_has_no_number_for_out(tmp_path):
+def test_page_rounds_weights_and_omits_infinity_and_nan(tmp_path):
     data = json.loads(Page(page_of(tmp_path, [
         {'source': 'a b', 'source_tokens': ['a', 'b'], 'hypotheses': [
             {'text': 'c', 'tokens': ['c'], 'score': np.float32(-0.5), 'weights': np.float32([[0.12345, 0.87655]])},
@@ -440,7 +440,7 @@ def test_page_rounds_weights_and_keeps_what_json_has_no_number_for_out(tmp_path)
     assert data[1] == {'source': '', 'source_tokens': [], 'hypotheses': []}
 
 
-def test_page_refers_to_nothing_outside_itself(tmp_path):
+def test_page_has_no_external_reference(tmp_path):
     text = page_of(tmp_path, [{'source': '书', 'source_tokens': ['书'], 'hypotheses': []}])
     page = Page(text)
     assert [attributes for _, attributes in page.tags if 'src' in attributes or 'href' in attributes] == []

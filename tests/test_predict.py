@@ -71,7 +71,7 @@ def untrained(path, **config):
     (['--html', 'text'], ['text', '--html']),
     (['--output', 'a', '--html', './a'], ['./a', '--output', '--html']),
 ])
-def test_what_cannot_be_done_is_refused_before_tensorflow_is_loaded(cheap, tmp_path, arguments, told):  # noqa: F811
+def test_impossible_requests_are_refused_before_tensorflow_is_loaded(cheap, tmp_path, arguments, told):  # noqa: F811
     untrained(tmp_path / 'r', score='none')
     (tmp_path / 'text').write_bytes(b'one\n')
     one_line(cheap('predict.py', '--run', 'r', '--input', 'text', *arguments), 'predict.py', *told)
@@ -82,7 +82,7 @@ def test_what_cannot_be_done_is_refused_before_tensorflow_is_loaded(cheap, tmp_p
     (b'one\tI\ntwo\n', ['words: line 2', 'no tab']),
     (b'one\t\xff\n', ['words: line 1, byte 5: 0xFF']),
     (b'', ['words: ', 'empty'])])
-def test_a_dictionary_that_is_none_is_refused_with_its_line(cheap, tmp_path, content, told):  # noqa: F811
+def test_an_invalid_dictionary_is_refused_with_its_line(cheap, tmp_path, content, told):  # noqa: F811
     untrained(tmp_path / 'r')
     (tmp_path / 'words').write_bytes(content)
     one_line(cheap('predict.py', '--run', 'r', '--input', '-', '--replace-unk', 'words'), 'predict.py', *told)
@@ -143,7 +143,7 @@ def test_the_page_has_the_sentences_and_hypotheses_of_the_json(objects):
 
 
 @pytest.mark.slow
-def test_numbered_lines_tell_line_rank_score_and_text_of_the_same_hypotheses(trained, objects):  # noqa: F811
+def test_numbered_lines_have_line_rank_score_and_text_of_the_same_hypotheses(trained, objects):  # noqa: F811
     result = run('predict.py', '--input', '-', '--beam-width', '4', '--n-best', '3', '--length-penalty', 'average',
                  '--scores', cwd=trained.home, text=TEXT)
     rows = [line.split('\t') for line in result.stdout.decode('utf-8').split('\n')[:-1]]
@@ -189,7 +189,7 @@ def test_each_text_format_has_its_columns():
             'a b', '-0.2500\ta b', '-0.2500', '7\t1\ta b\n7\t2\tc', '7\t1\t-0.2500\ta b\n7\t2\t-1.5000\tc']
 
 
-def test_unknown_words_give_way_to_the_dictionary_or_the_source_word_most_attended_to(tmp_path):
+def test_unknown_words_are_replaced_by_the_dictionary_or_the_source_word_with_most_attention(tmp_path):
     (tmp_path / 'words').write_bytes('Anna\t安娜\nYork\tNew York\nAnna\t安\n'.encode('utf-8'))
     word, chinese = make_tokenizer('word'), make_tokenizer('chinese')
     source = ['Anna', 'saw', 'York']
@@ -205,18 +205,18 @@ def test_unknown_words_give_way_to_the_dictionary_or_the_source_word_most_attend
     assert output_formats.UnknownWords('').replace(space, make_tokenizer('char'), word).text == 'x'
 
 
-def test_a_page_keeps_the_first_sentences_and_tells_of_the_rest(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(output_formats, 'LARGEST_PAGE', 3)
+def test_a_page_has_the_first_sentences_and_a_message_names_the_rest(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(output_formats, 'MAXIMUM_SENTENCES', 3)
     page = output_formats.Page(str(tmp_path / 'page.html'))
     for n in range(1, 6):
         page.write(n, 'text %d' % n, [hypothesis(['b'], [[1]], '', ['a'])])
     page.close()
     text = (tmp_path / 'page.html').read_bytes().decode('utf-8')
     assert 'text 3' in text and 'text 4' not in text
-    assert 'first 3 sentences, without the 2 after them' in capsys.readouterr().err
+    assert 'first 3 sentences and omits the other 2' in capsys.readouterr().err
 
 
-def test_what_json_has_no_number_for_is_null():
+def test_infinity_and_nan_are_null_in_json():
     one = hypothesis(['b'], [[1]])._replace(score=-np.inf, ranking=float('nan'), log_probabilities=[-1e-9])
     made = json.loads(output_formats.json_line(1, 'a', [one]))['hypotheses'][0]
     assert (made['score'], made['ranking'], made['log_probabilities']) == (None, None, [0])
@@ -240,7 +240,7 @@ def pipe():
     os.close(out)
 
 
-def test_a_pipe_gives_what_has_come_and_waits_for_no_full_portion(pipe):
+def test_a_pipe_gives_the_lines_that_have_arrived_without_waiting_for_a_full_chunk(pipe):
     reader, write = pipe
     chunks = reader.chunks(3)
     write('\ufeffone\r\n二\nth'.encode('utf-8'))
@@ -262,7 +262,7 @@ def test_a_bad_byte_in_a_pipe_comes_after_the_lines_before_it(pipe):
         next(chunks)
 
 
-def test_lines_longer_than_any_block_are_put_together(tmp_path):
+def test_lines_longer_than_a_block_are_joined(tmp_path):
     lines = ['x' * 5000000, '', 'y' * 200000, 'z']
     (tmp_path / 'text').write_bytes('\n'.join(lines).encode())
     with open(str(tmp_path / 'text'), 'rb') as file:
@@ -270,7 +270,7 @@ def test_lines_longer_than_any_block_are_put_together(tmp_path):
         assert [line for chunk in reader.chunks(2) for line in chunk] == lines
 
 
-def test_a_directory_as_standard_input_is_a_users_mistake(tmp_path):
+def test_a_directory_as_standard_input_is_a_user_error(tmp_path):
     descriptor = os.open(str(tmp_path), os.O_RDONLY)
     with pytest.raises(UserError, match='standard input: cannot be read .Is a directory.'):
         next(line_reader.LineReader('-', descriptor, 'error').chunks(1))
@@ -343,7 +343,7 @@ def test_a_line_too_long_for_the_model_is_named_after_the_output_of_those_above_
 # The slow ones
 
 @pytest.mark.slow
-def test_a_run_given_twice_is_an_ensemble_that_finds_what_it_finds_alone(trained, objects):  # noqa: F811
+def test_an_ensemble_of_a_run_with_itself_gives_the_outputs_of_the_run(trained, objects):  # noqa: F811
     result = run('predict.py', '--run', 'runs/numbers', '--run', trained.path, '--input', '-', '--beam-width', '4',
                  '--length-penalty', 'average', '--scores', cwd=trained.home, text=TEXT)
     rows = [line.split('\t', 1) for line in result.stdout.decode('utf-8').split('\n')[:-1]]

@@ -30,7 +30,7 @@ def write(path, text):
     return [str(path)]
 
 
-def test_babi_stories_grow_from_question_to_question_and_begin_again(tmp_path):
+def test_babi_stories_accumulate_statements_until_number_1(tmp_path):
     found = list(questions.read_questions(write(tmp_path / 'a', BABI), 'babi'))
     assert [one.source for one in found] == [
         'Where is Mary? | Mary moved to the hall. John took the red milk.',
@@ -43,7 +43,7 @@ def test_babi_stories_grow_from_question_to_question_and_begin_again(tmp_path):
     assert words.detokenize(words.tokenize('milk, apple')) == 'milk, apple'
 
 
-def test_a_table_of_context_question_answer_becomes_question_and_context(tmp_path):
+def test_a_table_of_context_question_answer_gives_question_and_context(tmp_path):
     paths = write(tmp_path / 'a', 'Rain fell. All day.\tWhat fell?\tcold rain\n')
     assert corpus.load(paths, 'qa') == [('What fell? | Rain fell. All day.', 'cold rain')]
     assert corpus.load(write(tmp_path / 'b', 'x\ty\n')) == [('x', 'y')]
@@ -102,7 +102,7 @@ def test_attention_on_the_supporting_statements_is_counted_by_their_tokens(tmp_p
 
 
 @pytest.mark.slow
-def test_a_run_on_babi_files_tells_its_attention_on_the_facts(tmp_path):
+def test_a_run_on_babi_files_reports_its_attention_on_the_facts(tmp_path):
     write(tmp_path / 'a', BABI)
     result = run('train.py', '--task', 'answer', '--train', 'a', '--val', 'a', '--test', 'a', '--format', 'babi',
                  '--run', 'r', '--epochs', '2', '--units', '8', '--embedding', '8', '--threads', '1', cwd=tmp_path)
@@ -142,7 +142,7 @@ def test_sources_of_other_formats_need_no_answers():
         list(reader.sources(['9 Ann left.']))
 
 
-def test_the_page_of_applications_shows_options_and_formats_that_are_taken(tmp_path):
+def test_the_page_of_applications_shows_options_and_formats_that_work(tmp_path):
     with open(os.path.join(str(ROOT), 'docs', 'applications.md'), encoding='utf-8', newline='\n') as file:
         page = file.read()
     commands = re.findall(r'^    (train|evaluate)\.py(.*?)(?: +#.*)?$', page.replace('\\\n', ''), re.MULTILINE)

@@ -69,7 +69,7 @@ def test_the_first_of_several_is_the_first_of_the_calculation_not_of_the_file():
     assert compared(OrderedDict(reversed(list(recorded.items()))), found)[0].stage == 'encoder_states'
 
 
-def test_a_wrong_score_is_named_before_the_decoder_states_that_it_spoils_a_step_later():
+def test_a_wrong_score_is_named_before_the_wrong_decoder_states_of_the_next_step():
     recorded = stages()
     found = changed(changed(recorded, 'scores', (0, 0, 0), 1), 'decoder_states', (0, 1, 0), 1)
     assert compared(recorded, found)[0].stage == 'scores'
@@ -77,7 +77,7 @@ def test_a_wrong_score_is_named_before_the_decoder_states_that_it_spoils_a_step_
     assert compared(recorded, found)[0].stage == 'decoder_states'
 
 
-def test_p_gen_and_the_copies_are_named_before_the_mixture_and_after_what_they_are_made_of():
+def test_p_gen_and_the_copies_are_named_before_the_mixture_and_after_their_inputs():
     shapes = [(name, (2, 3, 4)) for name in ('attentional_states', 'vocabulary_logits', 'p_gen', 'copy_distribution',
                                              'logits', 'coverage_losses', 'token_losses')]
     recorded = OrderedDict(('padded/' + name, np.ones(shape, 'f')) for name, shape in shapes)
@@ -113,13 +113,13 @@ def test_the_tolerance_is_relative_plus_absolute():
         0, 0, 1)
 
 
-def test_not_a_number_differs_wherever_it_stands():
+def test_nan_differs_at_any_position():
     recorded = stages()
     found = changed(recorded, 'weights', (0, 2, 1), np.nan)
     assert compared(recorded, found, tolerances=(1., 1.))[0].stage == 'weights'
 
 
-def test_whatever_hides_a_masked_score_is_equal_and_a_score_in_its_place_is_not():
+def test_all_values_for_masked_scores_are_equal_and_a_finite_score_there_differs():
     hidden = [np.array([[[0.5, value]]], 'f') for value in (-np.inf, -1e9, np.finfo('f').min)]
     for value in hidden:
         assert compared(OrderedDict(masked_scores=hidden[0]), OrderedDict(masked_scores=value))[0] is None
@@ -127,7 +127,7 @@ def test_whatever_hides_a_masked_score_is_equal_and_a_score_in_its_place_is_not(
                     OrderedDict(masked_scores=np.array([[[0.5, 0.]]], 'f')))[0].stage == 'masked_scores'
 
 
-def test_whatever_stands_for_a_name_that_a_row_has_not_is_equal_and_does_not_make_flips_ties():
+def test_all_values_for_absent_names_are_equal_and_do_not_turn_flips_into_ties():
     absent = [np.array([[[10., value]]], 'f') for value in (-np.inf, -1e9, np.finfo('f').min)]
     for value in absent:
         assert compared(OrderedDict(logits=absent[0]), OrderedDict(logits=value))[0] is None
@@ -153,7 +153,7 @@ def test_a_missing_stage_another_shape_or_another_type_is_a_difference(change, t
     assert first.stage == 'scores' and first.problem.startswith(told)
 
 
-def test_a_stage_map_renames_and_leaves_out():
+def test_a_stage_map_renames_and_omits():
     found = OrderedDict((name.replace('padded/', 'p/').replace('gradient', 'grads'), value)
                         for name, value in stages().items() if not name.endswith('scores'))
     stage_map = {'padded': 'p', 'padded/gradient': 'p/grads', 'padded/scores': None}
@@ -181,7 +181,7 @@ def test_a_row_of_the_table_gives_the_reason_where_no_number_was_compared(tmp_pa
     assert rows['logits'].endswith('padded/logits: missing') and ' 0 ' not in rows['logits']
 
 
-def test_names_that_the_reference_lacks_are_told_and_fail_with_strict(tmp_path, capsys):
+def test_names_that_the_reference_does_not_have_are_listed_and_fail_with_strict(tmp_path, capsys):
     found = stages()
     found['padded/beams'] = np.zeros(3)
     sets_of_files = {'a.npz': stages()}, {'a.npz': found, 'b.npz': stages()}
@@ -193,7 +193,7 @@ def test_names_that_the_reference_lacks_are_told_and_fail_with_strict(tmp_path, 
     assert compare_command(tmp_path, *sets_of_files, '--strict', '--files', 'a*') == 0
 
 
-def test_a_subset_of_the_files_is_compared_and_what_is_missing_is_told(tmp_path, capsys):
+def test_a_subset_of_the_files_is_compared_and_missing_ones_are_listed(tmp_path, capsys):
     files = {'a.npz': stages(), 'b.npz': stages(), 'c.npz': stages()}
     assert compare_command(tmp_path, files, {'b.npz': stages(), 'c.npz': stages()}) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -209,11 +209,11 @@ def test_a_comparison_of_nothing_is_an_error(tmp_path):
                                      ({'a.npz': stages()}, {'a.npz': stages()},
                                       ('--stage-map', str(tmp_path / 'map.json'))),
                                      ({'a.npz': stages()}, {'a.npz': stages()}, ('--files', 'x*'))):
-        with pytest.raises(UserError, match='nothing is compared'):
+        with pytest.raises(UserError, match='have no array in common'):
             compare_command(tmp_path, recorded, found, *options)
 
 
-def test_the_first_updates_of_a_training_are_held_to_a_millionth():
+def test_the_first_updates_of_a_training_are_compared_to_a_millionth():
     weight = np.linspace(0.1, 1., 10).astype('f').reshape(2, 5)
     recorded = OrderedDict(('step_%d/parameter/x/kernel' % step, weight) for step in (1, 2, 10))
     decayed = OrderedDict((name, weight * np.float32(1. - 9e-5)) for name in recorded)
@@ -229,7 +229,7 @@ def test_the_first_updates_of_a_training_are_held_to_a_millionth():
     assert compare.first_difference(compare.compare_files('train.npz', recorded, rounded, entry=entry)[0]) is None
 
 
-def test_the_page_shows_the_stages_in_order_and_a_map_of_each_difference_without_anything_from_elsewhere(tmp_path):
+def test_the_page_shows_the_stages_in_order_and_a_heat_map_of_each_difference(tmp_path):
     found = changed(changed(stages(), 'scores', (0, 1, 2), 0.5), 'logits', (1, 2, 3), 0.25)
     found['padded/<b>&'] = np.zeros(2)
     page = tmp_path / 'report.html'
@@ -253,13 +253,13 @@ def test_the_page_shows_the_stages_in_order_and_a_map_of_each_difference_without
     (lambda x: x.swapaxes(1, 2), 'transposed'), (lambda x: x * 0, 'all zeros'),
     (lambda x: np.where(x > 1.5, np.nan, x), 'values are not finite'),
     (lambda x: np.where(np.arange(3)[:, None, None] == 1, x + 1, x), 'in 16 of 48 elements; in rows 1')])
-def test_where_two_arrays_differ_is_said_in_words(change, told):
+def test_the_place_of_a_difference_is_described_in_words(change, told):
     recorded = np.random.RandomState(0).uniform(1., 2., (3, 4, 4)).astype('f')
     result, = compare.compare_files('x.npz', {'scores': recorded}, {'scores': change(recorded).astype('f')})[0]
     assert told in result.where, result.where
 
 
-def test_a_difference_on_padding_alone_is_called_so():
+def test_a_difference_only_on_padding_is_described_so():
     recorded = stages()
     recorded['padded/source'] = np.array([[4, 5, 6, 7, 8], [4, 5, 0, 0, 0]], 'i')
     assert 'only on padding' in compared(recorded, changed(recorded, 'encoder_states', (1, 3), 1))[0].where
@@ -299,7 +299,7 @@ def test_the_recorded_runner_up_within_twice_the_tolerance_is_a_tie_and_later_st
     assert [(tie.row, tie.step, tie.recorded, tie.found) for tie in ties] == [((0,), 1, 6, 8)]
 
 
-def test_a_longer_or_shorter_output_behind_a_tie_is_skipped_too():
+def test_a_longer_or_shorter_output_after_a_tie_is_skipped_too():
     found = searched([5, 8, 3])
     for name in ('ids', 'log_probabilities', 'weights', 'margins', 'runner_up'):
         array = found['padded/greedy/' + name]
@@ -328,7 +328,7 @@ def test_a_flip_just_beyond_twice_the_tolerance_differs():
         assert (first and first.stage) == problem
 
 
-def test_a_port_need_not_tell_its_runner_ups():
+def test_a_port_need_not_have_runner_ups():
     found = searched([5, 6, 3])
     del found['padded/greedy/runner_up']
     assert compared(searched([5, 6, 3]), found)[0] is None
@@ -347,7 +347,7 @@ def run(*arguments, python=sys.executable, cwd=ROOT):
     return done.returncode, done.stdout.decode('utf-8'), done.stderr.decode('utf-8')
 
 
-def test_compare_says_in_its_exit_code_and_as_json_what_differs_without_tensorflow(tmp_path):
+def test_compare_reports_differences_by_exit_code_and_json_without_tensorflow(tmp_path):
     one = save(tmp_path / 'one.npz', stages())
     two = save(tmp_path / 'two.npz', changed(stages(), 'weights', (1, 0, 2), 0.5))
     # Neither TensorFlow nor Keras, nor the packages of this environment besides NumPy
@@ -399,7 +399,7 @@ def test_a_malformed_or_pickled_file_is_refused_in_one_line(tmp_path, make):
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{"files": []}', '{"files": {"x.npz": {}}}', '{"files": {"x.npz": 1}}'])
-def test_a_manifest_that_is_none_is_refused_in_one_line(tmp_path, text):
+def test_an_invalid_manifest_is_refused_in_one_line(tmp_path, text):
     good = save(tmp_path / 'good.npz', stages())
     (tmp_path / 'MANIFEST.json').write_text(text)
     with pytest.raises(UserError, match='MANIFEST.json: cannot be read as the manifest of a set'):
@@ -407,7 +407,7 @@ def test_a_manifest_that_is_none_is_refused_in_one_line(tmp_path, text):
 
 
 @pytest.mark.parametrize('value', [3, 'ab', [1, 2, 3], None, [1, -1], [True, 0], [1, None]])
-def test_a_tolerance_that_is_none_is_refused_in_one_line(tmp_path, value):
+def test_an_invalid_tolerance_is_refused_in_one_line(tmp_path, value):
     good = save(tmp_path / 'good.npz', stages())
     (tmp_path / 'MANIFEST.json').write_text(json.dumps({'files': {'good.npz': {'arrays': {}, 'tolerance': value}}}))
     with pytest.raises(UserError, match='the tolerance of good.npz is not two numbers'):
@@ -535,7 +535,7 @@ def test_the_committed_set_is_small_and_its_searches_can_show_a_fault(recorded):
             assert ids.max() >= arrays['padded/vocabulary_logits'].shape[2]         # a name is written
 
 
-def test_the_sentences_with_names_have_what_can_go_wrong_with_names():
+def test_the_sentences_with_names_cover_the_usual_mistakes_with_names():
     random, sizes = np.random.RandomState(0), (12, 11)
     sources, targets = [[list(range(4, 4 + n)) for n in lengths] for lengths in ([7, 1, 3, 2, 0], [4, 2, 3, 5, 1])]
     copied = cases.draw_names(random, sources, targets, sizes)
@@ -548,7 +548,7 @@ def test_the_sentences_with_names_have_what_can_go_wrong_with_names():
         assert set(target[::2]) <= set(ids or target)
 
 
-def test_every_pair_of_settings_stands_in_a_case():
+def test_every_pair_of_settings_occurs_in_a_case():
     def kind(settings):
         return settings['attention'] if settings['attention'] != 'global' else settings['score']
 
@@ -641,12 +641,12 @@ def content(folder):
 
 
 @pytest.mark.slow
-def test_recording_over_a_set_fails_prints_what_moved_and_leaves_it_alone(sets, tmp_path, capsys):
+def test_recording_over_a_set_fails_prints_the_differences_and_changes_nothing(sets, tmp_path, capsys):
     assert regress.main(['record', str(tmp_path / 'set')]) == 0
     before = content(tmp_path / 'set')
     assert sorted(before) == ['MANIFEST.json', NAME + '.float32.npz', 'sample-finished.npz', 'sample.npz']
     sets.canned['padded/loss'] = np.nextafter(sets.canned['padded/loss'], np.float32(9))
-    with pytest.raises(UserError, match='is there already'):
+    with pytest.raises(UserError, match='exists already'):
         regress.main(['record', str(tmp_path / 'set')])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith('first stage that differs: loss, at %s.float32.npz padded/loss' % NAME)
@@ -660,7 +660,7 @@ def test_recording_writes_nothing_where_the_numpy_model_does_not_agree(sets, tmp
     assert not os.path.exists(str(tmp_path / 'set'))
 
 
-def test_check_is_to_the_byte_here_and_within_tolerances_elsewhere(sets, tmp_path, capsys):
+def test_check_is_byte_for_byte_here_and_within_tolerances_elsewhere(sets, tmp_path, capsys):
     folder = str(tmp_path / 'set')
     regress.main(['record', folder])
     check = ['check', folder, '--files', NAME + '*']
@@ -687,7 +687,7 @@ def test_check_refuses_a_set_that_was_changed_after_recording(sets, tmp_path):
 
 
 @pytest.mark.slow
-def test_check_makes_some_of_the_committed_files_again():
+def test_check_computes_some_of_the_committed_files_again():
     code, out, err = run('regress.py', 'check', '--files', 'general-lstm.float64*', 'local-p-gru.float32*', 'sample*')
     assert code == 0 and out.startswith('no stage differs'), out + err
 
@@ -754,7 +754,7 @@ def test_the_port_to_pytorch_passes_compare(tmp_path):
 # Wrong changes to the code
 
 @pytest.mark.slow
-def test_wrong_changes_to_the_code_are_caught_at_their_stage():
+def test_faults_in_the_code_are_detected_at_their_stage():
     code, out, err = run('-m', 'reference.mutants', '--only', 'mask multiplied', 'Gaussian', 'forget bias', 'per batch',
                          'p_gen and', 'not summed')
     assert code == 0, out + err

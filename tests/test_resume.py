@@ -137,7 +137,7 @@ def test_a_run_stopped_at_any_place_ends_as_one_never_stopped(cut, trained, tmp_
 
 
 @pytest.mark.slow
-def test_a_second_signal_ends_at_once_and_the_checkpoint_before_stays_whole(cut, trained, tmp_path):  # noqa: F811
+def test_a_second_signal_ends_immediately_and_keeps_the_previous_checkpoint(cut, trained, tmp_path):  # noqa: F811
     path = tmp_path / 'run'
     stopped = cut(trained.home, 'update', 25, 'SIGINT,SIGINT', '--data', 'numbers', '--run', path, *SETTINGS)
     assert stopped.code in (-signal.SIGINT, 130)
@@ -199,7 +199,7 @@ tell "$python" "$train" --run "$place/new" "$@"
 
 
 @pytest.mark.slow
-def test_a_training_on_a_full_disk_goes_on_when_there_is_room_and_a_read_only_one_is_refused(
+def test_a_training_on_a_full_disk_continues_when_there_is_room_and_a_read_only_disk_is_refused(
         trained, tmp_path, own_mounts):  # noqa: F811
     (tmp_path / 'disk').mkdir()
     process = subprocess.Popen(
@@ -245,7 +245,7 @@ def test_a_larger_model_without_accumulation_resumes_exactly_too(cut, tmp_path):
 
 
 @pytest.mark.slow
-def test_more_epochs_go_on_where_the_run_ended(trained, tmp_path):  # noqa: F811
+def test_more_epochs_continue_where_the_run_ended(trained, tmp_path):  # noqa: F811
     path = tmp_path / 'run'
     fewer = [{'8': '5'}.get(text, text) if before == '--epochs' else text
              for before, text in zip([''] + SETTINGS, SETTINGS)]
@@ -279,7 +279,7 @@ def test_a_run_that_starts_from_anothers_weights_resumes_exactly_too(cut, traine
 
 
 @pytest.mark.slow
-def test_a_run_stopped_in_its_first_epoch_says_how_to_go_on(cut, trained, tmp_path):  # noqa: F811
+def test_a_run_stopped_in_its_first_epoch_says_how_to_continue(cut, trained, tmp_path):  # noqa: F811
     path = tmp_path / 'run'
     assert cut(trained.home, 'update', 3, 'SIGINT', '--run', path, '--data', 'numbers', *SETTINGS).code == 130
     one_line(run('predict.py', '--run', path, '--input', '-', cwd=trained.home), 'predict.py', 'has no weights yet',
@@ -288,7 +288,7 @@ def test_a_run_stopped_in_its_first_epoch_says_how_to_go_on(cut, trained, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize('signum, code', [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_a_run_stopped_before_its_first_batch_is_begun_again_by_the_same_command(trained, tmp_path,  # noqa: F811
+def test_a_run_stopped_before_its_first_batch_starts_again_with_the_same_command(trained, tmp_path,  # noqa: F811
                                                                                  signum, code):
     path = tmp_path / 'run'
     begin = ['--run', path, '--data', 'numbers', *SETTINGS, '--epochs', '1']
@@ -306,7 +306,7 @@ def test_a_run_stopped_before_its_first_batch_is_begun_again_by_the_same_command
 
 
 @pytest.mark.slow
-def test_of_two_trainings_begun_at_once_in_one_directory_one_trains(trained, tmp_path):  # noqa: F811
+def test_of_two_trainings_started_at_once_in_one_directory_one_trains(trained, tmp_path):  # noqa: F811
     path = tmp_path / 'run'
     both = [start('train.py', '--run', path, '--data', 'numbers', *SETTINGS, '--epochs', '1', cwd=trained.home)
             for _ in range(2)]
@@ -368,12 +368,12 @@ def test_resume_refuses_changed_data(cheap, home, part):  # noqa: F811
     one_line(result, 'train.py', 'runs/numbers', 'the %s text' % part, 'numbers/%s.tsv' % part)
 
 
-def test_resume_refuses_data_that_are_gone(cheap, home):  # noqa: F811
+def test_resume_refuses_missing_data(cheap, home):  # noqa: F811
     (home / 'numbers' / 'val.tsv').unlink()
     one_line(cheap('train.py', '--resume', '--run', 'runs/numbers', cwd=home), 'train.py', 'numbers/val.tsv')
 
 
-def test_resume_takes_the_same_data_from_another_place(cheap, home):  # noqa: F811
+def test_resume_accepts_the_same_data_at_another_path(cheap, home):  # noqa: F811
     (home / 'numbers').rename(home / 'moved')
     result = cheap('train.py', '--resume', '--run', 'runs/numbers', '--data', 'moved', cwd=home)
     assert result.code == 77, result.stderr  # so far as to import TensorFlow

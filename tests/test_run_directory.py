@@ -129,7 +129,7 @@ def refused(action, *args):
 
 
 # ---- Round trips ----------------------------------------------------------------------------------------------
-def test_a_run_comes_back_as_it_was_written(finished):
+def test_a_run_is_read_as_it_was_written(finished):
     run = RunDirectory.open(finished)
     assert run.read_config() == dict(CONFIG, epochs=12) and list(run.read_config()) == list(CONFIG)
     assert {name: run.read_file(name) for name in VOCABULARIES} == VOCABULARIES
@@ -158,14 +158,14 @@ def test_log_rows_with_other_columns_and_none_keep_their_places(path):
     assert run._read('log.csv') == b'step,loss,note\n1,0.30000000000000004,\n2,,"a,""b""\nc"\n'
 
 
-def test_a_run_without_checkpoint_or_weights_yet_says_so(tmp_path):
+def test_a_run_without_checkpoint_or_weights_gives_a_clear_error(tmp_path):
     path = str(tmp_path / 'deep' / 'run')
     with RunDirectory.create(path, CONFIG, VOCABULARIES, ABOUT) as run:
         assert run.read_checkpoint() is None
         assert 'has no hash of weights.h5' in refused(run.read_weights, EXPECTED)
 
 
-def test_a_second_checkpoint_at_the_same_step_never_touches_the_first(path):
+def test_a_second_checkpoint_at_the_same_step_never_changes_the_first(path):
     run = RunDirectory.open(path)
     written = []
     for number in range(4):
@@ -197,7 +197,7 @@ def test_a_checkpoint_with_nan_is_refused_and_the_last_good_one_stays(path):
     assert fingerprint(path) == before
 
 
-def test_a_checkpoint_that_was_cut_short_makes_room_for_the_next(path, monkeypatch):
+def test_an_incomplete_checkpoint_is_removed_before_the_next(path, monkeypatch):
     run, original = RunDirectory.open(path), run_directory.write_bytes
 
     def cut(target, data):
@@ -272,7 +272,7 @@ def test_a_missing_setting_is_refused_in_a_run_and_not_in_a_config_of_the_user(p
     assert type(check_config({'dropout': 0}, 'x', complete=False)['dropout']) is float
 
 
-def test_a_config_that_is_no_good_is_never_written(path, tmp_path):
+def test_an_invalid_config_is_never_written(path, tmp_path):
     assert 'batchsize' in refused(RunDirectory.open(path).write_config, dict(CONFIG, batchsize=3))
     assert 'units' in refused(RunDirectory.create, str(tmp_path / 'new'), dict(CONFIG, units='3'), {}, {})
     assert not (tmp_path / 'new').exists()
@@ -386,7 +386,7 @@ def test_weights_of_another_model_are_refused_before_they_are_read(path):
     assert 'has shape (100000, 3), the model needs (2, 3)' in refused(RunDirectory.open(path).read_weights, EXPECTED)
 
 
-def test_any_changed_byte_in_a_run_loads_as_it_was_or_ends_in_our_own_error(finished, memory, summary):
+def test_any_changed_byte_in_a_run_loads_unchanged_or_raises_user_error(finished, memory, summary):
     rng, good, tried, failed = random.Random(1), read_all(finished), 1200, 0
     names = ['config.json', 'weights.h5', 'checkpoint/2.h5', 'checkpoint/last', 'manifest.json', *VOCABULARIES]
     path = shutil.copytree(finished, os.path.join(memory, 'run'))
@@ -425,7 +425,7 @@ def snapshot(path):
             for folder, _, names in os.walk(path) for name in names}
 
 
-def test_a_run_is_replaced_only_when_told_to(path):
+def test_a_run_is_replaced_only_with_overwrite(path):
     before = snapshot(path)
     assert '--overwrite' in refused(start, path) and '--resume' in refused(RunDirectory.check_new, path)
     assert snapshot(path) == before
@@ -465,7 +465,7 @@ def test_overwrite_removes_what_a_run_wrote_and_nothing_else(path):
 @pytest.mark.parametrize('name', ['config.json', 'weights.h5', 'vocab.source.txt', 'log.csv', 'curves.png',
                                   'checkpoint/last'])
 @pytest.mark.parametrize('overwrite', [False, True])
-def test_a_file_of_the_user_in_the_place_of_one_of_the_run_stops_all_before_anything_has_gone(path, name, overwrite):
+def test_a_file_of_the_user_in_the_place_of_one_of_the_run_is_refused_before_anything_is_removed(path, name, overwrite):
     if not overwrite:  # a folder with a manifest alone is a start that was cut short
         for other in snapshot(path):
             if not other.endswith('manifest.json'):
@@ -505,7 +505,7 @@ def test_a_run_whose_manifest_lists_neither_log_nor_checkpoints_is_replaced_if_i
     assert 'log.csv' in refused(start, other, True) and snapshot(other) == before
 
 
-def test_a_start_that_was_stopped_before_its_first_checkpoint_is_begun_again(tmp_path):
+def test_a_start_that_was_stopped_before_its_first_checkpoint_starts_again(tmp_path):
     path = str(tmp_path / 'run')
     RunDirectory.create(path, CONFIG, VOCABULARIES, ABOUT).close()  # as after kill -9
     start(path)
@@ -526,7 +526,7 @@ def test_a_start_that_was_stopped_before_its_first_checkpoint_is_begun_again(tmp
 @pytest.mark.parametrize('files', [{'a': b''}, {'config.json': b'{}'}, {'config.json': b'{}', 'manifest.json': b'{}'},
                                    {'manifest.json': b'{"format": "mine"}'}, {'weights.h5': b'', 'log.csv': b''},
                                    {'.a.01234567.tmp': b''}, {'checkpoint/2.h5': b''}])
-def test_a_directory_that_no_run_wrote_is_never_touched(tmp_path, files, overwrite):
+def test_a_directory_that_no_run_wrote_is_never_changed(tmp_path, files, overwrite):
     for name, data in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(data)
@@ -547,7 +547,7 @@ def test_a_file_in_place_of_the_directory_is_refused(tmp_path):
     assert (tmp_path / 'a').read_bytes() == b'x' and os.listdir(str(tmp_path)) == ['a']
 
 
-def test_a_directory_that_cannot_be_made_is_refused_before_any_work(tmp_path, monkeypatch):
+def test_a_directory_that_cannot_be_created_is_refused_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'access', lambda path, mode: path != str(tmp_path))  # root may write anywhere
     told = refused(RunDirectory.check_new, str(tmp_path / 'runs' / 'x'))
     assert told.startswith(str(tmp_path / 'runs' / 'x') + ': cannot be created in %s (Permission denied): ' % tmp_path)
@@ -588,13 +588,13 @@ def test_a_second_process_is_refused_until_the_first_ends_even_by_kill_9(path):
     start(path, overwrite=True)
 
 
-def test_a_lock_goes_with_close_and_not_before(path):
+def test_a_lock_is_held_until_close(path):
     with RunDirectory.open(path, lock=True):
         assert 'another process' in refused(RunDirectory.open, path, True)
     RunDirectory.open(path, lock=True).close()
 
 
-def test_the_loser_of_two_starts_leaves_the_winners_run_alone(tmp_path, monkeypatch):
+def test_the_loser_of_two_starts_does_not_change_the_run_of_the_winner(tmp_path, monkeypatch):
     path, original = str(tmp_path / 'run'), RunDirectory._take_lock
 
     def late(run):
@@ -672,7 +672,7 @@ def no_sync(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('overwrite', [False, True])
-def test_a_run_killed_at_any_call_goes_on_to_the_same_end(finished, memory, monkeypatch, summary, overwrite):
+def test_a_run_killed_at_any_call_continues_to_the_same_end(finished, memory, monkeypatch, summary, overwrite):
     no_sync(monkeypatch)
     # What lies there before: nothing, or another run with a user's own note beside it.
     old = os.path.join(memory, 'old')
@@ -715,7 +715,7 @@ def test_a_run_killed_at_any_call_goes_on_to_the_same_end(finished, memory, monk
 
 
 @pytest.mark.parametrize('stays', [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_run_refused_by_the_system_at_any_call_goes_on_to_the_same_end(
+def test_a_run_refused_by_the_system_at_any_call_continues_to_the_same_end(
         finished, memory, monkeypatch, summary, stays):
     no_sync(monkeypatch)
     good, tried, told = fingerprint(finished), 0, 0
@@ -798,7 +798,7 @@ def own_mounts():
     return command
 
 
-def test_a_disk_that_is_small_and_a_place_that_is_read_only_leave_a_run_that_goes_on(
+def test_a_disk_that_is_small_or_read_only_leaves_a_run_that_continues(
         finished, tmp_path, own_mounts, summary):
     root = os.path.dirname(os.path.dirname(os.path.abspath(run_directory.__file__)))
     result = subprocess.run(
@@ -821,7 +821,7 @@ def test_the_pointer_moves_last_and_the_weights_come_first(path, monkeypatch):
     assert names == ['manifest.json', 'checkpoint/4.h5', 'checkpoint/last']
 
 
-def test_one_who_reads_while_another_trains_always_finds_a_whole_run(path):
+def test_a_reader_always_finds_a_complete_run_while_another_process_trains(path):
     child = os.fork()
     if child == 0:
         try:

@@ -58,7 +58,7 @@ def test_generator_writes_the_committed_bytes_whatever_the_locale_and_the_hash_s
             assert file.read() == read(name), name
 
 
-def test_check_passes_equal_files_and_names_the_first_that_differs_or_lacks(tmp_path, monkeypatch, capsys):
+def test_check_accepts_equal_files_and_names_the_first_that_differs_or_is_missing(tmp_path, monkeypatch, capsys):
     made = collections.OrderedDict([('one/a.tsv', '一\n'), ('one/b.tsv', 'b\n'), ('c.txt', 'c\n')])
     monkeypatch.setattr(generate, 'files', lambda: made)
     folder = str(tmp_path)
@@ -95,7 +95,7 @@ def test_tokenising_can_be_undone_so_that_exact_match_can_be_reached(corpora, na
 
 
 @pytest.mark.parametrize('name', sorted(SIZES))
-def test_every_token_of_validation_and_test_is_well_known_from_training(corpora, name):
+def test_every_token_of_validation_and_test_is_frequent_in_training(corpora, name):
     for column, tokenizer in enumerate((WORD, CHINESE if name == 'translate' else WORD)):
         train = corpora[name]['train']
         known = collections.Counter(token for row in train for token in tokenizer.tokenize(row[column]))
@@ -133,7 +133,7 @@ def test_forms_of_a_held_out_word_are_those_of_the_text():
     assert grammar_translate.forms('doctor') >= {'doctor', 'doctors'}
 
 
-def test_english_has_one_spelling_a_word_and_sentences_stay_short(corpora):
+def test_each_english_word_has_one_spelling_and_sentences_are_short(corpora):
     capitals = set()
     for part in PARTS:
         for source, target in corpora['translate'][part]:
@@ -240,7 +240,7 @@ def test_alignment_links_each_noun_adjective_and_name_with_its_own_chinese(align
     assert checked > 600
 
 
-def test_shown_sentences_are_of_the_sample_and_not_of_its_training_part(corpora):
+def test_readme_sentences_are_of_the_sample_and_not_of_its_training_text(corpora):
     shown = lines('sentences.txt')
     assert 8 <= len(shown) <= 12
     trained = {row[0] for part in ('train', 'val') for row in corpora['translate'][part]}
@@ -263,7 +263,7 @@ def test_reports_and_headlines_have_the_promised_lengths_and_share_their_words(c
             assert part == 'train' or headline not in known
 
 
-def test_headline_tells_the_new_event_and_not_an_older_one(corpora):
+def test_headline_describes_the_new_event_and_not_an_earlier_one(corpora):
     older = 0
     for report, headline in corpora['summarise']['test'] + corpora['summarise']['val']:
         where = ' '.join(headline.split()[-2:])
@@ -340,7 +340,7 @@ def test_stories_mark_the_facts_that_decide():
     assert 0.4 <= two / len(cases) <= 0.55
 
 
-def test_no_answer_is_a_good_guess_and_some_have_several_words(corpora):
+def test_no_answer_is_frequent_and_some_have_several_words(corpora):
     answers = collections.Counter(answer for _, answer in corpora['answer']['test'])
     assert answers.most_common(1)[0][1] <= 0.1 * 400
     assert sum(count for answer, count in answers.items() if len(answer.split()) >= 6) >= 0.25 * 400

@@ -14,7 +14,7 @@ def rates(updates, per_epoch, **values):
     return [schedule.learning_rate(chosen, update, per_epoch) for update in updates]
 
 
-def test_the_rate_falls_as_its_schedule_says():
+def test_the_rate_follows_its_schedule():
     assert rates([0, 5, 99], 2, decay='constant', epochs=3) == [8., 8., 8.]
     assert rates([0, 3, 6, 7], 2, decay='linear', epochs=3) == [8., 4., 0., 0.]
     assert rates([0, 2, 3, 6], 2, decay='cosine', epochs=3) == pytest.approx([8., 6., 4., 0.])
@@ -25,7 +25,7 @@ def test_the_rate_falls_as_its_schedule_says():
     assert schedule.learning_rate(with_defaults(dict(learning_rate=8., decay='plateau')), 7, 2, .125) == 1.
 
 
-def test_the_warm_up_rises_over_its_updates_and_multiplies_the_decay():
+def test_warm_up_rises_over_its_updates_and_multiplies_the_decay():
     assert rates([0, 1, 3, 4, 9], 5, decay='constant', warmup=4, epochs=9) == [2., 4., 8., 8., 8.]
     assert rates([0, 1, 2], 2, decay='linear', warmup=2, epochs=2) == [4., 6., 4.]
 
@@ -90,7 +90,7 @@ def test_the_best_and_those_to_be_averaged_stay_on_disk():
     assert averaged(average=3) == [1, 3, 5]
 
 
-def test_keeping_step_by_step_keeps_what_keeping_at_the_end_would():
+def test_keeping_checkpoints_step_by_step_equals_choosing_at_the_end():
     scores = [7., 3., 5., 3., 9., 4., 4., 2., 8., 1., 6.]
     made = [dict(step=step, score=score) for step, score in enumerate(scores)]
     for values in (dict(keep=3), dict(average=4), dict(keep=2, average=3, average_of='last'), dict(average=1)):
@@ -106,7 +106,7 @@ GOOD = first_state()._replace(
     log=[{'epoch': 2, 'step': 10, 'seconds': 3.5, 'val_perplexity': 4.5}])
 
 
-def test_a_state_comes_back_from_json():
+def test_a_state_is_restored_from_json():
     for state in (GOOD, first_state()._replace(update=3, position=3)):
         assert schedule.read_state(with_defaults({}), json.loads(json.dumps(state._asdict())), 10) == state
 
@@ -119,7 +119,7 @@ VALUES = strategies.recursive(SCALARS, lambda inner: strategies.lists(inner, max
 
 
 @given(strategies.sampled_from(State._fields), VALUES)
-def test_a_state_with_anything_in_one_place_is_none_or_can_be_used(field, value):
+def test_a_state_with_any_value_in_one_field_is_none_or_usable(field, value):
     values = dict(GOOD._asdict(), **{field: value})
     state = schedule.read_state(with_defaults({}), values, 10)
     if state is not None:

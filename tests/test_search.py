@@ -49,7 +49,7 @@ def assert_same(found, expected, tolerance=1e-5):
 
 
 @pytest.mark.parametrize('limits', [np.full(6, 9), LIMITS], ids=['equal', 'unequal'])
-def test_greedy_search_is_the_slow_loop_over_the_numpy_model(searched, limits):
+def test_greedy_search_equals_a_slow_loop_over_the_numpy_model(searched, limits):
     found, expected = searched.greedy(SOURCE, limits), numpy_search.greedy(searched.numpy, SOURCE, limits)
     assert_same(found, expected)
     # The example must be able to show a fault: ends of its own, cut ones, and no tie that rounding could turn.

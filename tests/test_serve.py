@@ -189,7 +189,7 @@ def test_health_metrics_and_the_description_of_the_interface(server):
     assert set(result['hypotheses'][0]) == set(schemas['Hypothesis']['properties'])
 
 
-def test_slow_and_vanished_clients_hold_up_nobody(server):
+def test_slow_and_vanished_clients_delay_no_other_request(server):
     slow = [socket.create_connection(('127.0.0.1', server.port)) for _ in range(80)]  # more than the server's threads
     body = json.dumps({'text': 'red blue tea'}).encode('ascii')
     head = ('POST /translate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n'
@@ -212,7 +212,7 @@ def test_slow_and_vanished_clients_hold_up_nobody(server):
             one.close()
 
 
-def test_sigterm_finishes_what_has_begun(folder):
+def test_sigterm_finishes_the_requests_that_have_begun(folder):
     server = Server(folder, '--run', 'a', '--wait', '3000')
     found = []
     client = threading.Thread(target=lambda: found.append(server.send(body={'text': 'red blue tea'})))
@@ -223,7 +223,7 @@ def test_sigterm_finishes_what_has_begun(folder):
     assert found[0][0] == 200 and json.loads(found[0][2])['results'][0]['source'] == 'red blue tea'
 
 
-def test_a_token_is_demanded_and_the_open_network_is_told(folder):
+def test_a_token_is_required_and_an_open_network_is_reported(folder):
     server = Server(folder, '--run', 'a', '--token', 'secret', '--host', '0.0.0.0')
     try:
         assert 'open to the network' in server.told[0] and 'token' in server.told[0]
@@ -239,7 +239,7 @@ def test_a_token_is_demanded_and_the_open_network_is_told(folder):
 @pytest.mark.parametrize('options, told', [
     (['--run', 'nowhere'], 'nowhere'), (['--run', 'a', '--run', 'a'], 'twice'),
     (['--run', 'a', '--host', '8.8.8.8'], 'cannot listen')])
-def test_what_cannot_be_served_is_told_in_one_line(folder, options, told):
+def test_errors_at_the_start_of_the_server_are_one_line(folder, options, told):
     done = subprocess.run([sys.executable, str(ROOT / 'serve.py'), '--port', '0', *options], cwd=str(folder),
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert done.returncode == 1 and told in done.stderr.decode('utf-8') and done.stderr.count(b'\n') == 1
@@ -277,7 +277,7 @@ def test_batcher_groups_equal_options_and_isolates_a_bad_request():
     batcher.close()
 
 
-def test_batcher_refuses_beyond_its_queue_and_drops_what_was_cancelled():
+def test_batcher_refuses_beyond_its_queue_and_drops_cancelled_requests():
     slow = Slow()
     batcher = Batcher(slow, batch_size=1, wait=0, queue=3)
     futures = [batcher.submit(['a'], {})]
@@ -304,7 +304,7 @@ def browser(tmp_path_factory):
 
 
 @pytest.mark.parametrize('width, height, scheme, language', [(1280, 900, 'light', 'en'), (390, 844, 'dark', 'zh')])
-def test_the_page_translates_as_one_types(server, browser, width, height, scheme, language):
+def test_the_page_translates_while_the_user_types(server, browser, width, height, scheme, language):
     browser.emulate(width, height, scheme)
     try:
         browser.open_address('http://127.0.0.1:%d/?lang=%s' % (server.port, language))

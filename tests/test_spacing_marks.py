@@ -53,7 +53,7 @@ def test_round_trip_of_any_text_changes_white_space_only(name, text):
 
 @pytest.mark.parametrize('name', NAMES)
 @given(drawn=st.lists(texts, max_size=8), random=st.randoms())
-def test_tokens_in_any_order_are_text_without_marks_of_ours(name, drawn, random):
+def test_tokens_in_any_order_give_text_without_marks(name, drawn, random):
     tokens = [token for text in drawn for token in TOKENIZERS[name].tokenize(text)]
     random.shuffle(tokens)
     text = TOKENIZERS[name].detokenize(tokens)

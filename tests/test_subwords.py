@@ -21,7 +21,7 @@ def model(kind, size=330, texts=TEXTS):
 
 
 @pytest.mark.parametrize('kind', subwords.KINDS)
-def test_pieces_are_those_that_sentencepiece_cuts(kind):
+def test_pieces_are_those_of_sentencepiece(kind):
     ours, stream = model(kind), io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS), model_writer=stream, model_type=kind, vocab_size=len(ours.pieces) + 1,
@@ -35,7 +35,7 @@ def test_pieces_are_those_that_sentencepiece_cuts(kind):
 
 
 @pytest.mark.parametrize('kind', subwords.KINDS)
-def test_nothing_is_unknown_and_only_blanks_change(kind):
+def test_nothing_is_unknown_and_only_spaces_change(kind):
     one = model(kind)
     vocabulary = Vocabulary(SPECIALS + one.pieces)
     for text in STRANGE + ['a ▁b ▁▁', '<unk> <s> <0x41> <pad>']:
@@ -69,7 +69,7 @@ def test_a_size_too_small_is_refused_and_one_too_large_is_not_reached():
     (b'\xff\n', 'UTF-8'), (b'bpe\na\t-1\na\t-2\n', 'line 3'), (b'bpe\na\n', 'line 2'), (b'bpe\n\t1\n', 'line 2'),
     (b'unigram\na\tnan\n', 'line 2'), (b'bpe\na b\t1\n', 'line 2'), (b'bpe\n<s>\t1\n', 'line 2'),
     (b'bpe\n<0x41>\t1\n', 'line 2')])
-def test_what_is_no_model_is_refused_by_file_and_line(content, told):
+def test_an_invalid_model_is_refused_by_file_and_line(content, told):
     with pytest.raises(UserError, match='^x/m: .*' + told):
         subwords.SubwordTokenizer.from_bytes(content, 'x/m')
 

@@ -34,7 +34,7 @@ texts = st.text() | st.text(alphabet=st.sampled_from(MIXED), max_size=40)
     ('chinese', 'Ａ１ AI-技术 it\'s', ['Ａ', '１', 'AI', '-', '技', '术', "it's"]),
     ('chinese', '「好」\u3000——……', ['「', '好', '」', '—', '—', '…', '…']),
 ])
-def test_text_is_cut_into_exactly_these_tokens(name, text, tokens):
+def test_text_is_divided_into_exactly_these_tokens(name, text, tokens):
     assert TOKENIZERS[name].tokenize(text) == tokens
 
 
@@ -118,7 +118,7 @@ def test_all_combining_marks_stay_with_their_letter():
 
 
 @pytest.mark.parametrize('unit', ['a-', 'a\u0301', '1.', '.', "''"])
-def test_endless_word_is_cut_and_still_stable(unit):
+def test_endless_word_is_divided_and_still_stable(unit):
     word = TOKENIZERS['word']
     tokens = word.tokenize(unit * 3000)
     assert ''.join(tokens) == unit * 3000

@@ -90,7 +90,7 @@ def test_the_best_weights_and_the_best_checkpoints_are_kept(session, tmp_path, c
 
 
 @pytest.mark.slow
-def test_patience_stops_and_plateau_lowers_the_rate_and_a_resumed_trainer_knows_of_both(session, tmp_path):
+def test_patience_and_plateau_continue_in_a_resumed_trainer(session, tmp_path):
     scores = [9., 5., 7., 6., 5., 8., 8., 8.]
     values = dict(patience=4, decay='plateau', decay_patience=2, decay_factor=.5)
     run, trainer = start(tmp_path / 'run', scores, **values)
@@ -108,7 +108,7 @@ def test_patience_stops_and_plateau_lowers_the_rate_and_a_resumed_trainer_knows_
 
 @pytest.mark.slow
 @pytest.mark.parametrize('averaging, kind', [(0., 'model'), (.5, 'optimizer')])
-def test_the_mean_of_checkpoints_goes_to_the_weights_where_it_is_better(session, tmp_path, averaging, kind):
+def test_the_mean_of_checkpoints_becomes_the_weights_if_it_is_better(session, tmp_path, averaging, kind):
     scores = [9., 5., 7., 6.]
     run, trainer = start(tmp_path / 'run', scores + [4.], average=3, averaging=averaging)
     trainer.settings.epochs = 4
@@ -146,7 +146,7 @@ def test_validation_between_epochs_counts_the_training_since_the_one_before(sess
 
 
 @pytest.mark.slow
-def test_a_decoded_metric_decides_and_stands_in_the_log(session, tmp_path):
+def test_a_decoded_metric_decides_and_is_in_the_log(session, tmp_path):
     run, trainer = start(tmp_path / 'run', [9., 8., 7.], metric='bleu', keep=1)
     given = iter([10., 30., 20.])
     trainer.decoded_score = lambda: next(given)
@@ -157,7 +157,7 @@ def test_a_decoded_metric_decides_and_stands_in_the_log(session, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_is_told_with_step_lines_and_last_good_checkpoint(session, tmp_path):
+def test_a_loss_that_is_no_number_is_reported_with_step_lines_and_last_good_checkpoint(session, tmp_path):
     run, trainer = start(tmp_path / 'run', [9., 8.])
     trainer.settings.epochs = 1
     trainer.fit()
@@ -195,7 +195,7 @@ def test_a_forged_checkpoint_of_another_state_or_shape_is_refused(session, tmp_p
 
 
 @pytest.mark.slow
-def test_the_limit_of_time_ends_at_the_next_update_and_more_time_goes_on_from_there(session, tmp_path):
+def test_the_limit_of_time_ends_at_the_next_update_and_more_time_continues_from_there(session, tmp_path):
     run, trainer = start(tmp_path / 'run', [9., 8.], max_minutes=1.)
     update = trainer.update
 

@@ -194,7 +194,7 @@ def test_an_ensemble_averages_probabilities_and_the_alignments_of_those_that_att
                 assert np.max(np.abs(log_p[steps, ids] - np.max(others, axis=1) - one.margins)) < 2e-5
 
 
-def test_runs_of_different_vocabularies_or_tokenisers_make_no_ensemble(runs, tmp_path):
+def test_runs_of_different_vocabularies_or_tokenisers_cannot_form_an_ensemble(runs, tmp_path):
     paths = [str(tmp_path / name) for name in ('words', 'tokens')]
     make_folder(paths[0], WORDS[:-1] + ['sold'])[0].close()
     make_folder(paths[1], target_tokenizer='word')[0].close()
@@ -210,7 +210,7 @@ def test_runs_of_different_vocabularies_or_tokenisers_make_no_ensemble(runs, tmp
 
 @pytest.mark.parametrize('options', [{}, pytest.param(dict(beam_width=2, n_best=2), marks=pytest.mark.slow)],
                          ids=['greedy', 'beam'])
-def test_batches_worked_on_at_once_give_what_one_after_the_other_gives_in_the_order_of_the_texts(a, runs, options):
+def test_parallel_batches_give_the_results_of_sequential_ones_in_the_order_of_the_texts(a, runs, options):
     texts = TEXTS * 4
     with_three = Translator.load(runs['a'].path, threads=3)
     assert_same(flat(with_three.translate(texts, batch_size=2, **options)),
@@ -226,7 +226,7 @@ def test_batches_worked_on_at_once_give_what_one_after_the_other_gives_in_the_or
 
 
 @pytest.mark.slow
-def test_threads_that_ask_for_different_searches_at_once_get_what_they_would_get_alone(a, runs):
+def test_threads_with_different_searches_get_the_results_of_single_calls(a, runs):
     asked = [{}, dict(beam_width=2), dict(beam_width=3, n_best=3, length_penalty=1.), dict(no_repeat_ngram=1)]
     shared, results, errors = Translator.load(runs['a'].path), {}, []
 
@@ -251,7 +251,7 @@ def test_threads_that_ask_for_different_searches_at_once_get_what_they_would_get
         assert_same(results[number, 'score'], a.score([('we like', 'the coat')]))
 
 
-def test_translators_live_side_by_side_each_with_its_own_weights(a, unattended):
+def test_several_translators_in_one_process_have_their_own_weights(a, unattended):
     before, other = flat(a.translate(TEXTS)), unattended
     assert other.session.graph is not a.session.graph
     theirs = flat(other.translate(TEXTS))
@@ -265,12 +265,12 @@ def test_translators_live_side_by_side_each_with_its_own_weights(a, unattended):
 @pytest.mark.parametrize('texts, told', [
     ('we like the coat', r'not one string: put it in a list, \[text\]'), (b'we', 'not one string'),
     (['we', None], 'item 1 is of type NoneType'), ([b'we'], 'item 0 is of type bytes')])
-def test_texts_that_are_no_list_of_strings_are_refused(a, texts, told):
+def test_texts_other_than_a_list_of_strings_are_refused(a, texts, told):
     with pytest.raises(UserError, match=told):
         a.translate(texts)
 
 
-def test_pairs_that_are_no_list_of_two_strings_are_refused(a):
+def test_pairs_other_than_a_list_of_two_strings_are_refused(a):
     for pairs in ('we', ['we'], [('we', 'like', 'the')], [('we', None)]):
         with pytest.raises(UserError, match='pairs must be a list of'):
             a.score(pairs)
@@ -302,7 +302,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.slow
-def test_a_translator_after_a_fork_is_an_error_at_once_and_one_loaded_after_it_works(runs):
+def test_a_translator_from_before_a_fork_raises_an_error_and_one_loaded_after_it_works(runs):
     def told(when):
         done = subprocess.run([sys.executable, '-c', FORKED, runs['a'].path, when], cwd=str(ROOT),
                               stdout=subprocess.PIPE, env=environment())

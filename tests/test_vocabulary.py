@@ -21,7 +21,7 @@ def test_vocabulary_is_ordered_by_count_then_code_point():
     assert [vocabulary.index[token] for token in vocabulary.tokens] == list(range(9))
 
 
-def test_vocabulary_size_leaves_out_the_specials_and_min_count_holds():
+def test_vocabulary_size_excludes_the_special_tokens_and_min_count_applies():
     text = counts(*'aaabbccd')
     assert Vocabulary.build(text, size=3).tokens[4:] == ['a', 'b', 'c']
     assert Vocabulary.build(text, size=1).tokens[4:] == ['a']
@@ -74,7 +74,7 @@ SPECIAL_LINES = b'<pad>\n<unk>\n<s>\n</s>\n'
     (SPECIAL_LINES + b'a\xff\n', "v.txt: not a vocabulary: 'utf-8' codec can't decode byte 0xff"),
     (SPECIAL_LINES + b'\xed\xa0\x80\n', 'v.txt: not a vocabulary'),
 ])
-def test_file_that_is_no_vocabulary_is_refused(content, message):
+def test_file_that_is_not_a_vocabulary_is_refused(content, message):
     with pytest.raises(UserError) as caught:
         Vocabulary.from_bytes(content, 'v.txt')
     assert message in str(caught.value) and '\n' not in str(caught.value)

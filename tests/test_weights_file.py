@@ -41,7 +41,7 @@ def assert_loads(data, expected=EXPECTED, layers=LAYERS):
             assert array.flags.writeable
 
 
-def test_what_was_packed_comes_back_with_its_bits_types_and_shapes():
+def test_packed_weights_are_read_with_the_same_bits_types_and_shapes():
     assert_loads(pack_weights(LAYERS))
     types = [(f'{code}:0', np.arange(6).reshape(1, 6).astype(code)) for code in 'f2 f4 f8 i1 i4 i8 u1 u4 u8'.split()]
     odd = [('empty', [('none:0', np.zeros((0, 3), 'f4'))]), ('types', types),
@@ -208,7 +208,7 @@ def test_other_kinds_of_files_are_refused():
             unpack_weights(data, EXPECTED)
 
 
-def test_a_file_cut_anywhere_is_refused():
+def test_a_file_truncated_anywhere_is_refused():
     data = pack_weights(LAYERS)
     for length in range(0, len(data), 97):
         with pytest.raises(UserError):
@@ -223,7 +223,7 @@ def mutate(data, rng):
     return bytes(data)
 
 
-def test_changed_bytes_load_or_end_in_our_own_error_and_nothing_else(summary):
+def test_changed_bytes_load_or_raise_user_error(summary):
     data, rng, refused, tried = pack_weights(LAYERS), random.Random(1), 0, 3000
     for _ in range(tried):
         try:

@@ -15,7 +15,7 @@ FAULTS = (
     ('chars2vec', '', '', '', ''),
     ('chars2vec', 'sigmoid', 'lstm_1', 'elements', 'recurrent_activation is sigmoid'),
     ('chars2vec', 'slope', 'lstm_2', 'elements', 'hard_sigmoid with slope 1/6'),
-    ('chars2vec', 'gate order', 'lstm_1', 'elements', 'the gates stand in the order i, o, f, c'),
+    ('chars2vec', 'gate order', 'lstm_1', 'elements', 'the gates are in the order i, o, f, c'),
     ('chars2vec', 'forget bias', 'lstm_2', 'from time step 1 on', '1 is added to the forget bias'),
     ('chars2vec', 'lost states', 'lstm_1', 'from time step 5 on', 'the states are lost before step 5'),
     ('deepcut', '', '', '', ''),

@@ -4,7 +4,7 @@
     python regress.py compare reference ported --stage-map docs/port_example/stage_map.json
 
 Reads weights and inputs of each file of a reference set, and writes what PyTorch makes of them beside. Needs torch and
-numpy alone. Letters in shapes: B batch, S and T source and target length, E embedding, D and Dm state sizes.
+numpy only. Letters in shapes: B batch, S and T source and target length, E embedding, D and Dm state sizes.
 """
 import json
 import os
