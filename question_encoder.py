@@ -183,8 +183,8 @@ class MemoryAtEnds(Layer):
         states, ends = inputs
         places = tf.where(ends > .5)                                                                # (sentences, 2)
         index = tf.cumsum(tf.cast(ends, tf.int32), axis=1, exclusive=True)
-        found = tf.gather_nd(states, tf.stack([tf.cast(places[:, 0], tf.int32), tf.gather_nd(index, places)], axis=1))
-        memory = tf.scatter_nd(places, found, tf.cast(
+        indices = tf.stack([tf.cast(places[:, 0], tf.int32), tf.gather_nd(index, places)], axis=1)
+        memory = tf.scatter_nd(places, tf.gather_nd(states, indices), tf.cast(
             tf.stack([tf.shape(ends)[0], tf.shape(ends)[1], K.int_shape(states)[2]]), tf.int64))
         memory.set_shape([None, None, K.int_shape(states)[2]])  # the attention reads its width
         return memory

@@ -30,14 +30,14 @@ def flips(some, others, greedy):
     Greedy search lost its way at the first token that differs, whose margin (the smaller one of both) is how close the
     choice was. The margins of a beam's tokens do not tell that; there it is the distance between both rankings.
     """
-    found = []
+    different = []
     for number, (one, other) in enumerate(zip(some, others), 1):
         if one.tokens != other.tokens:
             pairs = zip(one.tokens + ['</s>'], other.tokens + ['</s>'])
             step = next(t for t, (first, second) in enumerate(pairs) if first != second)
             margin = min(one.margins[step], other.margins[step]) if greedy else abs(one.ranking - other.ranking)
-            found.append((number, step + 1, margin))
-    return found
+            different.append((number, step + 1, margin))
+    return different
 
 
 def main(argv):

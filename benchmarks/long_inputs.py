@@ -39,15 +39,15 @@ def measure(kind, kernels, length, options, queue):
     sides = [[[words[i] for i in random.randint(0, len(words), count)] for _ in range(options.batch_size)]
              for count in (length, steps)]
     given = dict(attention=kind, score='general') if kind in LOCAL else dict(score=kind)
-    chosen = settings.resolve_settings(dict(
+    config = settings.resolve_settings(dict(
         given, batch_size=options.batch_size, threads=options.threads, max_source_length=length, kernels=kernels,
         input_feeding=options.input_feeding, units=options.units, embedding=options.units))
-    settings.check(chosen)
+    settings.check(config)
     vocabulary, found = Vocabulary(list(SPECIALS) + words), dict(kind=kind, kernels=kernels, source_length=length)
     corpus = encode_pairs(*sides, vocabulary, vocabulary)
-    opened = tf_session.new_session(chosen.threads)
+    opened = tf_session.new_session(config.threads)
     with tf_session.opened(opened):
-        trainer = Trainer(chosen, len(vocabulary), len(vocabulary), corpus, corpus, None)
+        trainer = Trainer(config, len(vocabulary), len(vocabulary), corpus, corpus, None)
         if not options.decode_only:
             trainer.update([range(options.batch_size)])
             started, processor = time.time(), time.process_time()

@@ -44,11 +44,11 @@ def serve(take):
         print(json.dumps(take(int(line))), file=stdout, flush=True)
 
 
-def ours(kernels, options, chosen):
+def ours(kernels, options, config):
     """The project's own training loop."""
-    corpus, sizes = train_step.corpora(options, chosen)
-    plan = corpus.plan(chosen.batch_size, chosen.seed, 0, shuffle=True)
-    worker = train_step.Worker(settings.with_defaults(dict(vars(chosen), kernels=kernels)), corpus, sizes, plan)
+    corpus, sizes = train_step.corpora(options, config)
+    plan = corpus.plan(config.batch_size, config.seed, 0, shuffle=True)
+    worker = train_step.Worker(settings.with_defaults(dict(vars(config), kernels=kernels)), corpus, sizes, plan)
     done = [0]
 
     def take(steps):
@@ -58,10 +58,10 @@ def ours(kernels, options, chosen):
     serve(take)
 
 
-def batches_of(options, chosen):
+def batches_of(options, config):
     """Batches without end, and the sizes of the vocabularies."""
-    corpus, sizes = train_step.corpora(options, chosen)
-    plan = corpus.plan(chosen.batch_size, chosen.seed, 0, shuffle=True)
+    corpus, sizes = train_step.corpora(options, config)
+    plan = corpus.plan(config.batch_size, config.seed, 0, shuffle=True)
 
     def endless():
         while True:
@@ -80,22 +80,22 @@ def serve_steps(batches, step):
     serve(take)
 
 
-def plain_keras(options, chosen):
+def plain_keras(options, config):
     """The model as one builds it with Keras only; its attention sees the padding."""
-    with train_step.tf_session.opened(train_step.tf_session.new_session(chosen.threads)):
-        fit(options, chosen)
+    with train_step.tf_session.opened(train_step.tf_session.new_session(config.threads)):
+        fit(options, config)
 
 
-def fit(options, chosen):
+def fit(options, config):
     from keras.layers import LSTM, Activation, Concatenate, Dense, Dot, Dropout, Embedding, Input
     from keras.models import Model
-    batches, sizes = batches_of(options, chosen)
-    units = chosen.units
+    batches, sizes = batches_of(options, config)
+    units = config.units
     source, target = Input((None,)), Input((None,))
     states, *last = LSTM(units, return_sequences=True, return_state=True)(
-        Dropout(chosen.dropout)(Embedding(sizes[0], chosen.embedding, mask_zero=True)(source)))
+        Dropout(config.dropout)(Embedding(sizes[0], config.embedding, mask_zero=True)(source)))
     top = LSTM(units, return_sequences=True)(
-        Dropout(chosen.dropout)(Embedding(sizes[1], chosen.embedding, mask_zero=True)(target)), initial_state=last)
+        Dropout(config.dropout)(Embedding(sizes[1], config.embedding, mask_zero=True)(target)), initial_state=last)
     weights = Activation('softmax')(Dot(2)([Dense(units, use_bias=False)(top), states]))
     joined = Concatenate()([Dot((2, 1))([weights, states]), top])
     output = Dense(sizes[1], activation='softmax')(Dense(units, activation='tanh')(joined))
@@ -105,20 +105,20 @@ def fit(options, chosen):
         [source, target], output[:, :, None], sample_weight=(output > 0).astype('f')))
 
 
-def contrib(options, chosen):
+def contrib(options, config):
     """The model of `tf.contrib.seq2seq`."""
     import tensorflow as tf
     from tensorflow.contrib import rnn, seq2seq
-    batches, sizes = batches_of(options, chosen)
-    units = chosen.units
-    session = train_step.tf_session.new_session(chosen.threads)
+    batches, sizes = batches_of(options, config)
+    units = config.units
+    session = train_step.tf_session.new_session(config.threads)
     with session.graph.as_default():
         source, target, wanted = [tf.placeholder(tf.int32, [None, None]) for _ in range(3)]
         lengths, steps = [tf.count_nonzero(ids, 1, dtype=tf.int32) for ids in (source, wanted)]
 
         def cell():
-            return rnn.DropoutWrapper(rnn.BasicLSTMCell(units), 1. - chosen.dropout)
-        embedded = [tf.nn.embedding_lookup(tf.get_variable('embedding_%d' % side, [sizes[side], chosen.embedding]), ids)
+            return rnn.DropoutWrapper(rnn.BasicLSTMCell(units), 1. - config.dropout)
+        embedded = [tf.nn.embedding_lookup(tf.get_variable('embedding_%d' % side, [sizes[side], config.embedding]), ids)
                     for side, ids in enumerate((source, target))]
         states, last = tf.nn.dynamic_rnn(cell(), embedded[0], lengths, dtype=tf.float32, scope='encoder')
         attention = seq2seq.LuongAttention(units, states, lengths, scale=True)
@@ -135,17 +135,17 @@ def contrib(options, chosen):
     serve_steps(batches, lambda *arrays: session.run([loss, update], dict(zip((source, target, wanted), arrays))))
 
 
-def nmt(options, chosen, checkout):
+def nmt(options, config, checkout):
     """A checkout of tensorflow/nmt: its own program, stopped after each group of updates."""
     import tensorflow as tf
     sys.path.insert(0, checkout)
     from nmt import model, nmt as program, train
     folder = tempfile.mkdtemp()
-    for side, path in zip(('src', 'tgt'), chosen.train):
+    for side, path in zip(('src', 'tgt'), config.train):
         with open(path, encoding='utf-8') as stream:
             lines = stream.read().split('\n')[:-1]
         counts = collections.Counter(word for line in lines for word in line.split())
-        kept = [word for word, count in counts.most_common() if count >= chosen.min_count]
+        kept = [word for word, count in counts.most_common() if count >= config.min_count]
         for name, text in (('vocab', ['<unk>', '<s>', '</s>'] + kept), ('train', lines), ('dev', lines[:64])):
             with open(os.path.join(folder, '%s.%s' % (name, side)), 'w', encoding='utf-8') as stream:
                 stream.write('\n'.join(text) + '\n')
@@ -177,10 +177,10 @@ def nmt(options, chosen, checkout):
     names = ['vocab', 'train', 'dev']
     arguments = ['--src=src', '--tgt=tgt', '--out_dir=' + os.path.join(folder, 'out')]
     arguments += ['--%s_prefix=%s' % (name, os.path.join(folder, name)) for name in names]
-    arguments += ['--num_units=%d' % chosen.units, '--num_layers=1', '--encoder_type=uni', '--attention=scaled_luong',
-                  '--optimizer=adam', '--learning_rate=0.001', '--dropout=%s' % chosen.dropout,
-                  '--batch_size=%d' % chosen.batch_size, '--num_train_steps=1000000', '--steps_per_stats=1000000',
-                  '--num_inter_threads=%d' % chosen.threads, '--num_intra_threads=%d' % chosen.threads]
+    arguments += ['--num_units=%d' % config.units, '--num_layers=1', '--encoder_type=uni', '--attention=scaled_luong',
+                  '--optimizer=adam', '--learning_rate=0.001', '--dropout=%s' % config.dropout,
+                  '--batch_size=%d' % config.batch_size, '--num_train_steps=1000000', '--steps_per_stats=1000000',
+                  '--num_inter_threads=%d' % config.threads, '--num_intra_threads=%d' % config.threads]
     import argparse
     parser = argparse.ArgumentParser()
     program.add_arguments(parser)
@@ -211,14 +211,14 @@ def ask(process, steps):
 
 def main(argv):
     own, rest = parse(argv)
-    options, chosen = train_step.parse(rest)
+    options, config = train_step.parse(rest)
     if own['--worker']:
         name = own['--worker']
         workers = {'fit': plain_keras, 'contrib': contrib, 'nmt': lambda *both: nmt(*both, own['--nmt'])}
-        workers.get(name, lambda *both: ours(name, *both))(options, chosen)
+        workers.get(name, lambda *both: ours(name, *both))(options, config)
         return 0
     peers = own['--peers'].split(',') + ['nmt'] * bool(own['--nmt'])
-    if 'nmt' in peers and not chosen.train:
+    if 'nmt' in peers and not config.train:
         raise UserError('--nmt reads files: give --train FILE FILE')
     processes = collections.OrderedDict()
     for name in peers:

@@ -50,19 +50,19 @@ def parse(argv):
     settings.add_options(parser)
     options = parser.parse_args(argv)
     names = ('words', 'steps', 'rounds', 'preset', 'json')
-    given = {name: value for name, value in vars(options).items() if name not in names}
-    return options, settings.resolve_settings(given, options.preset)
+    options_of_settings = {name: value for name, value in vars(options).items() if name not in names}
+    return options, settings.resolve_settings(options_of_settings, options.preset)
 
 
-def corpora(options, chosen):
+def corpora(options, config):
     """The pairs to train on, as ids, and the sizes of both vocabularies."""
-    if chosen.train:
-        sides = [[line.split()[:chosen.max_source_length] for line in read_lines(path)] for path in chosen.train]
+    if config.train:
+        sides = [[line.split()[:config.max_source_length] for line in read_lines(path)] for path in config.train]
         sides = list(zip(*[pair for pair in zip(*sides) if all(pair)]))
         vocabularies = []
         for side in sides:
             counts = collections.Counter(word for line in side for word in line)
-            kept = [word for word, count in counts.most_common() if count >= max(chosen.min_count, 1)]
+            kept = [word for word, count in counts.most_common() if count >= max(config.min_count, 1)]
             vocabularies.append(Vocabulary(list(SPECIALS) + kept[:options.words]))
     else:
         random = np.random.RandomState(1)
@@ -75,44 +75,44 @@ def corpora(options, chosen):
     return corpus, [len(vocabulary) for vocabulary in vocabularies]
 
 
-def operations(chosen, sizes, inputs, output):
+def operations(config, sizes, inputs, output):
     """Floating-point operations of the matrix products of a step: forward, and twice that for the gradients."""
     (batch, length), steps = inputs[0].shape, output.shape[1]
-    width, units, embedding = chosen.encoder_units or chosen.units, chosen.units, chosen.embedding
-    gates, directions = (4 if chosen.cell == 'lstm' else 3), 1 + chosen.bidirectional
+    width, units, embedding = config.encoder_units or config.units, config.units, config.embedding
+    gates, directions = (4 if config.cell == 'lstm' else 3), 1 + config.bidirectional
     own, below, total = width // directions, embedding, 0
-    for _ in range(chosen.encoder_layers):
+    for _ in range(config.encoder_layers):
         total += batch * length * directions * (below + own) * gates * own
         below = width
-    below = embedding + units * chosen.input_feeding
-    for _ in range(chosen.decoder_layers):
+    below = embedding + units * config.input_feeding
+    for _ in range(config.decoder_layers):
         total += batch * steps * (below + units) * gates * units
         below = units
-    if chosen.score != 'none':
+    if config.score != 'none':
         total += batch * steps * (width + units) * units
-        score = chosen.attention_units or units if chosen.score == 'concat' else width
+        score = config.attention_units or units if config.score == 'concat' else width
         total += batch * steps * length * (score + width)
-    rows = np.count_nonzero(output != PAD) if chosen.kernels == 'fast' else output.size
-    last = embedding if chosen.tie_embeddings else units
-    total += rows * last * (sizes[1] + units * (chosen.tie_embeddings and embedding != units))
+    rows = np.count_nonzero(output != PAD) if config.kernels == 'fast' else output.size
+    last = embedding if config.tie_embeddings else units
+    total += rows * last * (sizes[1] + units * (config.tie_embeddings and embedding != units))
     return 6 * total
 
 
 class Worker(object):
     """A `Trainer` in a session of its own, which takes updates when asked."""
 
-    def __init__(self, chosen, corpus, sizes, plan):
-        self.chosen, self.corpus, self.sizes, self.plan, self.rates = chosen, corpus, sizes, plan, []
-        self.session = tf_session.new_session(chosen.threads)
+    def __init__(self, config, corpus, sizes, plan):
+        self.config, self.corpus, self.sizes, self.plan, self.rates = config, corpus, sizes, plan, []
+        self.session = tf_session.new_session(config.threads)
         with tf_session.opened(self.session):
-            self.trainer = Trainer(chosen, *sizes, train=corpus, validation=corpus, run=None)
+            self.trainer = Trainer(config, *sizes, train=corpus, validation=corpus, run=None)
 
     def take(self, first, steps):
         """Words, seconds, processor seconds and operations of some updates."""
         groups = [self.plan[number % len(self.plan)] for number in range(first, first + steps)]
         batches = [self.corpus.batch(group) for group in groups]
         words = sum(np.count_nonzero(inputs[0]) + np.count_nonzero(output) for inputs, output in batches)
-        count = sum(operations(self.chosen, self.sizes, *batch) for batch in batches)
+        count = sum(operations(self.config, self.sizes, *batch) for batch in batches)
         with tf_session.opened(self.session):
             started, processor = time.time(), time.process_time()
             for group in groups:
@@ -147,12 +147,12 @@ def ceiling(session, product):
 
 
 def main(argv):
-    options, chosen = parse(argv)
-    corpus, sizes = corpora(options, chosen)
-    plan = corpus.plan(chosen.batch_size, chosen.seed, 0, shuffle=True)
+    options, config = parse(argv)
+    corpus, sizes = corpora(options, config)
+    plan = corpus.plan(config.batch_size, config.seed, 0, shuffle=True)
     workers = collections.OrderedDict(
-        (kind, Worker(settings.with_defaults(dict(vars(chosen), kernels=kind)), corpus, sizes, plan)) for kind in KINDS)
-    session = tf_session.new_session(chosen.threads)
+        (kind, Worker(settings.with_defaults(dict(vars(config), kernels=kind)), corpus, sizes, plan)) for kind in KINDS)
+    session = tf_session.new_session(config.threads)
     with session.graph.as_default():
         matrix = tf.Variable(np.random.RandomState(0).normal(size=(SIDE, SIDE)).astype('f'))
         product = tf.add_n([tf.reduce_sum(tf.matmul(matrix * (i + 1.), matrix)) for i in range(8)])

@@ -33,7 +33,7 @@ def one_line(error):
 
 
 def open_regular(path):
-    """A regular file, opened for reading; a pipe or a device in its place would block or never end."""
+    """Opens a regular file for reading; a pipe or a device could block or never end."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -44,7 +44,7 @@ def open_regular(path):
 # Reading
 
 class ArrayFile(object):
-    """The arrays of one `.npz` file by name, each loaded when it is asked for.
+    """The arrays of one `.npz` file by name, each loaded on access.
 
     # Arguments
         path: file.
@@ -149,7 +149,7 @@ def open_set(path):
         return OrderedDict([(name, ArrayFile(path, manifest.get('files', {}).get(name)))]), manifest
     names = sorted(name for name in os.listdir(path) if name.endswith('.npz'))
     if not names:
-        raise SetError('%s: holds no .npz file' % printable(path))
+        raise SetError('%s: contains no .npz file' % printable(path))
     manifest = read_manifest(path)
     entries = manifest.get('files', {})
     return OrderedDict((name, ArrayFile(os.path.join(path, name), entries.get(name))) for name in names), manifest
@@ -162,7 +162,7 @@ def read_set(path):
 
 
 def read_json(path, what):
-    """The value in a JSON file. SetError: it cannot be read; `what` says as what."""
+    """The value in a JSON file. SetError: it cannot be read; `what` describes the file."""
     try:
         with open_regular(path) as stream:
             data = stream.read(MAXIMUM_JSON + 1)
@@ -206,10 +206,10 @@ def is_tolerance(value):
 
 def read_stage_map(path):
     """{our name or its beginning: their name, or None for what was left out; a file: None} from a JSON file."""
-    found = read_json(path, 'a stage map')
-    if not isinstance(found, dict) or not all(value is None or isinstance(value, str) for value in found.values()):
+    names = read_json(path, 'a stage map')
+    if not isinstance(names, dict) or not all(value is None or isinstance(value, str) for value in names.values()):
         raise SetError('%s: cannot be read as a stage map: an object of strings or nulls is needed' % printable(path))
-    return found
+    return names
 
 
 # Writing

@@ -1,4 +1,4 @@
-"""Captures what an old Keras model does: every call of a layer, losses, gradients and optimiser steps, as a bundle.
+"""Captures an old Keras model as a bundle: every call of a layer, losses, gradients and optimiser steps.
 
 The bundle is a set as `compare` reads it: `inputs.npz`, `weights.npz`, `forward.npz`, `training.npz`, and a manifest
 that lists the calls in the order of the graph, with each layer's configuration.
@@ -31,7 +31,7 @@ SLOTS = {'Adam': ('m', 'v', 'vhat'), 'AMSGrad': ('m', 'v', 'vhat'), 'Nadam': ('m
 # The arrays of one forward call
 
 def describe_calls(model, calls, weights, nested=()):
-    """Which tensors to fetch, under which names, and the manifest's entry of each call.
+    """The tensors to fetch with their names, and the entry of each call in the manifest.
 
     # Returns
         [(array name, tensor)] in the order of the graph, a list of dicts, and the names of the model's outputs.
@@ -58,7 +58,7 @@ def describe_calls(model, calls, weights, nested=()):
         fetched.extend(states)
         outputs = []
         for number, x in enumerate(call.outputs, 1):
-            # Each call has its output under its own name, though a layer may hand a tensor on.
+            # Each call has its output under its own name, although a layer may return its input tensor.
             name = 'layer/%s/output%s' % (call.name, '_%d' % number if number > 1 else '')
             names.setdefault(id(x), name)
             fetched.append((name, x))
@@ -71,8 +71,8 @@ def describe_calls(model, calls, weights, nested=()):
             ('weights', [weight_names[id(weight)] for weight in call.layer.weights if id(weight) in weight_names])]))
     inner = {(name, id(one)): id(other) for name, one, other in nested}
     for call, entry in zip(calls, entries):     # which inner calls give the outputs of a nested model
-        found = [names.get(inner.get((call.name, id(x)))) for x in call.outputs]
-        entry['inner_outputs'] = found if any(found) else []
+        inner_outputs = [names.get(inner.get((call.name, id(x)))) for x in call.outputs]
+        entry['inner_outputs'] = inner_outputs if any(inner_outputs) else []
     return fetched, entries, [names[id(x)] for x in model.outputs]
 
 
@@ -98,16 +98,16 @@ def write_forward(writer, pairs, feed):
         for group in in_groups(pairs, sizes):
             for (name, _), value in zip(group, session.run([x for _, x in group], feed)):
                 if value.dtype.kind == 'f' and np.isnan(value).any():
-                    tell('%s: holds values that are not numbers' % name)
+                    tell('%s: contains NaN' % name)
                 writer.write(name, value)
             progress.advance(len(group))
 
 
 def check_nested(pairs, feed):
-    """Tells which nested models do not repeat, called again, what they gave in the model itself."""
-    found = K.get_session().run([tf.reduce_max(tf.abs(tf.cast(one, 'float64') - tf.cast(other, 'float64')))
-                                 for _, one, other in pairs], feed)
-    wrong = sorted({name for (name, _, _), value in zip(pairs, found) if value > AGREE})
+    """Reports the nested models whose layers, called again, give other outputs than in the model."""
+    differences = K.get_session().run([tf.reduce_max(tf.abs(tf.cast(one, 'float64') - tf.cast(other, 'float64')))
+                                       for _, one, other in pairs], feed)
+    wrong = sorted({name for (name, _, _), value in zip(pairs, differences) if value > AGREE})
     for name in wrong:
         tell('%s: its own layers, called with its own inputs and masks, give other outputs than the model: Keras 2.2.4 '
              'keeps the masks of the first call of a nested model' % name)
@@ -119,8 +119,8 @@ def check_nested(pairs, feed):
 def make_train_function(model):
     """Makes the function of one update, whose gradients are complete before any weight changes.
 
-    Keras' own updates race with the gradients: the gradient for a layer's input can read a kernel that this very update
-    has already changed. A port cannot repeat that, and neither can a second run of another graph.
+    Updates of Keras race with the gradients: the gradient for a layer's input can read a kernel that the same update
+    has already changed. Neither a port nor a second run in another graph can repeat that.
     """
     def gradients(loss, variables):
         return tf.gradients(loss, variables, colocate_gradients_with_ops=True, gate_gradients=True)
@@ -135,13 +135,13 @@ def slot_arrays(optimizer, names):
     kinds = SLOTS.get(type(optimizer).__name__, ())
     if len(values) % max(1, len(names)):
         values = values[1:]     # the number of updates
-    found = OrderedDict()
+    slots = OrderedDict()
     for number, value in enumerate(values):
         kind, name = number // len(names), names[number % len(names)]
         kind = kinds[kind] if kind < len(kinds) else str(kind + 1)
         if kind != 'vhat' or value.shape not in ((), (1,)):     # zeros, without amsgrad
-            found['slot/%s/%s' % (name, kind)] = value
-    return found
+            slots['slot/%s/%s' % (name, kind)] = value
+    return slots
 
 
 def write_training(writer, model, weights, inputs, targets, steps, slots):
@@ -179,7 +179,7 @@ def write_training(writer, model, weights, inputs, targets, steps, slots):
             progress.advance()
     losses = np.array(losses, K.floatx()).reshape(steps, -1)
     if not np.isfinite(losses).all():
-        tell('the losses hold values that are not finite: give --inputs and --targets')
+        tell('some losses are not finite: give --inputs and --targets')
     for number, name in enumerate(model.metrics_names[:losses.shape[1]]):
         writer.write('losses' if number == 0 else 'losses/' + name, losses[:, number])
 
@@ -190,9 +190,9 @@ def second_call(model, inputs):
     """Outputs of a stateful model called twice: its states pass from one call to the next."""
     model.reset_states()
     model.predict_on_batch(list(inputs.values()))
-    found = model.predict_on_batch(list(inputs.values()))
+    outputs = model.predict_on_batch(list(inputs.values()))
     model.reset_states()
-    return found if isinstance(found, list) else [found]
+    return outputs if isinstance(outputs, list) else [outputs]
 
 
 def write_capture(folder, model, compiled, inputs, targets, steps, command, dropout=False, slots=None):
@@ -253,7 +253,7 @@ def describe_bundle(model, steps, entries, files, command):
         config = layer_calls.plain(model.get_config())
     except Exception as error:      # a custom layer without get_config
         config = None
-        tell('the configuration of the model cannot be kept (%s): check needs --build' % error)
+        tell('the configuration of the model cannot be saved (%s): check needs --build' % error)
     manifest = OrderedDict([
         ('format', 1), ('kind', 'capture'), ('command', command), ('commit', sets.commit()),
         ('environment', sets.environment()), ('arithmetic', sets.arithmetic(())),
@@ -298,7 +298,7 @@ def capture(options, folder, command):
 # Running a bundle again
 
 def check(folder, options, chosen=()):
-    """Runs a captured model again and compares: results, ties, and in what the environments differ.
+    """Runs a captured model again and compares. Returns results, ties, and the differences of the environments.
 
     # Arguments
         options: with `custom`, `build`, `trust`, for code that the bundle does not hold.
@@ -315,7 +315,7 @@ def check(folder, options, chosen=()):
 
 
 def run_again(folder, manifest, options, made):
-    """Writes into `made` what the model of a bundle gives here."""
+    """Writes the outputs of the model of a bundle, computed here, into the folder `made`."""
     custom = old_model.custom_objects(options.custom)
     trained, own = manifest['training'], manifest['model']
     dropout = bool(manifest.get('dropout'))

@@ -56,7 +56,7 @@ CASES = OrderedDict([
 ])
 SEPARATORS = (4, (5,))
 SEARCHES = {
-    'dot-gru': dict(BEAM, n_best=2, length_penalty='average'),  # less than the beam width: shows when it stops
+    'dot-gru': dict(BEAM, n_best=2, length_penalty='average'),  # less than the beam width: tests when the search stops
     'general-lstm': dict(BEAM, coverage_penalty=0.3),
     'concat-gru': dict(BEAM, min_length=3),
     'local-m-lstm': dict(BEAM, no_repeat_ngram=2),
@@ -192,7 +192,7 @@ def draw_once(name, shapes, random):
 
 
 def has_varied_outputs(name, arrays):
-    """Tests whether the searches of a draw end at several lengths, with clear margins, and show all their options."""
+    """Whether the searches end at several lengths, with clear margins, and all their options have an effect."""
     entry = describe(name)
     model = NumpyModel(entry['model'], {key[10:]: value for key, value in arrays.items() if key[:10] == 'parameter/'},
                        entry.get('separators'))
@@ -212,7 +212,7 @@ def has_varied_outputs(name, arrays):
     results = numpy_search.beam(model, source, limits, copied=copied, **entry['beam'])
     rankings = [[hypothesis.ranking for hypothesis in best] for best in results]
     lengths = {len(hypothesis.ids) for best in results for hypothesis in best}
-    # Without a change of order nobody would notice a lost penalty.
+    # If the order of the outputs did not change, a missing penalty would not be noticed.
     plain = numpy_search.beam(model, source, limits, entry['beam']['beam_width'], entry['beam']['n_best'],
                               copied=copied)
     reordered = ids_of(results) != ids_of(plain)

@@ -2,15 +2,15 @@
 
 A set is one `.npz` file or a folder of them; arrays are called `[batch/]stage[/...]`, as docs/porting.md lists. The
 stages of the decoder are put in the order of time, then of the equations: with input feeding a wrong score at one step
-makes wrong decoder states at the next, and the score is to be named. The stages of a captured model are the calls of
-its layers, in the order that its manifest lists.
+makes wrong decoder states at the next, and the report must name the score. The stages of a captured model are the calls
+of its layers, in the order of its manifest.
 """
 from collections import ChainMap, OrderedDict, namedtuple
 import fnmatch
 
 import numpy as np
 
-from reference.bundle import (  # noqa: F401  what users of this module need too
+from reference.bundle import (  # noqa: F401  for users of this module
     SetError, open_set, printable, read_arrays, read_manifest, read_set, read_stage_map)
 from reference.where import describe_difference
 
@@ -25,18 +25,18 @@ STAGES = (('initial', 'input', 'parameter', 'encoder_states', 'initial_states') 
 TOLERANCES = {'float32': (1e-6, 4e-6), 'float64': (1e-12, 1e-12)}
 # The first updates of a training, before rounding grows: weight decay moves a weight by 1e-4 of itself.
 FIRST_UPDATES, FIRST_TOLERANCE = ('step_1', 'step_2'), (1e-6, 1e-6)
-HIDDEN = -1e8       # a masked score or absent name, whatever a framework writes there: -inf, -1e9, the lowest number
+HIDDEN = -1e8       # masked scores and absent names are below it in every framework: -inf, -1e9, the lowest number
 
 Result = namedtuple('Result', 'file name stage problem absolute relative ulp index recorded found order where')
 Result.__doc__ = """The result of the comparison of one array.
 
-problem: '' where it is equal within the tolerance, else one word or more. absolute, relative, ulp: the worst of each
+problem: '' where it is equal within the tolerance, else one word or more. absolute, relative, ulp: the maxima
 over the array. index: of the number that exceeds its tolerance most, with the two numbers `recorded` and `found` there.
 order: sorts results by what comes first in the calculation. where: in which elements it differs, in words.
 """
 
 Tie = namedtuple('Tie', 'file name row step recorded found margin')
-Tie.__doc__ = 'Two tokens that rounding may exchange: the later steps of that row are not compared.'
+Tie.__doc__ = 'Two tokens that rounding may exchange. The later steps of that row are not compared.'
 
 
 class Order(object):
@@ -64,14 +64,14 @@ class Order(object):
         return stage_of(name)
 
     def part_of(self, name):
-        """0 for the states of a layer, which are made before its output, else 1."""
+        """0 for the states of a layer, which come before its output, else 1."""
         return 0 if name.rsplit('/', 1)[-1].startswith('state_') else 1
 
     def position(self, stage):
         return self.stages.index(stage) if stage in self.stages else len(self.stages)
 
     def key(self, name, step):
-        """What results are sorted by; `step` is the first that differs in the array."""
+        """The sort key of a result; `step` is the first that differs in the array."""
         stage = self.stage_of(name)
         if stage in DECODER and not self.captured:
             return self.position(DECODER[0]), step, self.position(stage)
@@ -81,7 +81,7 @@ class Order(object):
         return self.position(stage), self.part_of(name), 0
 
     def optional(self, name):
-        """Whether a port need not have this array: inner calls, states and masks, but for the model's own outputs."""
+        """Whether a port may omit this array: inner calls, states and masks, but not the outputs of the model."""
         if name.endswith('/runner_up'):
             return True     # it is there for the rule about ties
         return self.captured and name not in self.outputs and name.startswith(
@@ -89,7 +89,7 @@ class Order(object):
 
 
 def mapped(name, stage_map):
-    """Their name for our `name`, `None` where it was left out: the longest key that is the name or leads to it."""
+    """The name in the other set for `name`, `None` if omitted: by the longest key that is a prefix of `name`."""
     keys = [key for key in stage_map if name == key or name.startswith(key.rstrip('/') + '/')]
     if not keys:
         return name
@@ -107,7 +107,7 @@ def stage_of(name):
 # Differences
 
 def ulps(one, other):
-    """How many numbers of their common type lie between each pair; 0 for equal ones, -0. and 0. among them."""
+    """How many numbers of their common type are between each pair; 0 for equal ones, also for -0. and 0."""
     def ordered(x):
         bits = x.view('u%d' % x.itemsize).astype('u8')
         top = np.uint64(1 << (8 * x.itemsize - 1))
@@ -118,7 +118,7 @@ def ulps(one, other):
 
 
 def header_of(arrays, name):
-    """(shape, type) of an array, which is not loaded if it lies in a file; None where it is missing."""
+    """(shape, type) of an array, without loading it from its file; None if it is missing."""
     if hasattr(arrays, 'headers'):
         return arrays.headers.get(name)
     array = arrays.get(name)
@@ -203,7 +203,7 @@ def padding_of(name, recorded, order):
 
 
 def tolerance_of(name, dtype, given, entry, order):
-    """(relative, absolute) of an array: given ones, else those of its stage or of its file, else of its type."""
+    """(relative, absolute) of an array: `given`, else those of its stage or file, else those of its type."""
     if given is not None:
         return given
     entry = entry or {}
@@ -216,14 +216,14 @@ def tolerance_of(name, dtype, given, entry, order):
 
 def largest_logit(recorded, order):
     """The largest finite logit of a file, for the limit of a tie; 0 where there is none."""
-    found = [0.]
+    largest = [0.]
     for name in recorded:
         header = header_of(recorded, name)
         if order.stage_of(name) == 'logits' and header[1].kind == 'f':
             values = recorded[name]
             values = values[np.isfinite(values) & (values > HIDDEN)]
-            found.append(float(np.max(np.abs(values))) if values.size else 0.)
-    return max(found)
+            largest.append(float(np.max(np.abs(values))) if values.size else 0.)
+    return max(largest)
 
 
 def compare_files(file, recorded, found, tolerances=None, stage_map=None, entry=None, order=None):
@@ -271,7 +271,7 @@ def compare_files(file, recorded, found, tolerances=None, stage_map=None, entry=
 
 
 def _skip_ties(file, name, recorded, found, limit):
-    """Makes what follows a tie equal in `found`, and both as long; returns the ties."""
+    """Copies the recorded values after a tie into `found`, pads both to one length, and returns the ties."""
     ids, rank, ties = found[name], recorded[name].ndim - 1, []
     parts = [recorded[name[:-3] + part] for part in ('runner_up', 'margins')]
     if rank < 0 or any(part.shape != recorded[name].shape for part in parts) or (
@@ -306,15 +306,15 @@ def _skip_ties(file, name, recorded, found, limit):
 
 
 def pair_files(recorded, found):
-    """`found` with the file names of `recorded`: two sets of one file each are compared whatever they are called."""
+    """`found` with the file names of `recorded`: two sets of one file each are compared under any names."""
     return OrderedDict(zip(recorded, found.values())) if len(recorded) == len(found) == 1 else found
 
 
 def compare_sets(recorded, found, manifest=None, tolerances=None, stage_map=None, progress=None):
     """Results and ties of two sets, as `read_set` or `open_set` gives them.
 
-    Tolerances are the given ones, else those of each file in the manifest, else those of the type. Files that `found`
-    lacks are left to `not_compared`.
+    Tolerances are the given ones, else those of each file in the manifest, else those of the type.
+    `not_compared` lists the files that `found` does not have.
     """
     found, order = pair_files(recorded, found), Order(manifest)
     results, ties = [], []

@@ -1,7 +1,7 @@
-"""Names the cause of a difference in a captured layer: computes the layer with each usual mistake and looks which fits.
+"""Names the cause of a difference in a captured layer: computes the layer with each usual mistake and compares.
 
-The layers are written in NumPy, in float64, each with the mistakes that people make in a port. A mistake is a likely
-cause where the layer with it gives what was found, and the layer without it what was recorded. NumPy only.
+The layers are written in NumPy, in float64, each with the usual mistakes of a port. A mistake is a likely cause if the
+layer with it gives the output of the port, and the layer without it the recorded output. NumPy only.
 """
 from collections import OrderedDict
 import itertools
@@ -36,7 +36,7 @@ ACTIVATIONS = {
 # Layers. Each takes its configuration, inputs, mask and weights, and returns the output.
 
 def recurrent(config, inputs, mask, weights, kind='LSTM', masked='repeat', reset_after=None, swap=False, lost=()):
-    """LSTM or GRU; `masked` says what a masked step puts out: the output before it, zeros, or as if it were valid."""
+    """LSTM or GRU. `masked`: a masked step outputs the one before it (repeat), zeros, or that of a valid step."""
     x, kernel, inner = inputs[0], weights[0], weights[1]
     bias = weights[2] if len(weights) > 2 else np.zeros(kernel.shape[1])
     gate, activation = ACTIVATIONS[config['recurrent_activation']], ACTIVATIONS[config['activation']]
@@ -45,7 +45,7 @@ def recurrent(config, inputs, mask, weights, kind='LSTM', masked='repeat', reset
     valid = np.ones(x.shape[:2], bool) if mask is None else mask.astype(bool)
     if config.get('go_backwards'):
         x, valid = x[:, ::-1], valid[:, ::-1]
-    output, found = np.zeros_like(states[0]), []
+    output, outputs = np.zeros_like(states[0]), []
     for t in range(x.shape[1]):
         states = [np.zeros_like(old) for old in states] if t in lost else states
         h = states[0]
@@ -65,8 +65,8 @@ def recurrent(config, inputs, mask, weights, kind='LSTM', masked='repeat', reset
         step = valid[:, t, None] if masked != 'none' else np.ones((len(x), 1), bool)
         output = np.where(step, new[0], output if masked == 'repeat' else 0.)
         states = [np.where(step, one, old) for one, old in zip(new, states)]
-        found.append(output)
-    return np.stack(found, axis=1) if config.get('return_sequences') else output
+        outputs.append(output)
+    return np.stack(outputs, axis=1) if config.get('return_sequences') else output
 
 
 def batch_norm(config, inputs, mask, weights, epsilon=None, own=False, scale=True, center=True, order=None):
@@ -187,7 +187,7 @@ def wrong_activations(layer, key='activation'):
 def recurrent_mistakes(kind):
     layer, count = options(recurrent, kind=kind), 4 if kind == 'LSTM' else 3
     letters = 'ifco' if kind == 'LSTM' else 'zrh'
-    yield 'masked steps put out zeros', 'masked_steps', options(recurrent, kind=kind, masked='zeros')
+    yield 'masked steps output zeros', 'masked_steps', options(recurrent, kind=kind, masked='zeros')
     yield 'the mask is not used', 'masked_steps', options(recurrent, kind=kind, masked='none')
     for mistake in wrong_activations(layer, 'recurrent_activation'):
         yield mistake
@@ -294,7 +294,7 @@ def close(one, other):
 
 
 def attempt(layer, arguments):
-    """What a layer gives, or None where it cannot take these arguments."""
+    """The output of a layer, or None if it cannot process these arguments."""
     try:
         with np.errstate(all='ignore'):
             return layer(*arguments)

@@ -1,7 +1,7 @@
 """The calls of a Keras model's layers, in the order of its graph, with the tensors that go in and come out.
 
-Keras keeps the tensors of the calls that the model itself made. What runs inside of a nested model, of `Bidirectional`
-and of `TimeDistributed` is called again here, on the same tensors and weights, so that it can be seen.
+Keras keeps the tensors of the calls that the model itself made. The inner layers of nested models, of
+`Bidirectional` and of `TimeDistributed` are called again here, on the same tensors and weights, to record them.
 """
 import collections
 import contextlib
@@ -36,7 +36,7 @@ def is_input(layer):
 
 
 def inner_layers(layer):
-    """The layers that a model, a wrapper or a recurrent layer holds."""
+    """The layers inside a model, a wrapper or a recurrent layer."""
     found = list(layer.layers) if isinstance(layer, Network) else []
     for name in ('forward_layer', 'backward_layer', 'layer', 'cell'):
         inner = getattr(layer, name, None)
@@ -46,14 +46,14 @@ def inner_layers(layer):
 
 
 def all_layers(layer):
-    """A layer and all that it holds, each once."""
-    found, waiting = [], [layer]
+    """A layer and all layers inside it, each once."""
+    layers, waiting = [], [layer]
     while waiting:
         layer = waiting.pop(0)
-        if not any(layer is other for other in found):
-            found.append(layer)
+        if not any(layer is other for other in layers):
+            layers.append(layer)
             waiting += inner_layers(layer)
-    return found
+    return layers
 
 
 @contextlib.contextmanager
@@ -119,8 +119,8 @@ def call_layer(layer, inputs, masks, arguments):
         # The list holds them; the arguments of a nested layer are those of another call.
         arguments = {key: value for key, value in arguments.items() if key not in ('initial_state', 'constants')}
     x, mask = (inputs[0], masks[0]) if len(inputs) == 1 else (list(inputs), list(masks))
-    given = {'mask': mask} if has_arg(layer.call, 'mask') and any(one is not None for one in masks) else {}
-    outputs = to_list(layer.call(x, **dict(arguments, **given)))
+    mask_argument = {'mask': mask} if has_arg(layer.call, 'mask') and any(one is not None for one in masks) else {}
+    outputs = to_list(layer.call(x, **dict(arguments, **mask_argument)))
     out_masks = layer.compute_mask(x, mask)
     out_masks = to_list(out_masks) if out_masks is not None else []
     return outputs, (out_masks + [None] * len(outputs))[:len(outputs)]
@@ -207,7 +207,7 @@ def find_calls(model):
 
 def weight_names(model):
     """[(array name, weight)] of all weights: path of the layer that owns it, and its own name."""
-    found, seen, names = [], set(), collections.Counter()
+    named, seen, names = [], set(), collections.Counter()
 
     def visit(layer, path):
         for inner in inner_layers(layer):
@@ -221,11 +221,11 @@ def weight_names(model):
             seen.add(id(weight))
             name = path + weight.op.name.split('/')[-1]
             names[name] += 1
-            found.append((name + ('#%d' % names[name] if names[name] > 1 else ''), weight))
+            named.append((name + ('#%d' % names[name] if names[name] > 1 else ''), weight))
 
     visit(model, '')
     order = {id(weight): number for number, weight in enumerate(model.weights)}
-    return sorted(found, key=lambda pair: order.get(id(pair[1]), len(order)))
+    return sorted(named, key=lambda pair: order.get(id(pair[1]), len(order)))
 
 
 def config_of(layer):
@@ -237,7 +237,7 @@ def config_of(layer):
 
 
 def plain(value):
-    """JSON's types for what a configuration holds."""
+    """Converts the values of a configuration to JSON types."""
     if isinstance(value, dict):
         return collections.OrderedDict((str(key), plain(item)) for key, item in value.items())
     if isinstance(value, (list, tuple)):

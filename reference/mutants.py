@@ -1,4 +1,4 @@
-"""Applies wrong changes to the code, one at a time, and shows whether and at which stage `regress.py check` notices.
+"""Introduces faults into the code, one at a time, and shows whether and at which stage `regress.py check` detects them.
 
     python -m reference.mutants                # all of them, as a table; `make mutants`
     python -m reference.mutants --only NAME    # some

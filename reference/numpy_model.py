@@ -194,7 +194,7 @@ class NumpyModel(object):
         for row, (_, sentences) in enumerate(stories):
             for number, (end, _) in enumerate(sentences):
                 memory[row, end], valid[row, end] = fused[row, number], True
-        states = [np.concatenate(one) for one in zip(*firsts)]
+        states = [np.concatenate(layer_states) for layer_states in zip(*firsts)]
         return memory, valid, [states] * settings['decoder_layers']
 
     def split(self, ids):

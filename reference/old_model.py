@@ -1,7 +1,7 @@
 """Loads an old Keras model: from a model file, or from the function that builds it and a weights file.
 
-A model file can hold code (`Lambda` layers), so that loading one that is not trusted is refused by name. Dropout is
-replaced while the model is built: its random masks could not be repeated elsewhere.
+A model file can contain code (`Lambda` layers), so a file that is not trusted is refused. Dropout is replaced while the
+model is built: other frameworks cannot repeat its random masks.
 """
 import contextlib
 import importlib.util
@@ -29,7 +29,7 @@ CUDNN = {'CuDNNLSTM': ('LSTM', dict(recurrent_activation='sigmoid')),
 # Code of the user
 
 def run_file(path):
-    """The module in a Python file, which is run; UserError names the line where it fails."""
+    """Runs a Python file and returns its module; UserError names the line where it fails."""
     name = os.path.splitext(os.path.basename(path))[0]
     if not os.path.isfile(path):
         raise UserError('%s: no such file' % path)
@@ -60,10 +60,10 @@ def custom_objects(path):
     if path is None:
         return {}
     module = run_file(path)
-    found = {name: value for name, value in vars(module).items() if not name.startswith('_') and (
+    objects = {name: value for name, value in vars(module).items() if not name.startswith('_') and (
         inspect.isclass(value) or inspect.isfunction(value))}
-    found.update(getattr(module, 'custom_objects', {}))
-    return found
+    objects.update(getattr(module, 'custom_objects', {}))
+    return objects
 
 
 def build(path_and_function):
@@ -87,12 +87,12 @@ def build(path_and_function):
 
 def known_classes():
     modules = (keras.layers, keras.initializers, keras.regularizers, keras.constraints, keras.optimizers)
-    found = {name for module in modules for name, value in vars(module).items() if inspect.isclass(value)}
-    return found | set(MODELS) | {'InputLayer', 'L1L2'}
+    names = {name for module in modules for name, value in vars(module).items() if inspect.isclass(value)}
+    return names | set(MODELS) | {'InputLayer', 'L1L2'}
 
 
 def classes_in(config, name=''):
-    """(class name, name of its layer) of everything that a configuration would make."""
+    """(class name, name of its layer) of all objects in a configuration."""
     if isinstance(config, dict):
         if isinstance(config.get('class_name'), str) and 'config' in config:
             inner = config['config']
@@ -109,15 +109,15 @@ def classes_in(config, name=''):
 
 def require_known(path, config, custom, trust):
     """UserError: the configuration names unknown classes, or holds code that is not trusted."""
-    found = list(classes_in(config))
+    classes = list(classes_in(config))
     known = known_classes() | set(custom)
-    unknown = sorted({'%s (layer %s)' % pair for pair in found if pair[0] not in known})
+    unknown = sorted({'%s (layer %s)' % pair for pair in classes if pair[0] not in known})
     if unknown:
         raise UserError('%s: unknown classes: %s: name the file that defines them with --custom'
                         % (path, ', '.join(unknown)))
-    code = sorted({name for kind, name in found if kind in CODE})
+    code = sorted({name for kind, name in classes if kind in CODE})
     if code and not trust:
-        raise UserError('%s: Lambda layers hold code, which runs on loading: %s: give --trust if you trust this file'
+        raise UserError('%s: Lambda layers contain code, which runs on loading: %s: give --trust if you trust this file'
                         % (path, ', '.join(code)))
 
 
@@ -192,7 +192,7 @@ def read_attributes(path):
 
 
 def load_weights(model, path, by_name=False):
-    """Loads a weights file, by position or by name; tells which layers a file by name leaves as they are."""
+    """Loads a weights file, by position or by name; reports the layers for which a file by name has no weights."""
     try:
         model.load_weights(path, by_name=by_name)
         if by_name:
@@ -202,12 +202,12 @@ def load_weights(model, path, by_name=False):
             left = [layer.name for layer in model.layers if layer.weights and layer.name not in names]
             if left:
                 tell('%s: has no weights for: %s' % (path, ', '.join(left)))
-    except Exception as error:      # h5py and Keras raise anything for a file that does not fit
+    except Exception as error:      # h5py and Keras raise many kinds of errors for a file that does not fit
         raise UserError('%s: these weights do not fit the model: %s' % (path, ' '.join(str(error).split())))
 
 
 def compile_model(model, training=None, loss=None, optimizer=None, custom=None):
-    """Compiles with what the file holds, or with what is given; without metrics, which can fail on sequences.
+    """Compiles with the training configuration or the given names; without metrics, which can fail on sequences.
 
     # Arguments
         training: as `read_attributes` gives it.
@@ -222,7 +222,7 @@ def compile_model(model, training=None, loss=None, optimizer=None, custom=None):
     try:
         with keras.utils.CustomObjectScope(custom or {}):
             # A name alone means the defaults of its class: get() on the file's own dict keeps its settings.
-            made = keras.optimizers.get(optimizer) if optimizer else keras.optimizers.deserialize(
+            optimizer_object = keras.optimizers.get(optimizer) if optimizer else keras.optimizers.deserialize(
                 training['optimizer_config']) if training else own.optimizer if own else keras.optimizers.get('sgd')
             options = {}
             if training and not loss:
@@ -235,7 +235,7 @@ def compile_model(model, training=None, loss=None, optimizer=None, custom=None):
                 options = dict(loss=loss)
             if not options['loss']:
                 raise UserError('no loss: name one with --loss')
-            model.compile(made, **options)
+            model.compile(optimizer_object, **options)
     except UserError:
         raise
     except Exception as error:

@@ -86,8 +86,8 @@ def rows_of_ids(ids, end=False):
 def forward_stages(model):
     """Tensors of the forward stages of a `Seq2Seq` by name, in the order of the calculation.
 
-    The model keeps context and weights only: the scores before and after the mask come from another call of `attend`
-    on the same states.
+    The model has context and weights only: another call of `attend` on the same states gives the scores before and
+    after the mask.
     """
     settings, (encoder_states, *initial_states) = model.settings, model.encoder_model.outputs
     stages = OrderedDict([('encoder_states', encoder_states), ('initial_states', tf.stack(initial_states, axis=1)),
@@ -197,7 +197,7 @@ class Stages(object):
 
 
 def by_word(attention, copied, logits):
-    """Sorts the attention to the word of each position `(B, T, S)` by words: an array of the shape of the logits."""
+    """Arranges the attention to the word of each position `(B, T, S)` by words, in an array of the logits' shape."""
     distribution = np.zeros_like(logits)
     for row, ids in enumerate(copied):
         valid = ids != PAD
@@ -214,13 +214,13 @@ def greedy_runner_up(logits, ids):
 
 
 def beam_runner_up(ids, rankings):
-    """Returns for each token of each hypothesis the other token with which a hypothesis nearest in rank departs there.
+    """Returns for each token the one at which the hypothesis of the nearest rank differs from its hypothesis.
 
     # Arguments
         ids: `(B, N, T)`. rankings: `(B, N)`.
 
     # Returns
-        ids `(B, N, T)`, -1 where no other hypothesis departs, and the difference of the rankings, infinity there.
+        ids `(B, N, T)`, -1 where no other hypothesis differs first, and the difference of the rankings, infinity there.
     """
     runner_up, margins = np.full(ids.shape, -1, 'i'), np.full(ids.shape, np.inf, rankings.dtype)
     for row, n, other in np.ndindex(ids.shape[:2] + ids.shape[1:2]):

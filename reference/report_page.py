@@ -54,16 +54,16 @@ def heat_map(recorded, found):
 
 def maps(compared, recorded, found, stage_map):
     """Heat maps of the first arrays that differ, in the order of the calculation."""
-    wrong = sorted((one for one in compared.results if one.problem == 'differs'), key=lambda one: one.order)
+    wrong = sorted((array for array in compared.results if array.problem == 'differs'), key=lambda array: array.order)
     for result in wrong[:MAPS]:
-        one = recorded[result.file][result.name]
+        array = recorded[result.file][result.name]
         other = found[result.file].get(compare.mapped(result.name, stage_map))
-        if one.dtype.kind not in 'biuf' or not one.size or other is None or other.shape != one.shape:
+        if array.dtype.kind not in 'biuf' or not array.size or other is None or other.shape != array.shape:
             continue
         yield ('<div class="map"><h3><code>%s</code></h3><p>shape %s; %s; worst at %s: %.9g recorded, %.9g here; '
                'largest difference %.3g</p><div class="scroll">%s</div></div>') % (
-            escape(result.file + ' ' + result.name), one.shape, escape(result.where), list(result.index),
-            result.recorded, result.found, result.absolute, heat_map(one, other))
+            escape(result.file + ' ' + result.name), array.shape, escape(result.where), list(result.index),
+            result.recorded, result.found, result.absolute, heat_map(array, other))
 
 
 def page(compared, recorded, found, stage_map):

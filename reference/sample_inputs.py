@@ -40,7 +40,7 @@ def draw_inputs(model, calls, seed=0):
         {name of the input: array}; row 1 is of length 1 and the last row all padding, others between, where a layer
         masks.
     """
-    random, found = np.random.RandomState(seed), OrderedDict()
+    random, arrays = np.random.RandomState(seed), OrderedDict()
     for name, tensor in zip(model.input_names, model.inputs):
         large = np.prod([length or 1 for length in K.int_shape(tensor)[1:]]) > LARGE
         shape = shape_of(tensor, 2 if large else ROWS)
@@ -59,8 +59,8 @@ def draw_inputs(model, calls, seed=0):
                 length = shape[1] * (row - 1) // max(1, shape[0] - 2) if row > 1 else 1
                 length = 0 if row == shape[0] - 1 and row > 1 else min(max(1, length), shape[1])
                 values[row, length:] = padding
-        found[name] = values
-    return found
+        arrays[name] = values
+    return arrays
 
 
 def read_named(path, names, what):
@@ -89,17 +89,17 @@ def read_named(path, names, what):
 
 def read_inputs(path, model):
     """Inputs from a file, in each input's type. UserError: names, shapes or kinds do not fit the model."""
-    found = read_named(path, model.input_names, 'input')
+    arrays = read_named(path, model.input_names, 'input')
     for name, tensor in zip(model.input_names, model.inputs):
-        value, shape = found[name], K.int_shape(tensor)
+        value, shape = arrays[name], K.int_shape(tensor)
         if value.dtype.kind not in 'biuf' or value.ndim != len(shape) or any(
                 known not in (None, length) for known, length in zip(shape, value.shape)):
             raise UserError('%s: %s has the type %s and shape %s, and the model needs %s and %s' % (
                 path, name, value.dtype, value.shape, K.dtype(tensor), shape))
-        found[name] = value.astype(K.dtype(tensor))
-    if len({len(value) for value in found.values()}) > 1:
+        arrays[name] = value.astype(K.dtype(tensor))
+    if len({len(value) for value in arrays.values()}) > 1:
         raise UserError('%s: the inputs have unequal numbers of rows' % path)
-    return found
+    return arrays
 
 
 def draw_targets(model, shapes, seed=1):

@@ -40,15 +40,15 @@ def font_subset(characters, path=BUNDLED_FONT):
     for outline in outlines:
         ends.append(ends[-1] + len(outline))
 
-    made = {tag: tables[tag] for tag in KEPT}
-    made['glyf'] = b''.join(outlines)
-    made['loca'] = struct.pack('>%dI' % len(ends), *ends)
-    made['hmtx'] = b''.join(_metric(tables, glyph) for glyph in order)
-    made['maxp'] = tables['maxp'][:4] + struct.pack('>H', count) + tables['maxp'][6:]
-    made['hhea'] = tables['hhea'][:34] + struct.pack('>H', count)
-    made['head'] = tables['head'][:8] + bytes(4) + tables['head'][12:50] + struct.pack('>hh', 1, 0)
-    made['cmap'] = _character_map(codes)
-    return _file(made)
+    subset = {tag: tables[tag] for tag in KEPT}
+    subset['glyf'] = b''.join(outlines)
+    subset['loca'] = struct.pack('>%dI' % len(ends), *ends)
+    subset['hmtx'] = b''.join(_metric(tables, glyph) for glyph in order)
+    subset['maxp'] = tables['maxp'][:4] + struct.pack('>H', count) + tables['maxp'][6:]
+    subset['hhea'] = tables['hhea'][:34] + struct.pack('>H', count)
+    subset['head'] = tables['head'][:8] + bytes(4) + tables['head'][12:50] + struct.pack('>hh', 1, 0)
+    subset['cmap'] = _character_map(codes)
+    return _file(subset)
 
 
 def _metric(tables, glyph):

@@ -259,9 +259,9 @@ class RunDirectory:
         last = self.last_checkpoint()
         self._prune({*keep, last['file']} if last else set(keep))  # room on a disk that was full last time
         # Two checkpoints at one step, before and after a validation: the second has a name of its own.
-        taken = self._list('checkpoint')
-        names = ['%d.h5' % step] + ['%d.%d.h5' % (step, number) for number in range(1, len(taken) + 1)]
-        name = next(name for name in names if name not in taken)
+        existing = self._list('checkpoint')
+        names = ['%d.h5' % step] + ['%d.%d.h5' % (step, number) for number in range(1, len(existing) + 1)]
+        name = next(name for name in names if name not in existing)
         pointer = collections.OrderedDict([('file', name), ('sha256', _sha256(data)), ('step', step)])
         self.write_file('checkpoint/' + name, data)
         write_bytes(self.file('checkpoint/last'), to_json(pointer))
@@ -271,8 +271,8 @@ class RunDirectory:
     def read_checkpoint(self, pointer=None):
         """(arrays, state) of the last checkpoint, or of that of `pointer`; None before the first."""
         def lookup():
-            found = self.last_checkpoint() if pointer is None else _check_pointer(pointer, self.path)
-            return found and ('checkpoint/' + found['file'], [found['sha256']])
+            current = self.last_checkpoint() if pointer is None else _check_pointer(pointer, self.path)
+            return current and ('checkpoint/' + current['file'], [current['sha256']])
         place = lookup()
         if place is None:
             return None

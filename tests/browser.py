@@ -1,4 +1,4 @@
-"""A real browser for tests: headless Chromium, driven by WebDriver's JSON over plain urllib."""
+"""A real browser for tests: headless Chromium, controlled by WebDriver's JSON protocol over urllib."""
 import base64
 import contextlib
 import json
@@ -26,7 +26,7 @@ def rgba(css):
 
 
 class Browser:
-    """As much of a WebDriver client as is needed here."""
+    """The part of a WebDriver client that these tests need."""
 
     def __init__(self, port, folder):
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -1,4 +1,4 @@
-"""Puts the checkout on the path, and gives each test that asks for one a TensorFlow session of its own."""
+"""Adds the checkout to the path, and provides fixtures with a TensorFlow session for each test."""
 import os
 import signal
 import sys
@@ -31,7 +31,7 @@ def session():
 
 @pytest.fixture
 def float64():
-    """Keras in float64 for the test's time. Ask for it before `tf_session`."""
+    """Keras in float64 during a test. Request it before `session`."""
     import tf_session  # noqa: F401  fixes the import order
     from keras import backend as K
     K.set_floatx('float64')
@@ -41,7 +41,7 @@ def float64():
 
 @pytest.fixture
 def summary(record_property):
-    """Call it with a line for the end of pytest's report: how much was tried and survived."""
+    """Function that adds a line to the end of pytest's report, such as how many cases were tried."""
     return lambda line: record_property('summary', line)
 
 

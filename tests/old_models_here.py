@@ -1,4 +1,4 @@
-"""Builders of small models in the ways of Keras 2.2.4, for tests of capturing; their own layers too."""
+"""Functions that build small models in the style of Keras 2.2.4, with custom layers, for tests of capturing."""
 import keras
 from keras import backend as K
 from keras import layers

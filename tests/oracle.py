@@ -1,4 +1,4 @@
-"""Attention from the papers' equations, one pair of states at a time: the other side of the attention tests.
+"""Attention from the equations of the papers, one pair of states at a time: what the attention tests compare with.
 
 Nothing is shared with attention.py, and nothing is vectorised over batch, target or source. A masked row is not
 masked here: its sentence is taken out of the padding, computed alone, and put back. Equation numbers are those of

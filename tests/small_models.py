@@ -1,4 +1,4 @@
-"""Small models with known weights beside the independent NumPy model: what several test files share."""
+"""Small models with known weights and the independent NumPy model, for several test files."""
 import collections
 
 import tf_session  # first: it fixes the import order
@@ -31,7 +31,7 @@ def padded(batch, source=3, target=2):
     return Batch(*[np.pad(ids, [(0, 0), (0, more)], 'constant') for ids, more in zip(batch, (source, target, target))])
 
 
-# Written out, so that no test hangs on today's defaults. Sizes differ where they may: a mix-up of two shows.
+# Written out, so that no test depends on the defaults. Sizes differ where possible, so that a confusion of two fails.
 SMALL = dict(
     units=6, embedding=5, encoder_units=None, cell='lstm', encoder_layers=1, decoder_layers=1, bidirectional=True,
     residual=False, recurrent_activation='hard_sigmoid', tie_embeddings=False, share_vocabulary=False, copy=False,
@@ -49,7 +49,7 @@ def settings(**values):
 
 
 def set_weights(model, seed=0, scale=1.):
-    """Gives every weight, scalars and biases too, values that none starts with. Returns them by name."""
+    """Sets every weight, also scalars and biases, to values that no initializer gives. Returns them by name."""
     random, values = np.random.RandomState(seed), collections.OrderedDict()
     for weight in model.training_model.weights:
         value = random.uniform(-0.8, 0.8, K.int_shape(weight))

@@ -1,4 +1,4 @@
-"""The adapters, each in a newer Python with its framework, where one is found; the two old models of other people."""
+"""The adapters, each in a newer Python with its framework, if there is one; two old models from PyPI."""
 import json
 import os
 import shutil

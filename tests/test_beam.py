@@ -79,7 +79,7 @@ class Hypothesis(object):
 
 
 def beam_by_hand(numpy, source, limit, options):
-    """Hypotheses for one sentence `(S,)`, best first. It never stops before its beam is empty."""
+    """Hypotheses for one sentence `(S,)`, best first. It does not stop early."""
     memory, states = numpy.start(source[None])
     live, finished = [Hypothesis(states)], []
     while live:
@@ -364,8 +364,8 @@ def contrib_beam(step, states, rows, size, width, steps, penalty):
 @pytest.mark.parametrize('ends, penalty', [
     (True, 0.), pytest.param(True, 1., marks=pytest.mark.slow), pytest.param(False, 1., marks=pytest.mark.slow)])
 def test_beam_search_decoder_of_contrib_gives_the_same_beams(ends, penalty, searched):
-    """Its finished hypotheses stay in the beam, where live ones that score more push them out for good; ours keep their
-    place. So beams are equal but where that happened, and there ours has the better hypothesis that is missing."""
+    """Its finished hypotheses stay in the beam until live ones with higher scores replace them; ours keep their places.
+    So beams are equal unless that happens, and then ours has a better hypothesis that the other does not have."""
     width, steps, size = 4, 6, VOCABULARY
     # It has no word against <pad> and <s>: here they are improbable for both, as is </s> where no output is to end.
     unlikely = np.zeros(size, 'f')

@@ -225,10 +225,10 @@ def test_code_and_unknown_classes_in_a_model_file_are_refused_by_name(tmp_path):
         old_models_here.with_lambda().save(str(tmp_path / 'code.h5'))
         old_models_here.recurrent().save(str(tmp_path / 'own.h5'))
     file, folder = str(tmp_path / 'code.h5'), str(tmp_path / 'bundle')
-    with pytest.raises(UserError, match='Lambda layers hold code.*: code: give --trust'):
+    with pytest.raises(UserError, match='Lambda layers contain code.*: code: give --trust'):
         regress.main(['capture', file, folder])
     assert regress.main(['capture', file, folder, '--trust']) == 0
-    with pytest.raises(UserError, match='Lambda layers hold code'):
+    with pytest.raises(UserError, match='Lambda layers contain code'):
         capture.run_again(folder, bundle.read_manifest(folder), regress.parse(['check', folder]), str(tmp_path / 'x'))
     file, folder = str(tmp_path / 'own.h5'), str(tmp_path / 'own')
     with pytest.raises(UserError, match=r'unknown classes: MaskedMean \(layer mean\): name the file'):

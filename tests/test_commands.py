@@ -1,4 +1,4 @@
-"""The commands as users run them: processes of their own, in an ASCII locale, on a task small enough to be learnt."""
+"""The commands in separate processes, as users run them, in an ASCII locale, on a task that a small model learns."""
 import argparse
 import collections
 import csv
@@ -39,19 +39,19 @@ Result = collections.namedtuple('Result', 'code stdout stderr')
 WORDS = 'zero one two three four five six seven eight nine'.split()
 DIGITS = '〇一二三四五六七八九'
 SMALL = ['--units', '16', '--embedding', '16', '--threads', '1']
-# What the shared run is trained with; test_resume.py stops such a run and goes on with it. All that a resumed run could
-# get wrong is on: dropout, averaged weights, gradients gathered over two batches, a rate that depends on the update.
-# An epoch of 150 pairs has 19 batches and 10 updates, the last of one batch alone.
+# Settings of the shared run; test_resume.py stops such a run and resumes it. Everything that a resumed run could get
+# wrong is on: dropout, averaged weights, gradients gathered over two batches, a rate that depends on the update.
+# An epoch of 150 pairs has 19 batches and 10 updates, the last of only one batch.
 SETTINGS = ['--units', '32', '--embedding', '16', '--cell', 'gru', '--bidirectional', 'no', '--score', 'dot',
             '--threads', '1', '--epochs', '8', '--batch-size', '8', '--accumulate', '2', '--learning-rate', '0.03',
             '--decay', 'constant', '--warmup', '15', '--dropout', '0.1', '--word-dropout', '0.05', '--averaging', '0.2']
-IMPORTED = 77  # exit code where a command came to import TensorFlow
+IMPORTED = 77  # exit code of a command that imports TensorFlow
 
 
 # Running
 
 def environment(**changes):
-    """The environment of a command: ASCII locale, nothing inherited that changes what Python does or shows."""
+    """The environment of a command: ASCII locale, without inherited variables that change the behaviour of Python."""
     kept = {name: value for name, value in os.environ.items()
             if not name.startswith(('PYTHON', 'LC_', 'TF_', 'KERAS', 'OPENBLAS', 'OMP_'))}
     return dict(dict(kept, LANG='C', LC_ALL='C'), **changes)
@@ -81,14 +81,14 @@ def no_tensorflow(tmp_path_factory):
 
 @pytest.fixture
 def cheap(no_tensorflow, tmp_path):
-    """`run` in an empty directory, for what must be told before TensorFlow is imported."""
+    """`run` in an empty directory, for errors that must be reported before TensorFlow is imported."""
     def call(command, *arguments, **options):
         return run(command, *arguments, cwd=options.pop('cwd', tmp_path), PYTHONPATH=no_tensorflow, **options)
     return call
 
 
 def one_line(result, command, *parts):
-    """Asserts that nothing but one line on stderr, with all `parts` in it, tells of a user's mistake."""
+    """Asserts that a mistake of the user gives one line on stderr, with all `parts`, and nothing else."""
     counts = ('training: ', 'validation: ', 'vocabularies: ')
     lines = [line for line in result.stderr.splitlines() if not line.startswith(counts)]
     assert result.code == 1, result
@@ -732,7 +732,7 @@ def test_predict_ends_quietly_when_its_reader_closes_the_pipe(trained, tmp_path)
 
 @pytest.mark.slow
 def test_predict_loses_nothing_to_a_slow_reader(trained):
-    """More than a pipe holds: predict.py has to wait, again and again, for one who begins late and takes little."""
+    """More than a pipe holds: predict.py has to wait again and again for a slow reader that begins late."""
     lines = 40000
     process = start('predict.py', '--input', '-', '--batch-size', '512', cwd=trained.home)
     threading.Thread(target=lambda: [process.stdin.write(b'one two\nthree\n' * (lines // 2)),
@@ -1029,7 +1029,7 @@ def test_a_run_is_compared_with_itself_and_decodes_with_a_beam(trained, tmp_path
 
 @pytest.mark.slow
 def test_a_path_in_another_script_works_in_any_locale(trained, tmp_path):
-    """Python 3.6 takes an ASCII locale at its word: the path in config.json must still be found."""
+    """Python 3.6 encodes paths in ASCII in an ASCII locale; the path in config.json must still be found."""
     folder = os.fsdecode('数字'.encode('utf-8'))  # also where the tests run in such a locale
     shutil.copytree(str(trained.data), str(tmp_path / folder))
     result = run('train.py', '--data', folder, '--run', 'r', '--epochs', '1', *SMALL, cwd=tmp_path, LC_ALL='C.UTF-8')

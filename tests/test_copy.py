@@ -1,4 +1,4 @@
-"""The pointer-generator: its probabilities, gradients, search, training and text, beside the NumPy model and loops."""
+"""The pointer-generator: probabilities, gradients, search, training, text, compared with the NumPy model and loops."""
 import itertools
 
 import tf_session  # first: it fixes the import order
@@ -223,7 +223,7 @@ UNSEEN = ['my name is zorro', 'he likes quark', 'yoyo likes her', 'zorro likes z
 
 
 def folder(path, **values):
-    """A locked run directory with vocabularies of `KNOWN` alone, and its settings."""
+    """A locked run directory with vocabularies of `KNOWN` only, and its settings."""
     config = dict(defaults(), **dict(
         small_models.SMALL, units=16, embedding=12, score='general', dropout=0., clip_norm=5., learning_rate=2e-2,
         cell='gru', batch_size=25, copy=True, source_tokenizer='space', target_tokenizer='space', **values))
@@ -233,14 +233,14 @@ def folder(path, **values):
 
 
 def corpus(vocabulary):
-    """Sentences turned round: 'he likes kaba' to 'kaba likes he'. No name is in the vocabulary."""
+    """Sentences in reverse order: 'he likes kaba' to 'kaba likes he'. No name is in the vocabulary."""
     sources = [(form % one).split() for form in FORMS for one in NAMES]
     return encode_pairs(sources, [one[::-1] for one in sources], vocabulary, vocabulary, copy=True)
 
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """A run that has learnt to turn sentences round, as a `Translator`."""
+    """A run that has learnt to reverse sentences, as a `Translator`."""
     path = tmp_path_factory.mktemp('run') / 'copied'
     run, chosen, vocabulary = folder(path, epochs=25, coverage_loss=0.2)
     one = tf_session.new_session(threads=1)

@@ -1,4 +1,4 @@
-"""Text to corpora of ids: held against a plain implementation, in memory and in files; and their cache."""
+"""Text to corpora of ids, in memory and in files, compared with a plain implementation; and their cache."""
 import collections
 import hashlib
 import os
@@ -31,7 +31,7 @@ def random_pairs(count=700, seed=0):
 
 
 class Plain:
-    """The corpus of a text as anybody would make it, without bounds: what the builder is held against."""
+    """The corpus of a text by a plain implementation, with which the builder is compared."""
 
     def __init__(self, pairs, limit, sizes, min_count=1, share=False, copy=False):
         kept = [(line, *(text.split() for text in pair)) for line, pair in enumerate(pairs, 1)]
@@ -78,7 +78,7 @@ def hashes(paths):
 
 @pytest.fixture
 def small_limits(monkeypatch):
-    """What is in files only for large texts is in files for these."""
+    """Small limits, so that these texts use files as large texts do."""
     monkeypatch.setattr(corpus_builder, 'BLOCK', 200)
     monkeypatch.setattr(corpus_builder, 'IN_MEMORY', 500)
     monkeypatch.setattr(token_table, 'MAXIMUM_TOKENS', 20)

@@ -1,4 +1,4 @@
-"""A training with one thread gives the same bits whatever else the machine does, in processes of train.py."""
+"""A training with one thread gives the same bits on a busy machine, in processes of train.py."""
 import os
 import shutil
 import subprocess

@@ -30,8 +30,8 @@ def python_blocks(name):
 def test_the_keras_idiom_gives_the_outputs_of_greedy_search_for_the_same_run(tmp_path, monkeypatch, capsys):
     words = Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + 'we like the coat that your grandmother bought'.split())
     config = dict(defaults(), units=6, embedding=5, score='general', threads=1)
-    # A real run's directory, all but the training. The seed makes outputs of several lengths, and no <pad> or <s>,
-    # which the idiom does not forbid.
+    # A real run directory without training. The seed gives outputs of several lengths, without <pad> and <s>, which the
+    # idiom does not exclude.
     monkeypatch.chdir(tmp_path)
     vocabularies = {'vocab.%s.txt' % side: words.to_bytes() for side in ('source', 'target')}
     one = tf_session.new_session(threads=1)
@@ -97,8 +97,8 @@ def test_both_readmes_have_the_same_commands_and_figures():
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run_in_order_from_a_fresh_checkout(tmp_path):
-    """All but Docker's, in a copy of the checkout. Trainings are cut to one epoch of a small model, and `make` to its
-    commands; everything else runs as it is written."""
+    """All commands except Docker's, in a copy of the checkout. Trainings have one epoch of a small model, and `make` is
+    replaced by its commands; everything else runs as written."""
     checkout = tmp_path / 'checkout'
     files = subprocess.check_output(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT)
     for name in filter(None, files.decode().split('\0')):
@@ -109,7 +109,7 @@ def test_the_commands_of_the_readme_run_in_order_from_a_fresh_checkout(tmp_path)
     (checkout / '.venv' / 'bin' / 'python').write_text('#!/bin/sh\nexec %s "$@"\n' % sys.executable)
     (checkout / '.venv' / 'bin' / 'python').chmod(0o755)
     small = ' --epochs 1 --units 16 --embedding 16'
-    # A `make` above this one hands down its flags: with them `make -n` would print the directory too.
+    # An outer `make` passes its flags on: with them `make -n` would also print the directory.
     own = {name: value for name, value in os.environ.items() if name not in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS')}
     for command in commands('README.md'):
         if command.startswith('docker') or command in ('make test', 'make reference-check'):

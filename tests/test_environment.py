@@ -1,4 +1,4 @@
-"""One set of pins everywhere; set-up, container and CI scripts, run with stand-ins for what they call."""
+"""One set of pins everywhere; set-up, container and CI scripts, run with replacements for the programs they call."""
 import json
 import os
 import pathlib
@@ -190,7 +190,7 @@ def program(path, text):
 
 
 class Machine:
-    """A checkout with the files of set-up, and a PATH with next to nothing on it."""
+    """A checkout with the files of set-up, and a PATH with few programs."""
 
     def __init__(self, folder):
         self.checkout, self.path, self.home = folder / 'check out', folder / 'bin', folder / 'home'

@@ -233,7 +233,7 @@ def test_a_model_for_tokens_gives_the_outputs_of_predict(exported, trained, tmp_
 
 
 def newer_python():
-    """A Python that has TensorFlow 2, and why there is none."""
+    """A Python with TensorFlow 2, and the reason if there is none."""
     for python in filter(None, [os.environ.get('TENSORFLOW2_PYTHON'), shutil.which('python3'), '/usr/bin/python3']):
         found = subprocess.run([python, '-c', 'import tensorflow; print(tensorflow.__version__)'], cwd='/',
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment())
@@ -316,7 +316,7 @@ def test_export_refuses_before_it_loads_tensorflow(cheap, tmp_path):  # noqa: F8
 @pytest.mark.slow
 @pytest.mark.parametrize('tokenizer, given', [('space', 'text'), ('word', 'tokens')])
 def test_a_copying_run_is_exported(tokenizer, given, tmp_path):
-    """Names without an id are copied, from their first place and from others."""
+    """Names without an id are copied, from their first position and from others."""
     random_run(tmp_path / 'run', copy=True, source_tokenizer=tokenizer, target_tokenizer=tokenizer)
     lines = ['one Oakham two Oakham Brockley', 'Brockley three Norwick', '', 'one two', 'Oakham']
     (tmp_path / 'text').write_text('\n'.join(lines) + '\n')

@@ -1,5 +1,5 @@
-"""Run directories made by a stranger who can make hashes too: predict.py refuses each in one line, runs nothing of
-theirs and takes no memory for it."""
+"""Run directories of a stranger, with matching hashes: predict.py refuses each in one line, runs no code of theirs and
+allocates no memory for them."""
 import io
 import json
 import os
@@ -33,7 +33,7 @@ CONFIG = dict(defaults(), units=6, embedding=5, cell='gru', bidirectional=False,
 
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
-    """A run that works, and its weights as [(layer, [(weight, array), ...]), ...]."""
+    """A valid run, and its weights as [(layer, [(weight, array), ...]), ...]."""
     path = str(tmp_path_factory.mktemp('hostile') / 'run')
     vocabularies = {'vocab.%s.txt' % side: WORDS.to_bytes() for side in ('source', 'target')}
     one = tf_session.new_session(threads=1)
@@ -248,7 +248,7 @@ OF_KIND = {int: strategies.integers(0, 2 ** 21), float: strategies.floats(0, 2),
 
 @strategies.composite
 def one_setting(draw):
-    """A name and a value: of the right kind mostly, so that some of many settings come through."""
+    """A name and a value, mostly of the right kind, so that some settings are accepted."""
     if draw(strategies.integers(0, 9)) == 0:
         return draw(strategies.text(max_size=8) | strategies.just('version')), draw(VALUES)
     row = SETTINGS[draw(strategies.sampled_from(sorted(SETTINGS)))]
@@ -257,7 +257,7 @@ def one_setting(draw):
 
 
 def told_in_one_line(action, *arguments):
-    """What the action returns; None where it refuses."""
+    """What the action returns; None if it raises `UserError`."""
     try:
         return action(*arguments)
     except UserError as error:

@@ -39,7 +39,7 @@ def python_files():
 
 @pytest.fixture(scope='module')
 def sources():
-    """{path: syntax tree} of the project's own modules, without tests and what is run on its own."""
+    """{path: syntax tree} of the project's modules, without tests and stand-alone programs."""
     if not (ROOT / '.git').exists():
         pytest.skip('no git checkout')
     found = collections.OrderedDict()

@@ -1,4 +1,4 @@
-"""Chinese words: as the dictionary has them, put together again, in a run; nothing loaded from shared places."""
+"""Chinese words of the dictionary, their detokenisation, a run with them; nothing is loaded from shared directories."""
 import functools
 import itertools
 import json
@@ -45,7 +45,7 @@ def dictionary():
 
 
 def best_cut(text):
-    """Of all ways to cut the text, the one whose words have the greatest product of relative frequencies."""
+    """Of all ways to divide the text, the one whose words have the maximum product of relative frequencies."""
     counts, total = dictionary(), sum(dictionary().values())
     found = []
     for borders in itertools.product([False, True], repeat=len(text) - 1):

@@ -1,4 +1,4 @@
-"""The estimate of a training's memory, beside what was measured, and what is refused by it."""
+"""The estimate of a training's memory, compared with measured peaks, and the refusal of large runs."""
 import builtins
 import io
 

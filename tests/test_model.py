@@ -71,7 +71,7 @@ FAST = (0, 1, 5, 6, 9, 10, 13, 14)
 @pytest.fixture(scope='module', ids=name, params=[
     pytest.param(case, marks=[] if number in FAST else pytest.mark.slow) for number, case in enumerate(CASES)])
 def small(request):
-    """One graph for all the checks of a case: building it is what costs."""
+    """One graph for all checks of a case, since building it takes most of the time."""
     one = tf_session.new_session(threads=1)
     with tf_session.opened(one):
         made = Small(**request.param)
@@ -328,7 +328,7 @@ def test_word_dropout_affects_source_and_target_in_training_only(session):
 
 @pytest.fixture
 def scores(session):
-    """Logits `(B, T, V)`, targets `(B, T)` with padding, and a Keras model that puts logits out as they come in."""
+    """Logits `(B, T, V)`, targets `(B, T)` with padding, and a Keras model that returns its input as logits."""
     random = np.random.RandomState(3)
     logits = random.normal(size=(3, 4, 7)).astype('f') * 2
     output = np.array([[4, 5, 6, 3], [6, 3, 0, 0], [3, 0, 0, 0]])

@@ -19,7 +19,7 @@ UNITS = 6
 
 
 class KerasCell(RNNCell):
-    """A Keras LSTM cell as TensorFlow's decoder takes one."""
+    """A Keras LSTM cell with the interface of TensorFlow's decoder."""
 
     def __init__(self, cell):
         super(KerasCell, self).__init__()

@@ -1,4 +1,4 @@
-"""ONNX folders: the outputs of `translate.py` in a process of its own against those of `Translator`."""
+"""ONNX directories: the outputs of `translate.py` in a separate process, compared with those of `Translator`."""
 import json
 import subprocess
 import sys

@@ -22,7 +22,7 @@ def gradients(steps, scale=1., seed=0):
 
 
 class Updated(object):
-    """Weights that an optimiser moves by gradients fed to it."""
+    """Weights that an optimiser updates with given gradients."""
 
     def __init__(self, optimizer):
         random = np.random.RandomState(1)

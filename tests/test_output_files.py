@@ -1,4 +1,4 @@
-"""Outputs that a user names: every kind of node, every way to end; nothing half made, nothing lost."""
+"""Output files that a user names: every kind of node, every way to end; no incomplete file, nothing lost."""
 import os
 import signal
 import socket

@@ -1,4 +1,4 @@
-"""predict.py's search, formats and streams: real processes on a task small enough to be learnt, and their parts."""
+"""Search, formats and streams of predict.py: real processes on a task that a small model learns, and their parts."""
 import collections
 import gzip
 import json
@@ -60,7 +60,7 @@ def test_the_command_ends_with_2_where_options_contradict_one_another(cheap):  #
 
 
 def untrained(path, **config):
-    """A run directory that is whole but for its weights."""
+    """A run directory that is complete except for its weights."""
     RunDirectory.create(str(path), dict(defaults(), **config), {}, {}).close()
 
 
@@ -95,7 +95,7 @@ TEXT = '\n'.join(HARD).encode('utf-8') + b'\n'
 
 @pytest.fixture(scope='session')
 def objects(trained, tmp_path_factory):  # noqa: F811
-    """What --json gives for `HARD`, and the page written beside."""
+    """The output of --json for `HARD`, and the page."""
     page = tmp_path_factory.mktemp('page') / 'page.html'
     result = run('predict.py', '--input', '-', '--beam-width', '4', '--n-best', '3', '--length-penalty', 'average',
                  '--json', '--html', page, cwd=trained.home, text=TEXT)
@@ -291,7 +291,7 @@ def test_each_line_is_answered_while_the_pipe_stays_open(trained):  # noqa: F811
 
 
 def random_run(path, **changes):
-    """Makes a run with random weights, words out; its outputs have `<unk>`."""
+    """A run with random weights whose outputs have `<unk>`."""
     import tf_session
     from keras import backend as K
     from seq2seq_model import Seq2Seq
@@ -354,7 +354,7 @@ def test_an_ensemble_of_a_run_with_itself_gives_the_outputs_of_the_run(trained, 
 
 
 def read_for(descriptor, pattern, seconds=60):
-    """What comes from a terminal until the pattern is in it."""
+    """The output of a terminal until it contains the pattern."""
     seen, deadline = b'', time.time() + seconds
     while not re.search(pattern, seen):
         assert select.select([descriptor], [], [], max(0, deadline - time.time()))[0], seen

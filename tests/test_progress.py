@@ -97,7 +97,7 @@ def test_without_a_terminal_a_line_appears_every_30_seconds_however_the_clock_is
 
 
 def test_progress_needs_no_library():
-    """`regress.py compare` needs NumPy alone."""
+    """`regress.py compare` needs NumPy only."""
     code = "import sys; sys.modules['tqdm'] = None; from reports.progress import Progress, report; report('x')"
     done = subprocess.run([sys.executable, '-c', code], cwd=str(ROOT), stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (0, b'x\n')

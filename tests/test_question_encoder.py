@@ -1,4 +1,4 @@
-"""The encoder of questions and stories, and several attention hops, beside the NumPy model."""
+"""The encoder of questions and stories, and several attention hops, compared with the NumPy model."""
 import pytest
 
 import tf_session  # noqa: F401  first: it fixes the import order

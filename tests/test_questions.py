@@ -1,4 +1,4 @@
-"""Question answering: both file formats, what is refused, and attention on the supporting statements."""
+"""Question answering: both file formats, malformed files, and attention on the supporting statements."""
 import json
 import os
 import re

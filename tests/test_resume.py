@@ -1,4 +1,4 @@
-"""Stopping and going on: a run cut anywhere and resumed ends as one never stopped, in real processes of train.py."""
+"""Resuming: a run stopped anywhere and resumed ends like one that was never stopped, in processes of train.py."""
 import collections
 import itertools
 import json
@@ -68,7 +68,7 @@ def cut(tmp_path):
 
 
 def outcome(path):
-    """All that must not depend on whether a run was stopped; arrays by hash, so that pytest names what differs."""
+    """What must not depend on whether a run was stopped; arrays by hash, so that pytest names differences."""
     with RunDirectory.open(str(path)) as one:
         arrays, state = one.read_checkpoint()
         files = {name: one.read_file(name) for name in ('config.json', 'vocab.source.txt', 'vocab.target.txt')}

@@ -72,7 +72,7 @@ def go_on(run):
 
 
 def fingerprint(path):
-    """All that a run leaves, as values; UserError where it cannot be read."""
+    """The content of a run directory; UserError if it cannot be read."""
     run, older = RunDirectory.open(path), {f'checkpoint/{step}.h5' for step in range(LAST)}
     arrays, state = run.read_checkpoint()
     weights = run.read_weights(EXPECTED)[1][1]
@@ -96,19 +96,19 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def path(finished, tmp_path):
-    """A finished run of one's own."""
+    """A finished run."""
     return shutil.copytree(finished, str(tmp_path / 'run'))
 
 
 @pytest.fixture
 def memory():
-    """A directory for thousands of small files, in memory where the system has such a place."""
+    """A directory for thousands of small files, in memory if the system has one."""
     with tempfile.TemporaryDirectory(dir='/dev/shm' if os.access('/dev/shm', os.W_OK) else None) as path:
         yield path
 
 
 def forge(path, name, data):
-    """Puts a file into a run as an attacker would, who can make hashes too."""
+    """Puts a file with a matching hash into a run, as an attacker would."""
     target = os.path.join(path, name)
     with open(target, 'wb') as stream:
         stream.write(data)
@@ -637,7 +637,7 @@ def in_child(action, cut):
 
 
 def killed_at(number, moment):
-    """Ends the process, with no chance to tidy up, before or after the call of that number, or amid that write."""
+    """Ends the process without cleaning up, before or after the call of that number, or in the middle of that write."""
     writes = iter(range(10 ** 9))
 
     def cut(this, name, call, args):
@@ -654,7 +654,7 @@ def killed_at(number, moment):
 
 
 def check_between(path):
-    """What anybody may read while training is cut: one valid state, the weights at most one step ahead."""
+    """What a reader sees at any moment: one valid state, the weights at most one step ahead."""
     state = (RunDirectory.open(path).read_checkpoint() or (None, make_state(0)))[1]
     assert state == make_state(state['step'])
     assert RunDirectory.open(path).read_config() in (CONFIG, dict(CONFIG, epochs=12))
@@ -788,7 +788,7 @@ print(tried, told)
 
 @pytest.fixture
 def own_mounts():
-    """The command that runs another one with mounts of its own; skips where the system does not let us."""
+    """The command that runs another one with its own mounts; skips if the system does not allow it."""
     command = ['unshare', '--mount']
     try:
         subprocess.run(command + ['mount', '-t', 'tmpfs', 'none', '/mnt'], check=True, stdout=subprocess.DEVNULL,

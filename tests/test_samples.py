@@ -1,4 +1,4 @@
-"""The committed samples: what the generator writes, what they promise, and what only their test parts hold."""
+"""The committed samples: the output of the generator, their properties, and the pairs of the test sets."""
 import collections
 import os
 import re
@@ -278,7 +278,7 @@ def test_headline_describes_the_new_event_and_not_an_earlier_one(corpora):
 # ---- answer ----
 
 def solve(story, question):
-    """The answer, worked out from the text alone."""
+    """The answer, derived from the text only."""
     where, holder, opens, key, times, went = {}, {}, {}, {}, {}, []
     for statement in story:
         gone = re.match(r'(\w+) (?:went|walked|ran) to (.*)', statement)

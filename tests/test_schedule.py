@@ -1,4 +1,4 @@
-"""Rates, stops and choices that a run's history decides, against values worked out by hand."""
+"""Rates, stops and choices that depend on a run's history, compared with values calculated by hand."""
 import json
 
 import pytest

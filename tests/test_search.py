@@ -28,7 +28,7 @@ class Searched(Small):
         self.found = beam_search.greedy(self.model.step, self.model.start(), self.limits)
 
     def greedy(self, source, limits):
-        """What was found without the axis of the hypotheses, of which there is one, and the rankings."""
+        """The result without rankings and without the axis of hypotheses, of which there is one."""
         found = K.get_session().run(self.found, {self.model.source: source, self.limits: limits})
         return numpy_search.GreedyResult(*[value[:, 0] for value in found[:5]])
 

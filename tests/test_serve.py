@@ -1,4 +1,4 @@
-"""The server: real requests on loopback to a tiny trained run, hostile ones too; its page in Chromium."""
+"""The server: real requests on loopback to a tiny trained run, also hostile ones; its page in Chromium."""
 import concurrent.futures
 import http.client
 import json
@@ -248,7 +248,7 @@ def test_errors_at_the_start_of_the_server_are_one_line(folder, options, told):
 # The batcher alone
 
 class Slow:
-    """A translator that shouts, records its calls, and waits for the event `go`."""
+    """A translator that returns upper case, records its calls, and waits for the event `go`."""
 
     def __init__(self):
         self.calls, self.go = [], threading.Event()

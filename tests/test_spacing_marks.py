@@ -77,7 +77,7 @@ def test_target_tokens_of_new_runs_have_marks_and_those_of_old_runs_have_none():
 
 
 def test_samples_need_no_marks():
-    """The demonstration's vocabulary is what it was."""
+    """The vocabulary of the demonstration is unchanged."""
     for folder, name in (('translate', 'chinese'), ('summarise', 'word'), ('answer', 'word')):
         with open(str(ROOT / 'samples' / folder / 'val.tsv'), encoding='utf-8') as file:
             for line in file:

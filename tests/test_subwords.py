@@ -1,4 +1,4 @@
-"""Subword tokenisers, held against sentencepiece's own, and in a run's directory."""
+"""Subword tokenisers, compared with sentencepiece, and in a run directory."""
 import io
 import json
 

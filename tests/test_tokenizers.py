@@ -1,4 +1,4 @@
-"""Tokenisers: exact tokens, exact texts, and what holds for every text."""
+"""Tokenisers: exact tokens, exact texts, and properties of every text."""
 import sys
 import unicodedata
 

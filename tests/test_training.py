@@ -1,4 +1,4 @@
-"""The training loop in one process, on small models: what it decides, keeps and tells, with validation scores given."""
+"""The training loop in one process, on small models: decisions, checkpoints and messages for given scores."""
 import collections
 import os
 import time
@@ -30,7 +30,7 @@ def corpus():
 
 
 def start(path, perplexities, **values):
-    """A run and its `Trainer`, which finds these perplexities one after another. Three updates make an epoch."""
+    """A run and its `Trainer`, whose validations have these perplexities in order. Three updates make an epoch."""
     run = RunDirectory.create(str(path), dict(defaults(), **SMALL), VOCABULARIES, {})
     chosen = with_defaults(dict(SMALL, cell='gru', score='dot', units=4, bidirectional=False, batch_size=4,
                                 epochs=len(perplexities), **values))
@@ -46,7 +46,7 @@ def finds(trainer, perplexities):
 
 
 def resume(run, trainer):
-    """Goes back to what the last checkpoint holds; the graph stays, as another would have other names."""
+    """Restores the last checkpoint; the graph stays, since another one would have other names."""
     trainer._set_weights([np.zeros(K.int_shape(weight)) for weight in trainer.weights])
     trainer.state = first_state()
     trainer._restore(*run.read_checkpoint())
