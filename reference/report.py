@@ -74,7 +74,7 @@ def report(compared):
     lines = headline(compared)
     stages = stages_in_order(compared)
     width = max([18] + [len(printable(stage)) for stage in stages])
-    row = '%-8s %-{}s %6s %s  %s'.format(width)
+    row = '%%-8s %%-%ds %%6s %%s  %%s' % width
     lines.append(row % ('', 'stage', 'arrays', '%9s %9s %12s' % ('absolute', 'relative', 'ULP'), 'worst at'))
     for stage, group in stages.items():
         word, figures, worst = summary(group)

@@ -43,7 +43,7 @@ def bleu_tokenizer(tokenizer, references=()):
     return {'char': 'char', 'space': 'none'}.get(tokenizer, '13a')
 
 
-class LineStatistics:
+class LineStatistics(object):
     """A metric of any selection of lines, computed from the sums of their counts. Each line is counted once.
 
     # Arguments

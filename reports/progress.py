@@ -61,8 +61,10 @@ class Progress(object):
 
     def count(self):
         """Such as `1,200 of 5,000 lines`."""
-        return '%s %s' % ('{:,}'.format(self.done) if self.total is None else
-                          '{:,} of {:,}'.format(self.done, self.total), self.unit)
+        count = format(self.done, ',')
+        if self.total is not None:
+            count += ' of ' + format(self.total, ',')
+        return '%s %s' % (count, self.unit)
 
     def default_parts(self):
         """Such as `1,200 of 5,000 lines`, `0:12 left`, `300 a second`; the pace is that of this process."""

@@ -39,7 +39,7 @@ class Refused(Exception):
         self.status = status
 
 
-class Service:
+class Service(object):
     """Loaded runs by name, with the limits of a request.
 
     # Arguments

@@ -13,7 +13,7 @@ class Busy(Exception):
     """The queue is full: the client should try again later."""
 
 
-class Batcher:
+class Batcher(object):
     """Collects requests for one translator and decodes those with equal options together.
 
     # Arguments

@@ -64,7 +64,7 @@ def last_run(folder='runs'):
 
 
 # ---- The directory --------------------------------------------------------------------------------------------
-class RunDirectory:
+class RunDirectory(object):
     """One run's files, from `create` or `open`. Use it in a `with` statement, or `close` it, to release the lock.
 
     # Arguments

@@ -95,7 +95,7 @@ def unpack_weights(data, expected, name='weights.h5'):
             for layer, weights in expected]
 
 
-class WeightsReader:
+class WeightsReader(object):
     """Reads arrays by name out of the bytes of an HDF5 file; every offset is checked before it is followed.
 
     Written from the "HDF5 File Format Specification, Version 2.0": superblock version 0 (II.A), version 1 B-trees of

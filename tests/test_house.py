@@ -94,6 +94,18 @@ def test_no_layer_is_a_lambda_layer(sources):
     assert wrong == []
 
 
+def test_strings_and_classes_have_one_style(sources):
+    """Strings are formatted with `%`, as in Keras 2.2.4; a class names its base."""
+    wrong = []
+    for path, tree in sources.items():
+        for node in ast.walk(tree):
+            formats = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and (
+                node.func.attr == 'format' and isinstance(node.func.value, ast.Str))
+            if formats or isinstance(node, ast.JoinedStr) or isinstance(node, ast.ClassDef) and not node.bases:
+                wrong.append('%s:%d' % (path, node.lineno))
+    assert wrong == []
+
+
 def test_a_file_has_one_job():
     """About 400 lines: a longer file has two jobs. Tests and generated files apart."""
     long = {}

@@ -41,7 +41,7 @@ def plan_batches(source_lengths, target_lengths, batch_size, seed, epoch, shuffl
     return BatchPlan(order, turns.astype('i4'), batch_size)
 
 
-class BatchPlan:
+class BatchPlan(object):
     """A sequence of batches, each an int32 array of pair indices. A slice is a list of batches.
 
     # Arguments

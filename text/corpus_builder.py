@@ -25,7 +25,7 @@ PROGRESS_SECONDS = 10
 Block = collections.namedtuple('Block', 'generation ids lengths lines')
 
 
-class CorpusBuilder:
+class CorpusBuilder(object):
     """Reads text, then makes a corpus of it.
 
     # Arguments

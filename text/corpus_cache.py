@@ -30,7 +30,7 @@ def cache_key(parts):
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode('ascii')).hexdigest()[:32]
 
 
-class CacheEntry:
+class CacheEntry(object):
     """One entry, which may not exist yet.
 
     # Arguments

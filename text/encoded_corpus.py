@@ -15,7 +15,7 @@ from text.batches import make_batch, pad, plan_batches
 STRIDE = 64  # the positions of every 64th record are kept; the others follow from the lengths
 
 
-class EncodedCorpus:
+class EncodedCorpus(object):
     """n pairs as ids.
 
     # Arguments
@@ -79,7 +79,7 @@ class EncodedCorpus:
         return inputs, decoder_output
 
 
-class RecordFile:
+class RecordFile(object):
     """Integers in a file: a slice reads its part.
 
     # Arguments

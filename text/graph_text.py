@@ -34,10 +34,9 @@ def _words(tokenizer):
     """
     letters, digits = ['[%s]' % _class(kind + tokenizer._not_in_words) for kind in ('^\\W', '^\\D')]
     marks = '[%s]' % combining()
-    number = '{0}+(?:[.,:]{0}+)*'.format(digits)
+    number = '%s+(?:[.,:]%s+)*' % (digits, digits)
     start = '(?:%s|%s)' % (number, letters)
-    return '{start}(?:{start}|{marks}|[\'’‐‑-]{start})*|[^{space}]{marks}*'.format(
-        start=start, marks=marks, space=_SPACE)
+    return '%s(?:%s|%s|[\'’‐‑-]%s)*|[^%s]%s*' % (start, start, marks, start, _SPACE, marks)
 
 
 def _replace(texts, pattern, rewrite):

@@ -26,7 +26,7 @@ that were trained here.
 """
 
 
-class _Text:
+class _Text(object):
     """The training and validation text of a run, as numbered pairs: (line number, (source, target))."""
 
     def __init__(self, settings, paths):

@@ -61,7 +61,7 @@ def _babi(path, lines):
             yield question
 
 
-class _BabiStories:
+class _BabiStories(object):
     """Reads bAbI line by line: `read` keeps statements and returns questions. Without `answers` a line that ends with
     a question mark is a question too."""
 
@@ -105,7 +105,7 @@ class _BabiStories:
         return _question(fields[0], list(self.story.values()), answer, sorted({indices[fact] for fact in facts}))
 
 
-class SourceReader:
+class SourceReader(object):
     """Makes sources for prediction of the lines of a text, chunk by chunk; answers and facts are not needed.
 
     # Arguments

@@ -24,7 +24,7 @@ def split_marks(text):
     return MarkedToken(before, token[:len(token) - len(after)], after)
 
 
-class MarkingTokenizer:
+class MarkingTokenizer(object):
     """A tokeniser with exact round trips: detokenize(tokenize(x)) == ' '.join(x.split()).
 
     # Arguments

@@ -65,7 +65,7 @@ def _special(piece):
     return piece in _VALUE or piece in ('<pad>', '<unk>', '<s>', '</s>')
 
 
-class SubwordTokenizer:
+class SubwordTokenizer(object):
     """Applies a subword model.
 
     # Arguments

@@ -29,7 +29,7 @@ class _Numbers(dict):
 Row = collections.namedtuple('Row', 'token number source_count target_count')
 
 
-class TokenTable:
+class TokenTable(object):
     """Numbers and counts the tokens of a text.
 
     # Arguments

@@ -22,7 +22,7 @@ SAMPLE = 200000  # pairs that a subword model learns from: sentencepiece keeps t
 MODEL_FILE = 'tokenizer.%s.model'  # of source or target, in a run directory
 
 
-class SpaceTokenizer:
+class SpaceTokenizer(object):
     """Splits at white space and joins with one space: for text that is tokenised already."""
     name = 'space'
 
@@ -33,7 +33,7 @@ class SpaceTokenizer:
         return ' '.join(tokens)
 
 
-class CharTokenizer:
+class CharTokenizer(object):
     """Each character (code point) is a token; detokenize(tokenize(x)) == x for every text.
     A space is the token '▁'; a '▁' of the text itself becomes '▁▁'."""
     name = 'char'
@@ -71,13 +71,13 @@ def _token_pattern(not_in_words=''):
     its neighbours, so `detokenize` compares two tokens at a time. Each repeat of a pattern costs memory, so the number
     of repeats is limited.
     """
-    letters, marks = '[^\\W{}]'.format(not_in_words), '[{}]'.format(combining())
-    run = '{0}+(?:{1}{0}*){{0,999}}'.format(letters, marks)
+    letters, marks = '[^\\W%s]' % not_in_words, '[%s]' % combining()
+    run = '%s+(?:%s%s*){0,999}' % (letters, marks, letters)
     joiner = "(?:['’‐‑-]|(?<=\\d)[.,:](?=\\d))"
-    return re.compile('{run}(?:{joiner}{run}){{0,99}}|\\S{marks}*'.format(run=run, joiner=joiner, marks=marks))
+    return re.compile('%s(?:%s%s){0,99}|\\S%s*' % (run, joiner, run, marks))
 
 
-class WordTokenizer:
+class WordTokenizer(object):
     """Words, and each punctuation mark or symbol as a token of its own; case is kept. Detokenising attaches punctuation
     to the word it belongs to, except where the joined text would be tokenised differently."""
     name = 'word'
@@ -130,7 +130,7 @@ class ChineseTokenizer(WordTokenizer):
     Detokenising joins them to all their neighbours without a space: 我爱Python。"""
     name = 'chinese'
     _not_in_words = _WIDE
-    _wide = re.compile('[{}]'.format(_WIDE))
+    _wide = re.compile('[%s]' % _WIDE)
     _both_scripts = frozenset('“”‘’—…·')  # Chinese shares these marks with Latin text
 
     def _attract(self, left, right):
@@ -155,7 +155,7 @@ def _jieba_words():
     return functools.partial(cutter.lcut, HMM=False)
 
 
-class JiebaTokenizer:
+class JiebaTokenizer(object):
     """Chinese words of jieba's dictionary with the maximum product of frequencies; everything else as in `chinese`.
     Detokenising joins words without a space, also where jieba would divide the joined text elsewhere."""
     name = 'jieba'

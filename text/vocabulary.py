@@ -9,7 +9,7 @@ SPECIALS = ('<pad>', '<unk>', '<s>', '</s>')
 PAD, UNK, START, END = range(4)
 
 
-class Vocabulary:
+class Vocabulary(object):
     """Tokens and their ids.
 
     # Arguments

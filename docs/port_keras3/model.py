@@ -93,7 +93,7 @@ class Attention(layers.Layer):
                 'context': ops.einsum('ns,nsd->nd', weights, memory)}
 
 
-class Seq2Seq:
+class Seq2Seq(object):
     """Encoder, bridge, decoder with attention, output.
 
     # Arguments
