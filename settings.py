@@ -167,6 +167,8 @@ def _table():
         'write a checkpoint inside an epoch after this many minutes; 0: only at validations', 0, 10 ** 7)
     add('training', 'batch_size', 32, int, 'pairs in a batch B', 1, WIDTH)
     add('training', 'accumulate', 1, int, 'batches whose gradients make one update, weighted by tokens', 1, WIDTH)
+    add('training', 'group_by_length', False, bool,
+        'batches of one update have similar lengths: with several workers none waits for a longer batch')
     choose('training', 'optimizer', 'adam', ('adam', 'sgd', 'rmsprop'), 'rule that updates the weights')
     add('training', 'learning_rate', 4e-3, float,
         'maximum learning rate; the default suits adam, and sgd needs about 1', 1e-12, 1e38)
@@ -226,7 +228,7 @@ def _table():
 SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
 # Settings that the first config.json files of version 1 do not have: the value with which such a run was trained.
 ADDED = {'spacing_marks': False, 'kernels': 'keras', 'encoder': 'recurrent', 'hops': 1, 'checkpoint_minutes': 0.,
-         'init_from': None, 'alignments': None, 'guided_alignment': 0.}
+         'init_from': None, 'alignments': None, 'guided_alignment': 0., 'group_by_length': False}
 # The options of the search for which a run has defaults.
 DECODING = tuple(row.name for row in SETTINGS.values() if row.group == 'decoding')
 

@@ -4,16 +4,18 @@
     train.py --task answer                        # questions: samples/answer into runs/answer
     train.py --train a.de a.en --val b.de b.en    # your own text, two files each or one tab-separated
     train.py --train part-*.de.gz part-*.en.gz    # several source files, then as many target files
+    horovodrun -np 2 -H localhost:2 --gloo .venv/bin/python train.py --accumulate 2   # two workers, docs/scaling.md
 """
 import argparse
 import collections
 import contextlib
+import hashlib
 import os
 import platform
 import shlex
 import time
 
-from command_line import VERSION, CommandParser, require, run_command, tell
+from command_line import VERSION, CommandParser, Stopped, require, run_command, tell
 import search_options
 from settings import (
     CORPORA, NEED_FILES, SETTINGS, add_options, check, presets_text, resolve_settings, with_defaults)
@@ -23,6 +25,7 @@ from storage.run_directory import RunDirectory
 from text import corpus, preparation, questions
 from text.vocabulary import UNK
 from training import initial_weights, memory_estimate
+from training.workers import WorkerEnded, check_group, connect
 
 SHOWN = 4  # validation sentences whose outputs are printed after each validation, always the same
 SAMPLED = 2000  # training pairs whose share of <unk> is measured
@@ -62,40 +65,81 @@ def parse(argv):
 
 
 def main(argv):
+    workers = connect()
+    try:
+        with workers.joined():
+            if workers.is_first:
+                lead(argv, workers)
+            else:
+                # Worker 0 reports for all. An error that only this worker has is an exception, and not silenced.
+                with open(os.devnull, 'w') as silent, contextlib.redirect_stdout(silent), \
+                        contextlib.redirect_stderr(silent):
+                    follow(argv, workers)
+    except WorkerEnded:
+        return 1
+    except Stopped as error:
+        if workers.is_first:
+            raise
+        workers.wait_for_first()
+        return 128 + error.signum
+
+
+def choose(argv, workers, stack):
+    """Options, settings, path and, with --resume, the run, which closes with `stack`."""
     options = parse(argv)
     settings = resolve_settings(options.given, options.preset)
     path, run = options.run or run_path(settings), None
-    with contextlib.ExitStack() as stack:
-        # Settings: from the command line, or from the run to resume.
-        if options.resume:
-            run = stack.enter_context(RunDirectory.open(path, lock=True))
-            settings = resumed_settings(options.given, run)
-        check(settings)
-        if options.print_config:
-            print(config_bytes(vars(settings)).decode('ascii'), end='')
-            return
-        require(options.preset not in NEED_FILES or settings.train or 'data' in options.given,
-                '--preset %s needs the files of its corpus: name them with --train, --val and --test', options.preset)
-        if not options.resume and not options.dry_run:
-            RunDirectory.check_new(path, options.overwrite)
+    if options.resume:
+        run = stack.enter_context(RunDirectory.open(path, lock=workers.is_first))
+        settings = resumed_settings(options.given, run)
+    check(settings)
+    require(options.preset not in NEED_FILES or settings.train or 'data' in options.given,
+            '--preset %s needs the files of its corpus: name them with --train, --val and --test', options.preset)
+    require(workers.size == 1 or not options.dry_run, '--dry-run estimates one process: run it without horovodrun')
+    check_group(settings, workers)
+    workers.threads = settings.threads
+    return options, settings, path, run
 
-        # Data: hashes, tokens, vocabularies; and the checkpoint, run or vectors from which the weights start.
-        paths = corpus.corpus_paths(settings)
-        hashes = {part: [file_sha256(file) for file in files] for part, files in paths.items()}
-        if options.resume:
-            check_same_data(run, hashes, paths)
-        cache = None if options.dry_run else options.corpus_cache or os.path.join(
-            os.path.dirname(os.path.abspath(path)), 'corpus-cache')
-        text = preparation.prepare(settings, paths, hashes, run, cache)
-        vocabularies = collections.OrderedDict(zip(('vocab.source.txt', 'vocab.target.txt'), text.vocabularies))
-        sizes = [len(vocabulary) for vocabulary in text.vocabularies]
-        tell('vocabularies: %s source and %s target tokens' % tuple(format(size, ',') for size in sizes))
-        warn_of_unknown_tokens(text.train)
-        separators = questions.separators(settings, text.vocabularies[0])
-        memory_estimate.check(settings, *sizes, text.train)
-        checkpoint = run.read_checkpoint() if options.resume else None
-        previous = initial_weights.read_run(settings.init_from) if settings.init_from and checkpoint is None else None
-        vectors = read_vectors(settings, vocabularies) if checkpoint is None else []
+
+def cache_folder(options, path):
+    """The directory of encoded corpora; `None` for --dry-run."""
+    return None if options.dry_run else options.corpus_cache or os.path.join(
+        os.path.dirname(os.path.abspath(path)), 'corpus-cache')
+
+
+def lead(argv, workers):
+    """Trains as the only process, or as worker 0 of several."""
+    with contextlib.ExitStack() as stack:
+        with workers.agreeing():
+            # Settings: from the command line, or from the run to resume.
+            options, settings, path, run = choose(argv, workers, stack)
+            if options.print_config:
+                print(config_bytes(vars(settings)).decode('ascii'), end='')
+                return
+            if not options.resume and not options.dry_run:
+                RunDirectory.check_new(path, options.overwrite)
+
+            # Data: hashes, tokens, vocabularies; and the checkpoint, run or vectors from which the weights start.
+            paths = corpus.corpus_paths(settings)
+            hashes = {part: [file_sha256(file) for file in files] for part, files in paths.items()}
+            if options.resume:
+                check_same_data(run, hashes, paths)
+            text = preparation.prepare(settings, paths, hashes, run, cache_folder(options, path))
+            vocabularies = collections.OrderedDict(zip(('vocab.source.txt', 'vocab.target.txt'), text.vocabularies))
+            sizes = [len(vocabulary) for vocabulary in text.vocabularies]
+            tell('vocabularies: %s source and %s target tokens' % tuple(format(size, ',') for size in sizes))
+            warn_of_unknown_tokens(text.train)
+            separators = questions.separators(settings, text.vocabularies[0])
+            memory_estimate.check(settings, *sizes, text.train, workers.here)
+            checkpoint = run.read_checkpoint() if options.resume else None
+            previous = None
+            if settings.init_from and checkpoint is None:
+                previous = initial_weights.read_run(settings.init_from)
+            vectors = read_vectors(settings, vocabularies) if checkpoint is None else []
+        workers.share({'hashes': hashes, 'vocabularies': vocabulary_hashes(text),
+                       'models': {name: model.decode('latin-1') for name, model in text.models.items()}})
+        with workers.agreeing():
+            pass  # the others read the text
 
         # The run directory.
         if options.resume:
@@ -121,13 +165,15 @@ def main(argv):
         session = tf_session.new_session(settings.threads)
         stack.enter_context(tf_session.opened(session))
         trainer = Trainer(settings, *sizes, text.train, text.validation, run, checkpoint=checkpoint,
-                          separators=separators)
+                          separators=separators, workers=workers)
         del checkpoint  # frees as much memory as the model and the optimiser's slots take
         translator = Translator(trainer.model, session, *zip(text.tokenizers, text.vocabularies))
         trainer.show = lambda row: show(run, settings, translator, row, text.texts[:SHOWN])
         trainer.decoded_score = lambda: score(settings, translator, text.texts)
-        tell('model: %s parameters, %d threads' % (format(trainer.keras_model.count_params(), ','),
-                                                   settings.threads or tf_session.available_cores()))
+        tell('model: %s parameters, %s%d threads' % (
+            format(trainer.keras_model.count_params(), ','),
+            '%d workers of ' % workers.size if workers.size > 1 else '',
+            settings.threads or tf_session.available_cores()))
         if previous is not None:
             values, counts = initial_weights.matching(previous, trainer.layers(), vocabularies)
             trainer.start_from(values)
@@ -140,7 +186,51 @@ def main(argv):
             from training import dry_run
             dry_run.estimate(trainer)
             return
+        trainer.synchronise()
         fit(trainer, run, options.resume)
+
+
+def follow(argv, workers):
+    """Trains as a worker other than the first: reads the same text, gets the rest from worker 0, writes nothing."""
+    with contextlib.ExitStack() as stack:
+        with workers.agreeing():
+            options, settings, path, run = choose(argv, workers, stack)
+            if options.print_config:
+                return
+        shared = workers.share(None)
+        with workers.agreeing():
+            paths = corpus.corpus_paths(settings)
+            hashes = {part: [file_sha256(file) for file in files] for part, files in paths.items()}
+            for part in sorted(set(hashes) | set(shared['hashes'])):
+                require(hashes.get(part) == shared['hashes'].get(part),
+                        '%s: the %s text on %s is not that of worker 0: copy that text to all machines',
+                        ' '.join(paths.get(part, ['no file'])), part, platform.node())
+            text = preparation.prepare(settings, paths, hashes, run or SharedFiles(shared['models']),
+                                       cache_folder(options, path), keep=False)
+            require(vocabulary_hashes(text) == shared['vocabularies'], 'on %s the same text gives other vocabularies '
+                    'than on the machine of worker 0: install the same versions on all machines', platform.node())
+            sizes = [len(vocabulary) for vocabulary in text.vocabularies]
+            memory_estimate.check(settings, *sizes, text.train, workers.here)
+        import tf_session
+        from training.trainer import Trainer
+        stack.enter_context(tf_session.opened(tf_session.new_session(settings.threads)))
+        trainer = Trainer(settings, *sizes, text.train, text.validation, None,
+                          separators=questions.separators(settings, text.vocabularies[0]), workers=workers)
+        trainer.synchronise()
+        trainer.fit()
+
+
+class SharedFiles(dict):
+    """Files that worker 0 sent, {name: text in latin-1}, with the methods of `RunDirectory` that tokenisers need."""
+
+    file = staticmethod(str)
+
+    def read_file(self, name):
+        return self[name].encode('latin-1')
+
+
+def vocabulary_hashes(text):
+    return [hashlib.sha256(vocabulary.to_bytes()).hexdigest() for vocabulary in text.vocabularies]
 
 
 def fit(trainer, run, resumed):

@@ -14,7 +14,7 @@ def seeded_random(seed, *purpose):
     return np.random.RandomState([seed % 2 ** 32, seed // 2 ** 32 % 2 ** 32] + list(purpose))
 
 
-def plan_batches(source_lengths, target_lengths, batch_size, seed, epoch, shuffle=True):
+def plan_batches(source_lengths, target_lengths, batch_size, seed, epoch, shuffle=True, group=1):
     """Divides pairs into batches of similar lengths. A pure function of its arguments.
 
     # Arguments
@@ -22,6 +22,7 @@ def plan_batches(source_lengths, target_lengths, batch_size, seed, epoch, shuffl
         batch_size: maximum number of pairs in a batch.
         seed, epoch: decide the random order.
         shuffle: `False` sorts the pairs from short to long, for evaluation.
+        group: this many batches of similar lengths come one after another; the last ones may be fewer.
 
     # Returns
         A `BatchPlan` of ceil(n / batch_size) batches; each pair is in exactly one, and at most one is not full.
@@ -32,12 +33,15 @@ def plan_batches(source_lengths, target_lengths, batch_size, seed, epoch, shuffl
         raise ValueError('%d sources, %d targets, batch size %d' % (n, len(target_lengths), batch_size))
     random, count = seeded_random(seed, 0, epoch), -(-n // batch_size)
     order = (random.permutation(n) if shuffle else np.arange(n)).astype('i4')
-    pool = POOL * batch_size if shuffle else max(n, 1)
+    pool = max(1, POOL // group) * group * batch_size if shuffle else max(n, 1)
     for start in range(0, n, pool):
         indices = order[start:start + pool]
         # lexsort is stable, and its last key is the primary one; pairs of equal lengths stay in random order.
         order[start:start + pool] = indices[np.lexsort((target_lengths[indices], source_lengths[indices]))]
-    turns = random.permutation(count) if shuffle else np.arange(count)
+    turns = np.arange(count)
+    if shuffle:
+        whole = count - count % group
+        turns[:whole] = turns[:whole].reshape(-1, group)[random.permutation(whole // group)].ravel()
     return BatchPlan(order, turns.astype('i4'), batch_size)
 
 

@@ -56,9 +56,9 @@ class EncodedCorpus(object):
         ids = self.records[start:start + source * (2 if self.copy else 1) + target].tolist()
         return ids[:source], ids[source:source + target], ids[source + target:] if self.copy else None
 
-    def plan(self, batch_size, seed=0, epoch=0, shuffle=False):
+    def plan(self, batch_size, seed=0, epoch=0, shuffle=False, group=1):
         """The batches of an epoch: see `batches.plan_batches`."""
-        return plan_batches(self.lengths[0], self.lengths[1], batch_size, seed, epoch, shuffle)
+        return plan_batches(self.lengths[0], self.lengths[1], batch_size, seed, epoch, shuffle, group)
 
     def batch(self, indices):
         """The arrays of a batch.

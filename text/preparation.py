@@ -50,7 +50,7 @@ class _Text(object):
                 yield line, pair
 
 
-def prepare(settings, paths, hashes=None, run=None, cache=None):
+def prepare(settings, paths, hashes=None, run=None, cache=None, keep=True):
     """Reads the text of a run.
 
     # Arguments
@@ -60,6 +60,7 @@ def prepare(settings, paths, hashes=None, run=None, cache=None):
         hashes: {'train': [sha256]} of the files.
         run: `RunDirectory` that has the tokenisers already; `None` for a new run.
         cache: directory where the encoded corpus of a large text is kept; `None` keeps nothing.
+        keep: Boolean; false only reads the cache.
 
     # Returns
         A `PreparedText`.
@@ -76,7 +77,8 @@ def prepare(settings, paths, hashes=None, run=None, cache=None):
     entry = CacheEntry(cache, _key(settings, hashes, 'val' in paths, tokenizers)) if cache else None
     content = entry.read() if entry else None
     if content is None:
-        train, vocabularies, counts = _build(settings, text, tokenizers, limits, ' '.join(paths['train']), entry)
+        train, vocabularies, counts = _build(settings, text, tokenizers, limits, ' '.join(paths['train']),
+                                             entry if keep else None)
     else:
         vocabularies = [Vocabulary.from_bytes(content['vocabularies'][side].encode('utf-8'), entry.path)
                         for side in SIDES]

@@ -36,12 +36,13 @@ def step_bytes(settings, source_size, target_size, batch, source_length, target_
     return int(PROGRAM + 4 * (6 * weights + 3 * logits + 5 * steps + 8 * pairs + 2.2 * hidden))
 
 
-def check(settings, source_size, target_size, corpus):
+def check(settings, source_size, target_size, corpus, processes=1):
     """Refuses a training whose largest batch does not fit into the memory.
 
     # Arguments
         source_size, target_size: sizes of the vocabularies.
         corpus: `EncodedCorpus` to train on.
+        processes: number of them that train on this machine.
 
     # Raises
         UserError: the estimate is above `settings.memory_limit` GiB, or above what is available where that is 0.
@@ -50,7 +51,7 @@ def check(settings, source_size, target_size, corpus):
     shapes = set(zip(*(sizes.tolist() for sizes in plan.shapes(corpus.lengths))))
     needed, (pairs, *longest) = max((step_bytes(settings, source_size, target_size, pairs, source + 1, target + 1),
                                      (pairs, source, target)) for pairs, source, target in shapes)
-    needed += corpus.memory()
+    needed = processes * (needed + corpus.memory())
     limit = settings.memory_limit * GIB or available_memory()
     if limit is not None and needed > limit:
         raise UserError(

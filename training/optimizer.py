@@ -18,6 +18,7 @@ class Accumulating(Optimizer):
         averaging: decay d of the running average of the weights, avg <- d avg + (1 - d) w, with d at most
             (t - 1) / (t + 8) at update t, so that it equals the weights after the first update; 0 for none.
         accumulate: Boolean; if true, a batch only adds its gradients to the sums while the variable `apply` is 0.
+        sum_gradients: `Workers.sum_gradients`, called before clipping with the variable `idle`; `None` for one worker.
 
     A subclass lists its slots, variables of the shape of each weight, in `slots`, and updates one weight in
     `update_weight`.
@@ -27,14 +28,16 @@ class Accumulating(Optimizer):
     """
     slots = ()
 
-    def __init__(self, lr, clip_norm=0., weight_decay=0., averaging=0., accumulate=False, **kwargs):
+    def __init__(self, lr, clip_norm=0., weight_decay=0., averaging=0., accumulate=False,
+                 sum_gradients=None, **kwargs):
         super(Accumulating, self).__init__(**kwargs)
         with K.name_scope(type(self).__name__):
             self.iterations = K.variable(0, dtype='int64', name='iterations')
             self.lr = K.variable(lr, name='lr')
             self.apply = K.variable(1, dtype='int32', name='apply')
+            self.idle = K.variable(0, dtype='int32', name='idle') if sum_gradients else None
         self.clip_norm, self.weight_decay, self.averaging = clip_norm, weight_decay, averaging
-        self.accumulate = accumulate
+        self.accumulate, self.sum_gradients = accumulate, sum_gradients
         self.averages = []
 
     def get_updates(self, loss, params):
@@ -48,8 +51,8 @@ class Accumulating(Optimizer):
         if not self.accumulate:
             self.updates = [self._update(params, gradients, slots)]
             return self.updates
+        # No part of `weights`: a checkpoint is written between updates, when they are 0.
         sums = self._variables_like(params, 'sum')
-        self.weights += sums
         added = [tf.assign_add(total, gradient) for total, gradient in zip(sums, gradients)]
 
         def apply():
@@ -65,6 +68,8 @@ class Accumulating(Optimizer):
                 for weight in params]
 
     def _update(self, params, gradients, slots):
+        if self.sum_gradients:
+            gradients = self.sum_gradients(gradients, self.idle)
         if self.clip_norm:
             # As tf.clip_by_global_norm, without its error for a norm that is NaN: the training loop reports such a loss
             # with its batch.

@@ -19,6 +19,7 @@ from training import schedule
 from training.optimizer import OPTIMIZERS
 from reports.progress import Progress, duration, report
 from training.schedule import METRICS
+from training.workers import WorkerEnded, Workers
 
 LINES_NAMED = 50  # of a batch whose loss is not a number
 
@@ -67,19 +68,22 @@ class Trainer(object):
         decoded_score: function without arguments that returns the score of `settings.metric`, if it needs decoding.
         checkpoint: (arrays, state) to resume from, the last of `run`; `None` for a new training.
         separators: `questions.Separators` of the source vocabulary, for `encoder` 'dmn'.
+        workers: `Workers` that share the training; worker 0 has a run, the others have none.
     """
 
     def __init__(self, settings, source_size, target_size, train, validation, run, show=None, decoded_score=None,
-                 checkpoint=None, separators=None):
+                 checkpoint=None, separators=None, workers=None):
         self.settings, self.train, self.validation, self.run = settings, train, validation, run
         self.show, self.decoded_score = show, decoded_score
+        self.workers = workers = workers or Workers()
         tf_session.seed_weights(settings.seed)
         # Keras' orthogonal initialiser needs memory while the graph is built; a checkpoint replaces what it draws.
         shape = with_defaults(dict(vars(settings), init_scale=1.)) if checkpoint else settings
         self.model = Seq2Seq(shape, source_size, target_size, separators)
         self.optimizer = OPTIMIZERS[settings.optimizer](
             settings.learning_rate, clip_norm=settings.clip_norm, averaging=settings.averaging,
-            weight_decay=settings.weight_decay, accumulate=settings.accumulate > 1)
+            weight_decay=settings.weight_decay, accumulate=settings.accumulate > workers.size,
+            sum_gradients=workers.sum_gradients if workers.size > 1 else None)
         loss = token_loss(settings, self.model)
         self.keras_model = self.model.training_model
         self.keras_model.compile(self.optimizer, loss.loss, sample_weight_mode='temporal',
@@ -93,6 +97,16 @@ class Trainer(object):
             self._restore(*checkpoint)
         self._begun = time.monotonic(), self.state.update
         self._saved = time.monotonic()
+        self._signals, self._agreed_signal = None, None
+
+    def synchronise(self):
+        """Gives all workers the weights and the state of worker 0. Call it once, before the first update."""
+        if self.workers.size == 1:
+            return
+        self.state = schedule.State(**self.workers.share(self.state._asdict()))
+        variables = self._variables()[1]
+        K.batch_set_value(list(zip(variables, map(self.workers.broadcast, K.batch_get_value(variables)))))
+        self._begun = time.monotonic(), self.state.update
 
     def start_from(self, values):
         """Sets weights before the first step; `values` maps their names to arrays."""
@@ -121,7 +135,9 @@ class Trainer(object):
         return collections.OrderedDict(zip(names, K.batch_get_value(variables)))
 
     def save(self):
-        """Writes a checkpoint of the current state."""
+        """Writes a checkpoint of the current state, if there is a run."""
+        if self.run is None:
+            return
         self.run.write_log(self.state.log)
         pointer = self.run.write_checkpoint(self.state.micro_step, self.arrays(), dict(self.state._asdict()),
                                             [kept['file'] for kept in self.state.kept])
@@ -139,6 +155,8 @@ class Trainer(object):
     def _restore(self, arrays, state):
         names, variables = self._variables()
         self.state = schedule.read_state(self.settings, state, self.batches)
+        arrays = {name: array for name, array in arrays.items()
+                  if not (name.startswith('optimizer/') and name.endswith('_sum'))}  # zeros, in older checkpoints
         if sorted(names) != sorted(arrays) or self.state is None:
             raise UserError('%s: the last checkpoint belongs to another model: train again with --overwrite'
                             % self.run.path)
@@ -160,17 +178,18 @@ class Trainer(object):
         # Raises
             Stopped: after SIGINT or SIGTERM. UserError: the loss is not a finite number.
         """
-        with Signals() as signals:
+        with Signals() as self._signals:
             while not schedule.reason_to_stop(self.settings, self.state):
-                self._epoch(signals)
+                self._epoch()
             if self.state.update > max(self.state.validated, self._begun[1]):  # stopped by --max-minutes
                 self.save()
-            if self.settings.average and self.state.kept:
+            if self.settings.average and self.state.kept and self.run:
+                self.workers = Workers()  # the others end here
                 self._average_checkpoints()
 
-    def _epoch(self, signals):
+    def _epoch(self):
         settings, epoch = self.settings, self.state.epoch
-        plan = self.train.plan(settings.batch_size, settings.seed, epoch, shuffle=True)
+        plan = self.train.plan(settings.batch_size, settings.seed, epoch, shuffle=True, group=group_size(settings))
         with Progress(len(plan), 'batches', 'epoch %d/%d' % (epoch + 1, settings.epochs),
                       self.state.position) as progress:
             while True:
@@ -181,9 +200,11 @@ class Trainer(object):
                 group = plan[self.state.position:self.state.position + settings.accumulate]
                 self.update(group)
                 progress.advance(len(group), self._progress())
-                if signals.received:
+                received = self._agreed_signal if self.workers.size > 1 else self._signals.received
+                if received:
                     self.save()
-                    raise Stopped(signals.received)
+                    self.workers.barrier()  # the first worker to end would end the job before worker 0 has written
+                    raise Stopped(received)
                 if 0 < settings.checkpoint_minutes * 60 <= time.monotonic() - self._saved:
                     self.save()
 
@@ -191,32 +212,50 @@ class Trainer(object):
         return schedule.learning_rate(self.settings, update, self.updates_per_epoch, self.state.rate_scale)
 
     def update(self, group):
-        """One update of the weights, from one batch of indices or from several whose gradients add up."""
-        settings, state, started = self.settings, self.state, time.monotonic()
-        batches = [self.train.batch(indices) for indices in group]
-        counts = [np.count_nonzero(output) for _, output in batches]
-        nll, correct, _, words = state.sums
+        """One update of the weights, from one batch of indices or from several whose gradients add up.
+
+        Each worker takes some of the batches. Data, noise and sums depend on the number of a batch, not on the worker.
+        """
+        state, workers, started = self.state, self.workers, time.monotonic()
+        counts, source_counts = zip(*map(self._token_counts, group))
+        own, results = workers.own(len(group)), np.zeros((len(group), 3))
         K.set_value(self.optimizer.lr, self.learning_rate(state.update))
-        for number, ((inputs, output), count) in enumerate(zip(batches, counts)):
+        if workers.size > 1:
+            K.set_value(self.optimizer.idle, int(not own))
+        for number in own or [0]:  # without a batch of its own a worker takes the first one, and adds zeros
+            inputs, output = self.train.batch(group[number])
             K.set_value(self.model.noise.step, state.micro_step + number)
-            if settings.accumulate > 1:
-                K.set_value(self.optimizer.apply, int(number == len(group) - 1))
+            if self.optimizer.accumulate:
+                K.set_value(self.optimizer.apply, int(not own or number == own[-1]))
             # Keras takes the mean over the tokens of this batch; the weight makes it a share of the group's mean.
-            share = count / float(sum(counts))
-            weights = share * (output != PAD)
-            loss, batch_nll, batch_correct = self.keras_model.train_on_batch(inputs, output[:, :, None],
-                                                                             sample_weight=weights)
+            share = counts[number] / float(sum(counts))
+            loss, nll, correct = self.keras_model.train_on_batch(inputs, output[:, :, None],
+                                                                 sample_weight=share * (output != PAD))
+            if own:
+                results[number] = loss, float(nll) / share * counts[number], float(correct) / share * counts[number]
+        # One sum an update for all that the workers must agree on; seconds are those of worker 0.
+        received = self._signals and self._signals.received
+        shared = workers.sum(np.concatenate([results.ravel(), [
+            workers.is_first * (time.monotonic() - started), received == signal.SIGINT, received == signal.SIGTERM]]))
+        *results, seconds, interrupted, terminated = shared.tolist()
+        self._agreed_signal = signal.SIGTERM if terminated else signal.SIGINT if interrupted else None
+        nll, correct, tokens, words = state.sums
+        for number, loss in enumerate(results[::3]):
             if not math.isfinite(loss):
                 self._refuse('the loss is %s at step %d (batch %d of epoch %d: %s)' % (
                     loss, state.update + 1, state.position + number + 1, state.epoch + 1,
                     self._lines(group[number])))
-            nll += float(batch_nll) / share * count
-            correct += float(batch_correct) / share * count
-            words += count + np.count_nonzero(inputs[0])
+            nll, correct = nll + results[3 * number + 1], correct + results[3 * number + 2]
+            words += counts[number] + source_counts[number]
         self.state = state._replace(position=state.position + len(group), micro_step=state.micro_step + len(group),
-                                    update=state.update + 1, seconds=state.seconds + time.monotonic() - started,
-                                    sums=[nll, correct, state.sums[2] + sum(counts), float(words)])
+                                    update=state.update + 1, seconds=state.seconds + seconds,
+                                    sums=[nll, correct, tokens + sum(counts), float(words)])
         self.speed = (words - state.sums[3]) / max(time.monotonic() - started, 1e-9)
+
+    def _token_counts(self, indices):
+        """Numbers of target tokens, the end included, and of source tokens of a batch."""
+        source, target = self.train.lengths[:, indices].sum(1)
+        return int(target) + len(indices), int(source)
 
     def _lines(self, indices):
         lines = sorted(self.train.lines[index] for index in indices)
@@ -224,6 +263,10 @@ class Trainer(object):
         return 'lines %s%s of the training text' % (', '.join(map(str, lines[:LINES_NAMED])), more)
 
     def _refuse(self, what):
+        """Ends the training, on all workers: they find the same mistake."""
+        if not self.workers.is_first:
+            self.workers.wait_for_first()
+            raise WorkerEnded
         last = self.run and self.run.last_checkpoint()
         last = 'the last good checkpoint is %s' % self.run.file('checkpoint/' + last['file']) if last else (
             'no checkpoint was written before')
@@ -261,7 +304,8 @@ class Trainer(object):
             ('train_perplexity', perplexity(nll / tokens)), ('train_accuracy', correct / tokens),
             ('val_perplexity', perplexity(val_nll)), ('val_accuracy', val_accuracy)])
         if column not in row:
-            row[column] = self.decoded_score()
+            score = self.decoded_score() if self.workers.is_first else 0.
+            row[column] = float(self.workers.sum([score])[0])
         before = state.log[-1]['seconds'] if state.log else 0.
         row.update([('words_per_second', words / max(state.seconds - before, 1e-9)), ('seconds', state.seconds)])
         ended = state.position == self.batches
@@ -277,7 +321,7 @@ class Trainer(object):
                    duration(row['seconds']), duration(self._left())))
         if self.show:
             self.show(row)
-        if self.state.since_best == 0:
+        if self.state.since_best == 0 and self.run:
             self.run.write_weights(self.layers())
         if raw is not None:
             self._set_weights(raw)
@@ -292,14 +336,16 @@ class Trainer(object):
         # Arguments
             batches: some batches of the corpus' plan; all by default.
         """
-        nll = correct = tokens = 0.
-        for indices in batches or corpus.plan(self.settings.batch_size):
-            inputs, output = corpus.batch(indices)
+        batches = batches or corpus.plan(self.settings.batch_size)
+        results = np.zeros((len(batches), 3))
+        for number in self.workers.own(len(batches)):
+            inputs, output = corpus.batch(batches[number])
             count = np.count_nonzero(output)
-            _, batch_nll, batch_correct = self.keras_model.test_on_batch(
+            _, nll, correct = self.keras_model.test_on_batch(
                 inputs, output[:, :, None], sample_weight=(output != PAD).astype('f'))
-            nll, correct = nll + float(batch_nll) * count, correct + float(batch_correct) * count
-            tokens += count
+            results[number] = float(nll) * count, float(correct) * count, count
+        # Added in the order of the batches: equal for any number of workers.
+        nll, correct, tokens = map(sum, zip(*self.workers.sum(results).tolist()))
         return nll / tokens, correct / tokens
 
     def _average_checkpoints(self):
@@ -333,6 +379,11 @@ class Trainer(object):
         return [(layer.name, [(weight.name, value) for weight, value in
                               zip(layer.weights, K.batch_get_value(layer.weights))])
                 for layer in self.keras_model.layers if layer.weights]
+
+
+def group_size(settings):
+    """Number of neighbours in length that come together in the order of batches."""
+    return settings.accumulate if settings.group_by_length else 1
 
 
 def perplexity(nll):
