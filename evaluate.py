@@ -146,6 +146,11 @@ def read_outputs(path, pairs):
 
 
 def read_gold(options, pairs):
+    """The gold alignment of each pair, a list of links (i, j).
+
+    # Raises
+        UserError: the file cannot be read, or has another number of lines than there are pairs.
+    """
     require_regular_file(options.alignments)
     gold = read_alignments(options.alignments)
     require(len(gold) == len(pairs), '%s: %d lines for %d pairs: give the links of these pairs only',

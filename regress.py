@@ -107,6 +107,11 @@ def compare_sets(options):
 
 
 def check(options):
+    """Computes a recorded set again, prints the report of the comparison, and returns the exit code.
+
+    # Raises
+        UserError, SetError: the set is malformed, or its model cannot be built.
+    """
     from reference import sets
     manifest = compare.read_manifest(options.dir)
     if manifest.get('kind') == 'capture':
@@ -120,6 +125,11 @@ def check(options):
 
 
 def record(options, argv):
+    """Records a reference set; returns the exit code.
+
+    # Raises
+        UserError: a set exists already, which is compared and stays unchanged, or the NumPy model does not agree.
+    """
     from reference import sets
     command = ' '.join(map(shlex.quote, ['regress.py'] + argv))
     results = sets.record(options.dir, options.sample_run, command)
@@ -132,6 +142,7 @@ def record(options, argv):
 
 
 def require_empty(folder):
+    """Raises `UserError` if a folder exists and contains files."""
     if os.path.exists(folder) and os.listdir(folder):
         raise UserError('%s: is not empty: name another folder' % folder)
 
@@ -163,6 +174,11 @@ def explain(options):
 
 
 def export(options, argv):
+    """Writes the bundle of a run and some sentences; returns the exit code.
+
+    # Raises
+        UserError: the folder is not empty, the text has no sentence, or the run cannot be read.
+    """
     from reference import sets
     require_empty(options.dir)
     texts = sets.read_texts(options.input)

@@ -50,18 +50,21 @@ class Seq2Seq(object):
         self.settings, self.target_size, self.separators = settings, target_size, separators
         self.noise = Noise(settings.seed)
         self._noise_sites = 0
+
+        # Inputs
         self.source = Input((None,), dtype='int32', name='source')                                      # (B, S)
         self.target = Input((None,), dtype='int32', name='target')                                      # (B, T)
         self.copied = Input((None,), dtype='int32', name='copied') if settings.copy else None           # (B, S)
         self.gold = Input((None, None), name='gold_alignment') if settings.guided_alignment else None   # (B, T, S)
-        inputs = [self.source, self.target] + [self.copied] * settings.copy
+        inputs = [self.source, self.target] + ([self.copied] if settings.copy else [])
         source_ids, target_ids = self.source, self.target
         if settings.copy:
             target_ids = KnownIds(target_size)(target_ids)
         if settings.word_dropout:
             source_ids = WordDropout(settings.word_dropout, self.noise, self._next_site())(source_ids)
             target_ids = WordDropout(settings.word_dropout, self.noise, self._next_site())(target_ids)
-        # Only the encoder has a mask: padded target steps come last and have no weight in the loss.
+
+        # Encoder. Only it has a mask: padded target steps come last and have no weight in the loss.
         self.source_embedding = self.target_embedding = self._embedding('source_embedding', source_size, mask_zero=True)
         if not settings.share_vocabulary:
             self.target_embedding = self._embedding('target_embedding', target_size)
@@ -76,6 +79,8 @@ class Seq2Seq(object):
             memory, last_states = self._encode(self.source_embedding(source_ids))
             self.initial_states = self._bridge(last_states)
         self.encoder_model = Model(self.source, [memory] + self.initial_states)
+
+        # Decoder and output
         embedded = self._embed_target(target_ids)                                                       # (B, T, E)
         self.attentional_states, self.decoder_states, weights = self._decode(memory, embedded)
         self._build_output(target_size)
@@ -84,15 +89,15 @@ class Seq2Seq(object):
             self.pointer = PointerGenerator(self._kernel_initializer(), name='pointer_generator')
             self.pointer_inputs = [logits, weights, memory, self.decoder_states, embedded, self.copied]
             logits = self.pointer(self.pointer_inputs)                                              # (B, T, V + X)
-        self.training_model = Model(inputs + [self.gold] * bool(settings.guided_alignment), logits)
-        self.alignment_model = None
-        if weights is not None:
-            self.alignment_model = Model(inputs, [logits, weights])
+        self.training_model = Model(inputs + ([self.gold] if settings.guided_alignment else []), logits)
+        self.alignment_model = None if weights is None else Model(inputs, [logits, weights])
+
+        # What a decoder step reads, for the search
         keys = None if self.attention is None else self.attention.keys(memory)
         mask = self._sentence_ends > .5 if settings.encoder == 'dmn' else K.not_equal(self.source, PAD)
         self.memory = Memory(memory, mask, keys)
 
-    # The parts of the graph
+    # Parts of the graph
 
     def _next_site(self):
         self._noise_sites += 1

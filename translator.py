@@ -307,10 +307,12 @@ class Translator(object):
 
 # ---- Ensembles ------------------------------------------------------------------------------------------------
 def attends(model):
+    """Whether a model has attention."""
     return model.attention is not None
 
 
 def mean(tensors):
+    """The mean of several tensors of one shape."""
     return tensors[0] if len(tensors) == 1 else tf.add_n(tensors) / len(tensors)
 
 

@@ -89,7 +89,7 @@ def read_pairs(paths, form='pairs', on_bad_utf8='error'):
 
 
 def load(paths, form='pairs', on_bad_utf8='error'):
-    """All pairs of `read_pairs`, as a list."""
+    """All pairs as a list. Arguments and errors as for `read_pairs`."""
     return list(read_pairs(paths, form, on_bad_utf8))
 
 

@@ -102,7 +102,7 @@ def join_with_spaces(tokens, lengths):
 
 
 def detokenize(tokenizer, vocabulary, ids, lengths):
-    """Texts `(N,)` of the first `lengths` `(N,)` ids of `(N, T)`."""
+    """Texts `(N,)` of the first `lengths` `(N,)` ids of `(N, T)`: the method `detokenize` of the tokeniser."""
     ids = tf.pad(ids, [[0, 0], [0, 1]])                                             # `scan` needs at least one step
     valid = tf.sequence_mask(lengths, tf.shape(ids)[1])
     if tokenizer.name == 'char':

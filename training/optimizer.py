@@ -41,6 +41,7 @@ class Accumulating(Optimizer):
         self.averages = []
 
     def get_updates(self, loss, params):
+        """Returns the operations of one batch: accumulate its gradients, and update the weights unless `apply` is 0."""
         gradients = [tf.convert_to_tensor(gradient) for gradient in self.get_gradients(loss, params)]
         slots = [self._variables_like(params, name) for name in self.slots]
         self.averages = self._variables_like(params, 'average') if self.averaging else []

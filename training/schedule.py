@@ -75,6 +75,7 @@ def validation_due(settings, state, batches):
 
 
 def is_better(settings, score, best):
+    """Whether a validation score is better than the best one so far, which is `None` before the first."""
     return best is None or (score > best if METRICS[settings.metric][1] else score < best)
 
 

@@ -209,6 +209,7 @@ class Trainer(object):
                     self.save()
 
     def learning_rate(self, update):
+        """The rate of update number `update`, counted from 0."""
         return schedule.learning_rate(self.settings, update, self.updates_per_epoch, self.state.rate_scale)
 
     def update(self, group):
