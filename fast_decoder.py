@@ -12,8 +12,8 @@ import tensorflow as tf
 from attention import masked_softmax
 from attention_blocks import additive_step, additive_step_gradient
 from decoder_cell import InputFeedingRNN
-from fast_kernels import (GATES, attach_gradient, gru_factors, gru_step, gru_step_gradient, kernel_gradient,
-                          lstm_factors, lstm_step, previous, product, scan)
+from fast_kernels import (GATES, add_bias, attach_gradient, gru_factors, gru_step, gru_step_gradient, kernel_gradient,
+                          lstm_factors, lstm_step, previous, product, scan, swap)
 
 Kind = collections.namedtuple('Kind', 'cell gate layers residual dropout additive alignment window')
 Kind.__doc__ = """What distinguishes one loop from another.
@@ -325,14 +325,14 @@ class FeedingDecoder(InputFeedingRNN):
         x, attentional, states = inputs[0], inputs[1], list(inputs[2:-3])
         memory, valid = inputs[-2:]
         cell, units = self.cell, self.cell.units
-        x = tf.transpose(x, [1, 0, 2])                                                                  # (T, B, E)
+        x = swap(x)                                                                                     # (T, B, E)
         kept = self.dropout_factors(x)
         first = cell.cells[0]
         width = x.shape[2].value
         if kept:
             x, kept[0] = x * kept[0][:, :, :width], kept[0][:, :, width:]
         size = first.kernel.shape[1].value
-        projected = [tf.nn.bias_add(product(x, first.kernel[:width]), first.bias)]
+        projected = [add_bias(product(x, first.kernel[:width]), first.bias)]
         projected += [tf.zeros_like(projected[0]) + one.bias for one in cell.cells[1:]]
         kernels = []
         for one, own in zip(cell.cells, [first.kernel[width:]] + [one.kernel for one in cell.cells[1:]]):
@@ -346,7 +346,9 @@ class FeedingDecoder(InputFeedingRNN):
         attentional, top = decode(kind, Inputs(
             projected, kernels, states, attentional[:, :units], kept, memory, keys, cell.combine.kernel, valid, times,
             *prepared))
-        output = tf.transpose(tf.concat([attentional, top], 2), [1, 0, 2])                              # (B, T, 2D)
+        output = tf.concat([attentional, top], 2)                                                       # (T, B, 2D)
+        output.set_shape([None, None, 2 * units])
+        output = swap(output)                                                                           # (B, T, 2D)
         output.set_shape([None, None, 2 * units])
         if kept:
             output._uses_learning_phase = True

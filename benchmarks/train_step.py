@@ -6,7 +6,8 @@
 
 Both kinds train the same model on the same batches in one process and take turns; the figures are medians of the
 rounds. The ceiling is the speed of matrix products of 1024 x 1024 numbers, measured between the rounds. The share of
-the ceiling counts the operations of the matrix products only, with those on padding where a kind computes them.
+the ceiling counts the operations of the matrix products only, with those on padding where a kind computes them. What
+they could reach is measured too: each product of a step alone, on one thread, divided by the number of threads.
 """
 import argparse
 import collections
@@ -32,6 +33,7 @@ from training.trainer import Trainer  # noqa: E402
 
 KINDS = ('keras', 'fast')
 SIDE = 1024  # of the matrices whose product is the ceiling
+LIMIT_BATCHES = 6  # batches whose products are measured alone
 # Groups of operations by what the names of TensorFlow's operations contain, the first that fits.
 GROUPS = (('output and loss', ('loss/', 'output', 'FusedOutput', 'metrics/', 'softmax')),
           ('attention', ('attention', 'alignment')), ('encoder', ('encoder', 'bridge')), ('decoder', ('decoder',)),
@@ -75,27 +77,92 @@ def corpora(options, config):
     return corpus, [len(vocabulary) for vocabulary in vocabularies]
 
 
-def operations(config, sizes, inputs, output):
-    """Floating-point operations of the matrix products of a step: forward, and twice that for the gradients."""
+Product = collections.namedtuple('Product', 'count batch rows inner columns')
+Product.__doc__ = '`count` products of `batch` pairs of matrices, `(rows, inner)` times `(inner, columns)`.'
+
+
+def with_gradients(batch, rows, inner, columns):
+    """One product of the forward pass and its two of the gradient."""
+    return [Product(1, batch, rows, inner, columns), Product(1, batch, rows, columns, inner),
+            Product(1, batch, inner, rows, columns)]
+
+
+def recurrent_products(steps, batch, below, own, inside, gates):
+    """Those of a recurrent layer: `below` numbers of its input come from outside the loop, `inside` from the loop."""
+    rows = steps * batch
+    return with_gradients(1, rows, below, gates * own) + [
+        Product(steps, 1, batch, inside + own, gates * own), Product(steps, 1, batch, gates * own, inside + own),
+        Product(1, 1, inside + own, rows, gates * own)]
+
+
+def products(config, sizes, inputs, output):
+    """The matrix products of a step, forward and backward, as the fast kernels compute them."""
     (batch, length), steps = inputs[0].shape, output.shape[1]
     width, units, embedding = config.encoder_units or config.units, config.units, config.embedding
     gates, directions = (4 if config.cell == 'lstm' else 3), 1 + config.bidirectional
-    own, below, total = width // directions, embedding, 0
+    own, below, found = width // directions, embedding, []
     for _ in range(config.encoder_layers):
-        total += batch * length * directions * (below + own) * gates * own
+        found += recurrent_products(length, batch, below, own, 0, gates) * directions
         below = width
-    below = embedding + units * config.input_feeding
+    inside, below = units * config.input_feeding, embedding
     for _ in range(config.decoder_layers):
-        total += batch * steps * (below + units) * gates * units
-        below = units
+        found += recurrent_products(steps, batch, below, units, inside, gates)
+        inside, below = (units, 0) if config.input_feeding else (0, units)
     if config.score != 'none':
-        total += batch * steps * (width + units) * units
         score = config.attention_units or units if config.score == 'concat' else width
-        total += batch * steps * length * (score + width)
+        if config.input_feeding:
+            found += with_gradients(1, batch * length, width, score) if config.score != 'dot' else []
+            found += [Product(steps * count, *shape) for count, shape in (
+                (1, (1, batch, width + units, units)), (1, (1, batch, units, width + units)),
+                (2, (batch, 1, score, length)), (2, (batch, 1, length, width)))]
+            found += [Product(1, 1, width + units, batch * steps, units), Product(1, batch, length, steps, score),
+                      Product(1, batch, length, steps, width)]
+        else:
+            found += with_gradients(1, batch * steps, width + units, units)
+            found += with_gradients(1, batch * steps, units, width) if config.score == 'general' else []
+            found += with_gradients(batch, steps, score, length) + with_gradients(batch, steps, length, width)
     rows = np.count_nonzero(output != PAD) if config.kernels == 'fast' else output.size
     last = embedding if config.tie_embeddings else units
-    total += rows * last * (sizes[1] + units * (config.tie_embeddings and embedding != units))
-    return 6 * total
+    found += with_gradients(1, rows, last, sizes[1])
+    if config.tie_embeddings and embedding != units:
+        found += with_gradients(1, rows, units, embedding)
+    return [one for one in found if one.inner]
+
+
+def operations(found):
+    """Floating-point operations of products."""
+    return sum(2 * one.count * one.batch * one.rows * one.inner * one.columns for one in found)
+
+
+class Alone(object):
+    """Measures products alone, each shape once, on one thread."""
+
+    def __init__(self):
+        config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+        # Equal products stay apart, and those that nobody reads stay at all.
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
+        config.graph_options.optimizer_options.opt_level = -1
+        self.session, self.seconds = tf.Session(graph=tf.Graph(), config=config), {}
+
+    def seconds_of(self, found):
+        """Processor seconds of products one after another."""
+        return sum(one.count * self._measured(one[1:]) for one in found)
+
+    def _measured(self, shape):
+        if shape not in self.seconds:
+            batch, rows, inner, columns = shape
+            with self.session.graph.as_default():
+                x, y = [tf.zeros([batch] * (batch > 1) + sides) for sides in ([rows, inner], [inner, columns])]
+                x, y = [tf.Variable(array, collections=[]) for array in (x, y)]
+                run = tf.group(*[tf.matmul(x, y).op for _ in range(4)])
+            self.session.run([x.initializer, y.initializer])
+            times = []
+            for _ in range(4):  # the first one warms the processor's cache
+                started = time.process_time()
+                self.session.run(run)
+                times.append((time.process_time() - started) / 4)
+            self.seconds[shape] = min(times)
+        return self.seconds[shape]
 
 
 class Worker(object):
@@ -112,7 +179,7 @@ class Worker(object):
         groups = [self.plan[number % len(self.plan)] for number in range(first, first + steps)]
         batches = [self.corpus.batch(group) for group in groups]
         words = sum(np.count_nonzero(inputs[0]) + np.count_nonzero(output) for inputs, output in batches)
-        count = sum(operations(self.config, self.sizes, *batch) for batch in batches)
+        count = sum(operations(products(self.config, self.sizes, *batch)) for batch in batches)
         with tf_session.opened(self.session):
             started, processor = time.time(), time.process_time()
             for group in groups:
@@ -178,6 +245,13 @@ def main(argv):
                              seconds_per_step=step, share_of_ceiling=share, groups=workers[kind].groups(plan[0]))
         print('%-6s %10.0f %6.0f - %5.0f %12.1f %10.0f %% %13.2f' % (
             kind, statistics.median(rates), min(rates), max(rates), 1000 * step, 100 * share, busy))
+    shapes = [products(workers['fast'].config, sizes, *corpus.batch(plan[number])) for number in range(LIMIT_BATCHES)]
+    alone = Alone()
+    seconds = sum(alone.seconds_of(one) for one in shapes) / (config.threads or os.cpu_count())
+    figures['limit'] = dict(share_of_ceiling=sum(operations(one) for one in shapes) / seconds / limit,
+                            seconds_per_step=seconds / LIMIT_BATCHES)
+    print('the products of a step alone, perfectly divided between the threads: %.1f ms, %.0f %% of the ceiling' % (
+        1000 * seconds / LIMIT_BATCHES, 100 * figures['limit']['share_of_ceiling']))
     print('ratio %.2f' % (figures['fast']['words_per_second'] / figures['keras']['words_per_second']))
     print('processor milliseconds of the operations of one step, by group:')
     for group in figures['fast']['groups']:
