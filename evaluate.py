@@ -25,8 +25,7 @@ from reports import metrics
 from reports.progress import Progress
 from text import questions
 import search_options
-from storage.output_files import check_outputs
-from storage.files import write_bytes
+from storage.output_files import check_outputs, write_output
 from storage.run_directory import RunDirectory, last_run
 from settings import SETTINGS, with_defaults
 from text.tokenizers import make_tokenizer, read_tokenizers
@@ -108,32 +107,47 @@ def length_bounds(text):
     return numbers
 
 
-def read_pairs(options, settings):
-    """Reads source and target texts; the sources are empty for --hypotheses without --source."""
+def read_pairs(options, settings, run_texts):
+    """Reads source and target texts; the sources are empty for --hypotheses without --source.
+
+    # Arguments
+        run_texts: as `texts_of_run` returns them.
+    """
     if options.source:
         return corpus.load([options.source, options.target])
     if options.target:
         return corpus.load([options.hypotheses, options.target])
     if options.test:
+        require_regular_file(options.test)
         return corpus.load([options.test], options.format or settings.format, settings.on_bad_utf8)
-    check_named_paths(settings, options.trust_run)
-    paths = corpus_paths(settings)
-    require(options.split in paths, 'the run has no %s text: name one with --source and --target, or choose another '
-            '--split', options.split)
-    return corpus.load(paths[options.split], settings.format, settings.on_bad_utf8)
+    require(options.split in run_texts, 'the run has no %s text: name one with --source and --target, or choose '
+            'another --split', options.split)
+    return corpus.load(run_texts[options.split], settings.format, settings.on_bad_utf8)
 
 
-def check_named_paths(settings, trusted):
-    """Raises `UserError` if a run that the user does not trust names texts outside the current directory.
+def texts_of_run(options, settings):
+    """The texts of the run as `corpus_paths` returns them; {} where the options name other text.
 
-    A run may come from a stranger, who must not decide which files of this machine are read.
+    # Raises
+        UserError: the user does not trust the run, and it names texts outside the current directory. A run may come
+            from a stranger, who must not decide which files of this machine are read.
     """
+    if options.source or options.target or options.test:
+        return {}
     here = os.path.join(os.path.realpath(os.curdir), '')
-    files = (settings.train or []) + (settings.val or []) + (settings.test or [])
-    for name in files or [settings.data]:
-        require(trusted or os.path.realpath(system_path(name)).startswith(here), 'the run names its text as %s, which '
+
+    def check_place(path):
+        require(options.trust_run or os.path.realpath(path).startswith(here), 'the run names its text as %s, which '
                 'is outside the current directory: add --trust-run to read it, or name a text with --source and '
-                '--target', system_path(name))
+                '--target', path)
+
+    files = (settings.train or []) + (settings.val or []) + (settings.test or []) or [settings.data]
+    for name in files + ([settings.alignments] if settings.alignments else []):
+        check_place(system_path(name))
+    texts = corpus_paths(settings)
+    for path in itertools.chain(*texts.values()):  # a folder inside may have links that lead outside
+        check_place(path)
+    return texts
 
 
 def read_outputs(path, pairs):
@@ -300,12 +314,13 @@ def main(argv):
     # Everything that can be wrong with the input is checked before TensorFlow loads.
     path = None if options.hypotheses and options.target else options.run or last_run()
     is_run = options.compare is not None and os.path.isdir(options.compare)
+    settings = with_defaults(RunDirectory.open(path).read_config() if path else {})
+    run_texts = texts_of_run(options, settings)
     check_outputs([('--plot', options.plot), ('--output', options.output)],
                   [options.source, options.target, options.hypotheses, options.alignments, options.test,
-                   None if is_run else options.compare],
+                   None if is_run else options.compare, *itertools.chain(*run_texts.values())],
                   ([path] if path else []) + ([options.compare] if is_run else []))
-    settings = with_defaults(RunDirectory.open(path).read_config() if path else {})
-    pairs = read_pairs(options, settings)
+    pairs = read_pairs(options, settings, run_texts)
     outputs = read_outputs(options.hypotheses, pairs) if options.hypotheses else None
     other = None
     if is_run:
@@ -328,7 +343,7 @@ def main(argv):
         seconds = time.time() - started
         story_questions, form = None, options.format or settings.format
         if form == 'babi' and settings.score != 'none' and not options.source:
-            paths = [options.test] if options.test else corpus_paths(settings)[options.split]
+            paths = [options.test] if options.test else run_texts[options.split]
             story_questions = list(questions.read_questions(paths, 'babi', settings.on_bad_utf8))
         model_scores, likelihoods = model_rows(translator, pairs, gold, story_questions, options)
         model_scores.append(Row('decoding', len(pairs) / max(seconds, 1e-9),
@@ -337,7 +352,7 @@ def main(argv):
         from translator import Translator
         other = best_texts(Translator.load(options.compare, options.threads), pairs, options)
     if options.output:
-        write_bytes(options.output, ''.join(text + '\n' for text in outputs).encode('utf-8'))
+        write_output(options.output, ''.join(text + '\n' for text in outputs).encode('utf-8'))
     names = metric_names(options, settings, path)
     bleu_tokenize = options.bleu_tokenize or metrics.bleu_tokenizer(
         settings.target_tokenizer if path else None, [target for _, target in pairs])

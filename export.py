@@ -32,6 +32,7 @@ import tempfile
 from command_line import CommandParser, UserError, run_command, tell
 import search_options
 from storage.files import to_json, user_error
+from storage.ownership import check_parent
 from storage.run_directory import RunDirectory
 from settings import check, with_defaults
 
@@ -253,6 +254,7 @@ def main(argv):
     options = parse(argv)
     if os.path.lexists(options.folder):
         raise UserError('%s: exists already: name a new directory' % options.folder)
+    check_parent(options.folder)
     run = RunDirectory.open(options.run)
     settings = with_defaults(run.read_config())
     check(settings)

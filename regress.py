@@ -15,6 +15,8 @@ import shlex
 from command_line import CommandParser, UserError, non_negative_float, non_negative_int, positive_int, run_command, tell
 from reference import compare, hypotheses, report, traps
 from reports.progress import Progress
+from storage.output_files import check_outputs
+from storage.ownership import check_parent
 
 
 def parse(argv):
@@ -80,6 +82,8 @@ def show(compared, as_json=False):
 
 def compare_sets(options):
     """Compares two sets and prints the report; returns the exit code. SetError: the sets have no array in common."""
+    sets = [options.ref, options.new]
+    check_outputs([('--html', options.html)], sets + [options.stage_map], sets)
     (recorded, manifest), (computed, _) = compare.open_set(options.ref), compare.open_set(options.new)
     all_files, recorded = recorded, compare.choose_files(recorded, options.files)
     if len(computed) > 1:
@@ -130,6 +134,7 @@ def record(options, argv):
     # Raises
         UserError: a set exists already, which is compared and stays unchanged, or the NumPy model does not agree.
     """
+    require_folder(options.dir)
     from reference import sets
     command = ' '.join(map(shlex.quote, ['regress.py'] + argv))
     results = sets.record(options.dir, options.sample_run, command)
@@ -141,9 +146,19 @@ def record(options, argv):
                     'MANIFEST.json first' % options.dir)
 
 
+def require_folder(folder):
+    """Raises `UserError` if the set cannot be written to this folder, before any work is done for it."""
+    if os.path.isdir(folder):
+        return
+    if os.path.lexists(folder):
+        raise UserError('%s: is not a folder: name another one' % folder)
+    check_parent(folder)
+
+
 def require_empty(folder):
-    """Raises `UserError` if a folder exists and contains files."""
-    if os.path.exists(folder) and os.listdir(folder):
+    """Raises `UserError` if a folder for a bundle has files or cannot be created."""
+    require_folder(folder)
+    if os.path.isdir(folder) and os.listdir(folder):
         raise UserError('%s: is not empty: name another folder' % folder)
 
 
@@ -179,8 +194,8 @@ def export(options, argv):
     # Raises
         UserError: the folder is not empty, the text has no sentence, or the run cannot be read.
     """
-    from reference import sets
     require_empty(options.dir)
+    from reference import sets
     texts = sets.read_texts(options.input)
     if not texts:
         raise UserError('%s: contains no sentence' % options.input)

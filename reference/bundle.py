@@ -37,7 +37,7 @@ def open_regular(path):
     descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, 'is no regular file')
+        raise OSError(errno.EINVAL, 'not a regular file')
     return os.fdopen(descriptor, 'rb')
 
 
@@ -170,7 +170,8 @@ def read_json(path, what):
             raise ValueError('has more than %d bytes' % MAXIMUM_JSON)
         return json.loads(data.decode('utf-8-sig'))
     except (OSError, ValueError, RecursionError) as error:
-        raise SetError('%s: cannot be read as %s: %s' % (printable(path), what, one_line(error)))
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise SetError('%s: cannot be read as %s: %s' % (printable(path), what, reason))
 
 
 def read_manifest(folder):

@@ -19,6 +19,7 @@ from keras import backend as K
 import tensorflow as tf
 
 from command_line import UserError, tell
+from storage.files import open_regular
 
 MODELS = ('Model', 'Sequential')
 CODE = ('Lambda',)                  # classes whose configuration holds a program
@@ -177,6 +178,7 @@ def read_attributes(path):
         return json.loads(value.decode('utf-8') if isinstance(value, bytes) else value)
 
     try:
+        open_regular(path, links=True).close()
         with h5py.File(path, 'r') as file:
             if 'model_config' not in file.attrs:
                 raise UserError('%s: has weights only: name the function that builds the model with --build and '
@@ -194,6 +196,7 @@ def read_attributes(path):
 def load_weights(model, path, by_name=False):
     """Loads a weights file, by position or by name; reports the layers for which a file by name has no weights."""
     try:
+        open_regular(path, links=True).close()
         model.load_weights(path, by_name=by_name)
         if by_name:
             with h5py.File(path, 'r') as file:
@@ -202,6 +205,8 @@ def load_weights(model, path, by_name=False):
             left = [layer.name for layer in model.layers if layer.weights and layer.name not in names]
             if left:
                 tell('%s: has no weights for: %s' % (path, ', '.join(left)))
+    except UserError:
+        raise
     except Exception as error:      # h5py and Keras raise many kinds of errors for a file that does not fit
         raise UserError('%s: these weights do not fit the model: %s' % (path, ' '.join(str(error).split())))
 

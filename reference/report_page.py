@@ -7,7 +7,7 @@ import html
 import numpy as np
 
 from reference import compare, report
-from storage.files import write_bytes
+from storage.output_files import write_output
 
 MAPS, ROWS, COLUMNS = 12, 64, 96      # heat maps, and the cells of one
 STYLE = '''
@@ -99,4 +99,4 @@ def page(compared, recorded, found, stage_map):
 
 def write(path, compared, recorded, found, stage_map):
     """Writes the page. UserError: the system refuses."""
-    write_bytes(path, page(compared, recorded, found, stage_map).encode('utf-8'))
+    write_output(path, page(compared, recorded, found, stage_map).encode('utf-8'))

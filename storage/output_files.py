@@ -14,13 +14,13 @@ from storage.files import sync_folder, user_error
 STREAMS = ('/dev', '/dev/fd', '/proc/self/fd')  # files there are opened as they are
 
 
-def check_outputs(outputs, inputs=(), runs=()):
+def check_outputs(outputs, inputs=(), folders=()):
     """Checks, before any work, that each output of a command may be written where it is named.
 
     # Arguments
         outputs: pairs (option, path) of output files; `None` is no output, `-` is standard output.
         inputs: paths and file descriptors that the command reads; `None` and `-` are skipped.
-        runs: run directories that the command reads.
+        folders: directories that the command reads, such as run directories.
 
     # Raises
         UserError: an output is a directory or a socket, has no directory or no permission to be written, is a file
@@ -30,10 +30,9 @@ def check_outputs(outputs, inputs=(), runs=()):
     for source in inputs:
         if source not in (None, '-'):
             names.setdefault(_identity(source), 'the input')
-    for run in runs:
-        with contextlib.suppress(OSError):  # what is wrong with a run has messages of its own
-            for name in os.listdir(run):
-                names.setdefault(_identity(os.path.join(run, name)), 'a file of the run %s' % run)
+    for folder in folders:
+        for path in _files(folder):
+            names.setdefault(_identity(path), 'a file of %s' % folder)
     names.pop(None, None)
     for option, path in outputs:
         if path is None:
@@ -80,6 +79,16 @@ def _check_node(option, path):
     require(os.access(path, os.W_OK), '%s: cannot be written: check its permissions, or choose another path for %s',
             path, option)
     return _identity(path)
+
+
+def _files(folder, depth=1):
+    """Paths of the files in a directory and in its directories, as those of a run; none where it cannot be read."""
+    with contextlib.suppress(OSError):  # what is wrong with an input has messages of its own
+        for entry in os.scandir(folder):
+            if not entry.is_dir(follow_symlinks=False):
+                yield entry.path
+            elif depth:
+                yield from _files(entry.path, depth - 1)
 
 
 def _identity(file):

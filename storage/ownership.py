@@ -73,6 +73,9 @@ def check_parent(path):
     # Raises
         UserError: its nearest existing parent is not a directory, or cannot be written to.
     """
+    if os.path.islink(path):
+        raise UserError('%s: is a symbolic link to a directory that does not exist: create that directory, or choose '
+                        'another one' % path)
     parent = os.path.dirname(os.path.abspath(path))
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)

@@ -75,7 +75,16 @@ def test_bad_byte_is_refused_by_file_line_and_byte_or_replaced(tmpdir, content, 
 def test_utf16_is_named_and_not_offered_a_replacement(tmpdir, encoding):
     text = '\ufeffschön und gut\n' if encoding == 'utf-16-be' else 'schön und gut\n'
     message = message_of(read_lines, write(tmpdir, 'x', text.encode(encoding)))
-    assert 'the file is UTF-16: convert it' in message and 'replace' not in message
+    assert 'is UTF-16 or binary: convert a text with iconv' in message and 'replace' not in message
+
+
+@pytest.mark.parametrize('content, told', [
+    ('nine\n'.encode('utf-16-le')[:-1], 'is UTF-16'), (gzip.compress(b'nine\n'), 'is gzip data: unpack it with zcat'),
+    ('nine\n'.encode('utf-16'), 'is UTF-16')])
+def test_data_that_are_no_utf8_text_are_named_even_where_bytes_may_be_replaced(tmpdir, content, told):
+    path = write(tmpdir, 'x', content)
+    for mode in ('error', 'replace'):
+        assert message_of(read_lines, path, mode).startswith('%s: %s' % (path, told))
 
 
 def test_too_long_line_is_refused_with_its_number_before_it_fills_the_memory(tmpdir, monkeypatch):

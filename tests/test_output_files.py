@@ -10,7 +10,7 @@ import pytest
 
 from storage.output_files import OutputFile, check_output_directory, check_outputs, write_output
 from command_line import UserError
-from test_commands import cheap, no_tensorflow, one_line, run, start, trained  # noqa: F401
+from test_commands import ROOT, cheap, no_tensorflow, one_line, run, start, trained  # noqa: F401
 from test_predict import untrained
 
 
@@ -89,7 +89,9 @@ def test_an_output_that_cannot_be_written_or_would_destroy_an_input_is_refused(t
     for name in ('in', 'dictionary', 'free'):
         (tmp_path / name).write_bytes(b'text')
     (tmp_path / 'run').mkdir()
-    (tmp_path / 'run' / 'weights.h5').write_bytes(b'weights')
+    (tmp_path / 'run' / 'checkpoint').mkdir()
+    for name in ('weights.h5', 'checkpoint/1.h5'):
+        (tmp_path / 'run' / name).write_bytes(b'weights')
     (tmp_path / 'link').symlink_to('in')
     os.link('in', 'hard')
     (tmp_path / 'loop').symlink_to('loop')
@@ -98,7 +100,8 @@ def test_an_output_that_cannot_be_written_or_would_destroy_an_input_is_refused(t
     descriptor = os.open('in', os.O_RDONLY)
     for path, told in (('in', 'in: is the input too: name another file for --output'), ('./in', 'the input'),
                        ('link', 'the input'), ('hard', 'the input'), ('dictionary', 'the input'),
-                       ('run/weights.h5', 'run/weights.h5: is a file of the run run too'), ('run', 'is a directory'),
+                       ('run/weights.h5', 'run/weights.h5: is a file of run too'),
+                       ('run/checkpoint/1.h5', 'is a file of run too'), ('run', 'is a directory'),
                        ('socket', 'is a socket'), ('none/f', 'none/f: its directory does not exist'),
                        ('in/f', 'cannot be written|does not exist'), ('loop', 'cannot be written'),
                        ('x' * 300, 'cannot be written')):
@@ -141,9 +144,14 @@ def test_predict_refuses_before_it_reads_or_writes_anything(cheap, trained, tmp_
     one_line(cheap('predict.py', '--run', path, '--input', 'in', '--replace-unk', 'd.tsv', '--output', 'd.tsv'),
              'predict.py', 'd.tsv', 'is the input too', '--output')
     one_line(cheap('predict.py', '--run', path, '--input', 'in', '--html', path + '/weights.h5'), 'predict.py',
-             'is a file of the run')
-    one_line(cheap('evaluate.py', '--run', path, '--by-length', '2', '--plot', path + '/weights.h5'), 'evaluate.py',
-             'is a file of the run', '--plot')
+             'is a file of')
+    home = trained.home
+    for output in (path + '/checkpoint/152.h5', 'numbers/test.tsv', 'numbers/train.tsv'):
+        kept = (home / output).read_bytes()
+        for options in (['--by-length', '2', '--plot'], ['--output']):
+            one_line(cheap('evaluate.py', '--run', path, *options, output, cwd=home), 'evaluate.py', 'name another',
+                     options[-1])
+        assert (home / output).read_bytes() == kept
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
@@ -202,16 +210,17 @@ def test_a_stopped_export_leaves_nothing(trained, tmp_path, number, code):  # no
 
 @pytest.mark.slow
 @pytest.mark.parametrize('node', ['null', 'fifo', 'link', 'file', 'full'])
-def test_every_output_option_on_every_kind_of_node(trained, tmp_path, node):  # noqa: F811
-    """`--output`, `--html` and `--plot`: 3 options on 5 kinds of node."""
+def test_every_output_option_on_every_kind_of_node(trained, tmp_path, node, summary):  # noqa: F811
     before = os.stat('/dev/null')
-    commands = {
-        '--output': ['predict.py', '--run', trained.path, '--input', 'in'],
-        '--html': ['predict.py', '--run', trained.path, '--input', 'in'],
-        '--plot': ['evaluate.py', '--source', 'in', '--target', 'in', '--hypotheses', 'in', '--by-length', '2']}
+    predict = ['predict.py', '--run', trained.path, '--input', 'in']
+    evaluate = ['evaluate.py', '--source', 'in', '--target', 'in', '--hypotheses', 'in', '--by-length', '2']
+    dot = os.path.join(str(ROOT), 'reference', 'dot-gru.float64.npz')
+    commands = [(predict, '--output', '五九\n'.encode('utf-8')), (predict, '--html', b'<!'),
+                (evaluate, '--plot', b'\x89PNG'), (evaluate, '--output', b'nine five\n'),
+                (['regress.py', 'compare', dot, dot], '--html', b'<!')]
     (tmp_path / 'in').write_bytes(b'nine five\n')
-    for option, command in commands.items():
-        path, arrived = tmp_path / (node + option), []
+    for command, option, beginning in commands:
+        path, arrived = tmp_path / (node + command[0] + option), []
         if node in ('null', 'full'):
             path.symlink_to('/dev/' + node)
         elif node == 'fifo':
@@ -220,7 +229,7 @@ def test_every_output_option_on_every_kind_of_node(trained, tmp_path, node):  # 
             reader.daemon = True
             reader.start()
         elif node == 'link':
-            path.symlink_to(tmp_path / ('target' + option))
+            path.symlink_to(tmp_path / ('target of ' + path.name))
         else:
             path.write_bytes(b'old')
         result = run(*command, option, path, cwd=tmp_path)
@@ -237,7 +246,53 @@ def test_every_output_option_on_every_kind_of_node(trained, tmp_path, node):  # 
             assert stat.S_ISFIFO(path.stat().st_mode)
         content = arrived[0] if node == 'fifo' else path.read_bytes()
         assert path.is_symlink() == (node == 'link')
-        assert content.startswith({'--output': '五九\n'.encode('utf-8'), '--html': b'<!', '--plot': b'\x89PNG'}[option])
+        assert content.startswith(beginning)
+    summary('outputs on a %s: %d options tried' % (node, len(commands)))
+
+
+DIRECTORIES = [  # a command and its option, without the name of the directory that it makes
+    ['train.py', '--data', 'numbers', '--run'],
+    ['export.py', 'run'],
+    ['predict.py', '--run', 'run', '--input', 'in', '--plot-dir'],
+    ['regress.py', 'export', 'run', '--input', 'in'],
+    ['regress.py', 'capture', '--build', 'in:f'],
+    ['regress.py', 'record']]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('command', DIRECTORIES, ids=lambda command: command[0] + command[1])
+def test_what_is_no_directory_is_refused_before_work(cheap, trained, tmp_path, command, summary):  # noqa: F811
+    """A file, a device, a FIFO, a socket and a link to nothing in the place of a directory, and a path below a file."""
+    (tmp_path / 'run').symlink_to(trained.path)
+    (tmp_path / 'numbers').symlink_to(trained.data)
+    for name in ('in', 'file'):
+        (tmp_path / name).write_bytes(b'nine\n')
+    (tmp_path / 'device').symlink_to('/dev/null')
+    os.mkfifo(str(tmp_path / 'fifo'))
+    socket.socket(socket.AF_UNIX).bind(str(tmp_path / 'socket'))
+    (tmp_path / 'dangling').symlink_to('nothing')
+
+    def nodes():
+        found = {name: os.lstat(str(tmp_path / name)) for name in os.listdir(str(tmp_path))}
+        return {name: (status.st_ino, status.st_mode, status.st_size) for name, status in found.items()}
+    before = nodes()
+    for name in ('file', 'device', 'fifo', 'socket', 'dangling', 'file/below'):
+        one_line(cheap(*command, name), command[0], name)
+    assert nodes() == before
+    assert (tmp_path / 'file').read_bytes() == b'nine\n'
+    summary('%s %s: 6 kinds of node refused' % tuple(command[:2]))
+
+
+def test_compare_does_not_write_over_what_it_compares(cheap, tmp_path):  # noqa: F811
+    (tmp_path / 'set').mkdir()
+    content = (ROOT / 'reference' / 'dot-gru.float64.npz').read_bytes()
+    for name in ('a.npz', 'set/a.npz'):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / 'map').write_text('{}')
+    for output in ('a.npz', 'set/a.npz', 'map'):
+        one_line(cheap('regress.py', 'compare', 'a.npz', 'set', '--stage-map', 'map', '--html', output), 'regress.py',
+                 output, 'too: name another file for --html')
+    assert [(tmp_path / name).read_bytes() for name in ('a.npz', 'set/a.npz', 'map')] == [content, content, b'{}']
 
 
 def test_evaluate_reads_a_text_outside_the_current_directory_only_for_a_trusted_run(cheap, tmp_path):  # noqa: F811
@@ -247,7 +302,11 @@ def test_evaluate_reads_a_text_outside_the_current_directory_only_for_a_trusted_
         path = str(tmp_path / 'outside') if name == 'named' else 'link'
         untrained(tmp_path / 'here' / name, train=[path], test=[path])
     (tmp_path / 'here' / 'link').symlink_to(tmp_path / 'outside')
-    for name in ('named', 'linked'):
+    untrained(tmp_path / 'here' / 'folder', data='data')
+    (tmp_path / 'here' / 'data').mkdir()
+    for part in ('train', 'val', 'test'):
+        (tmp_path / 'here' / 'data' / (part + '.tsv')).symlink_to(tmp_path / 'outside')
+    for name in ('named', 'linked', 'folder'):
         one_line(cheap('evaluate.py', '--run', name, cwd=tmp_path / 'here'), 'evaluate.py',
                  'which is outside the current directory: add --trust-run to read it')
         one_line(cheap('evaluate.py', '--run', name, '--trust-run', cwd=tmp_path / 'here'), 'evaluate.py',

@@ -21,7 +21,7 @@ import predict
 from storage.run_directory import RunDirectory
 from command_line import UserError
 from settings import defaults
-from test_commands import (HARD, ROOT, cheap, environment, no_tensorflow, one_line, run,  # noqa: F401
+from test_commands import (HARD, ROOT, Result, cheap, environment, no_tensorflow, one_line, run,  # noqa: F401
                            start, trained)
 from text.tokenizers import make_tokenizer
 
@@ -468,3 +468,50 @@ def test_a_shard_of_a_pipe_is_refused(cheap, tmp_path):  # noqa: F811
         (tmp_path / name).write_bytes(text)
         assert line_reader.LineReader(str(tmp_path / name), None, 'error').count() == expected
     assert line_reader.LineReader(str(tmp_path / 'c'), None, 'error').count(largest=3) is None
+
+
+# Input that is no text
+
+def test_input_that_is_no_text_or_has_no_end_is_refused_in_one_line(no_tensorflow, tmp_path):  # noqa: F811
+    untrained(tmp_path / 'r')
+    with gzip.open(str(tmp_path / 'bomb.gz'), 'wb', compresslevel=1) as stream:
+        for _ in range(256):
+            stream.write(b'x' * 2 ** 20)
+    (tmp_path / 'cr').write_bytes(b'nine\rfive\r')
+    (tmp_path / 'utf16').write_bytes('nine\n'.encode('utf-16'))
+    assert (tmp_path / 'bomb.gz').stat().st_size < 2 ** 22
+    limited = ['sh', '-c', 'ulimit -v 1000000; exec "$@"', 'sh', sys.executable, str(ROOT / 'predict.py')]
+    for name, told in (('bomb.gz', 'line 1 has more than 16777216 bytes'),
+                       ('cr', 'line ends are carriage returns only'),
+                       ('utf16', 'is UTF-16')):
+        done = subprocess.run(limited + ['--run', 'r', '--input', name], cwd=str(tmp_path), stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, env=environment(PYTHONPATH=no_tensorflow))
+        one_line(Result(done.returncode, done.stdout, done.stderr.decode('utf-8')), 'predict.py', name, told)
+
+
+@pytest.mark.slow
+def test_a_device_without_an_end_is_refused_before_it_fills_the_memory(trained, tmp_path):  # noqa: F811
+    done = subprocess.run(['sh', '-c', 'ulimit -v 8000000; exec "$@"', 'sh', sys.executable, str(ROOT / 'predict.py'),
+                           '--run', str(trained.path), '--input', '/dev/zero'], cwd=str(tmp_path),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    one_line(Result(done.returncode, done.stdout, done.stderr.decode('utf-8')), 'predict.py',
+             '/dev/zero: line 1 has more than 16777216 bytes')
+
+
+@pytest.mark.parametrize('content, told', [
+    (b'nine\rfive\r', 'carriage returns only'), (gzip.compress(b'nine\n' * 99), 'is gzip data'),
+    ('nine\n'.encode('utf-16'), 'is UTF-16'), (b'a' * (2 ** 24 + 1), 'line 1 has more than 16777216 bytes')])
+def test_a_pipe_that_is_no_text_is_refused(tmp_path, content, told):
+    (tmp_path / 'text').write_bytes(content)
+    with open(str(tmp_path / 'text'), 'rb') as stream:
+        with pytest.raises(UserError, match=told):
+            next(line_reader.LineReader('-', stream.fileno(), 'error').chunks(1))
+
+
+def test_json_escapes_what_other_programs_take_for_a_line_end_and_what_a_terminal_obeys():
+    text = 'a\u2028b\u2029c\x85d\x7fe\x1bf\n\x9bg'
+    line = output_formats.json_line(1, text, [hypothesis([text], [[1]], text, [text])])
+    assert len(line.splitlines()) == 1 and all(' ' <= one <= '~' for one in line)
+    made = json.loads(line)
+    assert made['source'] == made['hypotheses'][0]['text'] == made['source_tokens'][0] == text
+    assert made['hypotheses'][0]['tokens'] == [text]

@@ -420,7 +420,7 @@ def test_json_of_any_depth_and_a_pipe_are_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match='map.json: cannot be read as a stage map'):
         regress.main(['compare', good, good, '--stage-map', str(tmp_path / 'map.json')])
     os.mkfifo(str(tmp_path / 'pipe.npz'))
-    with pytest.raises(UserError, match='pipe.npz: cannot be read .* is no regular file'):
+    with pytest.raises(UserError, match='pipe.npz: cannot be read .* not a regular file'):
         regress.main(['compare', good, str(tmp_path / 'pipe.npz')])
     (tmp_path / 'MANIFEST.json').write_text('{"files":' * 100000)
     with pytest.raises(UserError, match='MANIFEST.json: cannot be read'):

@@ -94,36 +94,33 @@ def load(paths, form='pairs', on_bad_utf8='error'):
 
 
 def _table_pairs(path, on_bad_utf8):
-    number, line = 0, ''
+    number = 0
     for number, line in enumerate(read_lines(path, on_bad_utf8), 1):
         columns = line.split('\t', 2)
         if len(columns) < 2:
             form = '; is this a bAbI file? --format babi' if line.split(' ')[0].isdigit() else ''
             raise UserError('%s: line %d: no tab between source and target%s' % (path, number, form))
         yield columns[0], columns[1]
-    _check_count(path, number, line if all('\t' in part for part in line.rstrip('\r').split('\r')) else '')
+    _check_count(path, number)
 
 
 def _parallel_pairs(source_path, target_path, on_bad_utf8):
-    counts, pair = [0, 0], ('', '')
+    counts = [0, 0]
     for pair in itertools.zip_longest(read_lines(source_path, on_bad_utf8), read_lines(target_path, on_bad_utf8)):
         counts = [count + (text is not None) for count, text in zip(counts, pair)]
         if counts[0] == counts[1]:  # else one file has ended: count the lines of the other to its end
             yield pair
-    for path, count, line in zip((source_path, target_path), counts, pair):
-        _check_count(path, count, line or '')
+    for path, count in zip((source_path, target_path), counts):
+        _check_count(path, count)
     if counts[0] != counts[1]:
         raise UserError('%s has %d lines but %s has %d: line n of one must belong to line n of the other'
                         % (source_path, counts[0], target_path, counts[1]))
 
 
-def _check_count(path, count, last_line):
-    """Refuses a file without lines, and one whose only line is many lines that end in carriage returns."""
+def _check_count(path, count):
+    """Refuses a file without lines."""
     if not count:
         raise UserError('%s: the file is empty' % path)
-    if count == 1 and '\r' in last_line:
-        raise UserError('%s: its line ends are carriage returns only: convert them to line feeds, for example with '
-                        "tr '\\r' '\\n'" % path)
 
 
 def hold_out(count, seed):

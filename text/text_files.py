@@ -9,7 +9,8 @@ from storage.files import open_regular, user_error
 
 # A longer line is refused: without a limit, an endless "line" would fill the memory. In bytes, 16 MiB.
 LONGEST_LINE = 2 ** 24
-_UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+GZIP = b'\x1f\x8b'
+UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def decode_lines(stream, name, on_bad_utf8='error'):
@@ -24,14 +25,16 @@ def decode_lines(stream, name, on_bad_utf8='error'):
         Generator of str: lines split at line feeds only, without a trailing carriage return and without a leading BOM.
 
     # Raises
-        UserError: bytes that are not UTF-8, with line and byte; a line of more than `LONGEST_LINE` bytes.
+        UserError: bytes that are not UTF-8, with line and byte; a line of more than `LONGEST_LINE` bytes; gzip or
+            UTF-16; a single line whose parts end in carriage returns.
     """
     errors = {'error': 'strict', 'replace': 'replace'}[on_bad_utf8]
     for number, raw in enumerate(stream, 1):
         if len(raw) > LONGEST_LINE:
             raise UserError('%s: line %d has more than %d bytes: is this a text file with a line feed after each line?'
                             % (name, number, LONGEST_LINE))
-        whole = raw
+        if number == 1:
+            _refuse_other_formats(raw, name)
         if number == 1 and raw.startswith(codecs.BOM_UTF8):
             raw = raw[len(codecs.BOM_UTF8):]
             if not raw:  # a file of a BOM only is an empty file
@@ -41,17 +44,20 @@ def decode_lines(stream, name, on_bad_utf8='error'):
         try:
             yield raw.decode('utf-8', errors)
         except UnicodeDecodeError as error:
-            if _is_utf16(whole, number):
-                remedy = 'the file is UTF-16: convert it, for example with iconv -f UTF-16 -t UTF-8'
-            else:
-                remedy = 'convert the file to UTF-8 or use --on-bad-utf8 replace'
-            raise UserError('%s: line %d, byte %d: 0x%02X is not valid UTF-8; %s'
-                            % (name, number, error.start + 1, raw[error.start], remedy)) from None
+            raise UserError('%s: line %d, byte %d: 0x%02X is not valid UTF-8; convert the file to UTF-8 or use '
+                            '--on-bad-utf8 replace' % (name, number, error.start + 1, raw[error.start])) from None
 
 
-def _is_utf16(raw, number):
-    """Whether a line that is not UTF-8 is UTF-16: a BOM in line 1, or at least every fourth byte is zero."""
-    return number == 1 and raw.startswith(_UTF16_BOMS) or 4 * raw.count(b'\0') >= len(raw)
+def _refuse_other_formats(raw, name):
+    """Refuses, by the first line, data that are no lines of UTF-8: a replacement of bytes would make them garbage."""
+    if raw.startswith(GZIP):
+        raise UserError('%s: is gzip data: unpack it with zcat, or give the file a name that ends in .gz' % name)
+    # Without a byte order mark, UTF-16 of European text has a zero in every second byte.
+    if raw.startswith(UTF16_BOMS) or len(raw) >= 8 and 4 * raw.count(b'\0') >= len(raw):
+        raise UserError('%s: is UTF-16 or binary: convert a text with iconv -f UTF-16 -t UTF-8' % name)
+    if b'\r' in raw.rstrip(b'\r') and not raw.endswith(b'\n'):
+        raise UserError('%s: its line ends are carriage returns only: convert them to line feeds, for example with '
+                        "tr '\\r' '\\n'" % name)
 
 
 def read_lines(path, on_bad_utf8='error'):
