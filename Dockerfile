@@ -1,7 +1,9 @@
 # docker build -t global-attention .
 # docker run -v "$PWD/runs:/runs" global-attention train.py
 ARG BASE=python:3.6.15-slim-bullseye
-FROM ${BASE}
+# The base of the second target, docker build --target distributed: the same system with a C++ compiler.
+ARG COMPILER_BASE=python:3.6.15-bullseye
+FROM ${BASE} AS run
 
 # HOME: matplotlib and Keras write files there, and with `docker run --user` no home directory is writable.
 ENV LANG=C.UTF-8 HOME=/tmp
@@ -29,3 +31,18 @@ EXPOSE 8000
 # Process 1 ignores SIGTERM unless it has a handler; Python handles SIGINT as Ctrl-C.
 STOPSIGNAL SIGINT
 ENTRYPOINT ["sh", "/app/docker-entrypoint.sh"]
+
+FROM ${COMPILER_BASE} AS compiler
+WORKDIR /app
+COPY requirements-pip.txt requirements.txt requirements-distributed.txt distributed.sh ./
+RUN python -m pip install --no-cache-dir --require-hashes -r requirements-pip.txt \
+ && python -m pip install --no-cache-dir --require-hashes -r requirements.txt \
+ && sh distributed.sh python
+
+# With horovodrun, for several workers: docs/scaling.md.
+FROM run AS distributed
+COPY --from=compiler /usr/local/lib/python3.6/site-packages /usr/local/lib/python3.6/site-packages
+COPY --from=compiler /usr/local/bin/horovodrun /usr/local/bin/
+
+# The last target is the default.
+FROM run

@@ -5,7 +5,7 @@ TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak reference-check mutants lint onnx serve browser settings-page image lock clean
+.PHONY: help setup demo test test-all soak reference-check mutants lint onnx serve distributed browser settings-page image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ onnx: setup ## install the packages for `export.py --format onnx` and its tests 
 serve: setup ## install the packages for `serve.py` and its tests into .venv
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-serve.txt
 
+distributed: setup ## build Horovod for several workers into .venv (needs g++ and make; minutes)
+	@sh distributed.sh $(PYTHON)
+
 browser: ## install Chromium for the tests of the pages, from Debian's packages (as root)
 	command -v chromium > /dev/null || { apt-get -qq update && apt-get -qq install -y chromium chromium-driver; }
 
@@ -49,7 +52,7 @@ settings-page: setup ## write docs/settings.md from the table in settings.py
 	$(PYTHON) docs/settings_page.py
 
 image: ## build the container image
-	$(DOCKER) build -t $(IMAGE) .
+	$(DOCKER) build --target run -t $(IMAGE) .
 
 # PIP_CONFIG_FILE ignores the package index of the user. pip-compile writes the two options in an order in which the second
 # cancels the first, so sed writes them.
@@ -59,7 +62,8 @@ lock: setup ## write requirements*.txt and the pins of environment.yml from requ
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/pip install -qq pip==21.3.1 setuptools==59.6.0 wheel==0.37.1
 	env PIP_CONFIG_FILE=/dev/null .venv/lock/bin/pip install -qq pip-tools==6.4.0 click==8.0.4 pep517==0.13.1
-	for name in requirements-pip requirements requirements-dev requirements-onnx requirements-serve; do \
+	for name in requirements-pip requirements requirements-dev requirements-onnx requirements-serve \
+	    requirements-distributed; do \
 	    $(COMPILE) --output-file $$name.txt $$name.in || exit 1; \
 	done
 	sed -i '0,/^[a-z]/s/^\([a-z]\)/--only-binary :all:\n--no-binary gast,jieba,termcolor\n\n\1/' requirements.txt requirements-dev.txt

@@ -66,6 +66,7 @@ def inputs(name):
 def test_lock_files_pin_exactly_the_packages_of_their_inputs():
     assert versions('requirements-pip.txt') == inputs('requirements-pip.in')
     assert versions('requirements.txt') == inputs('requirements.in')
+    assert versions('requirements-distributed.txt') == inputs('requirements-distributed.in')
     assert versions('requirements-dev.txt') == dict(inputs('requirements.in'), **inputs('requirements-dev.in'))
 
 
@@ -115,11 +116,14 @@ def instructions():
 def test_dockerfile_installs_every_lock_file_by_hash_before_it_copies_the_code():
     steps = instructions()
     code = steps.index(('COPY', '. .'))
+    run = steps[:steps.index(('FROM', '${COMPILER_BASE} AS compiler'))]
     installed = ' '.join(rest for word, rest in steps[:code] if word == 'RUN')
     assert re.findall(r'--require-hashes -r (\S+)', installed) == [
         'requirements-pip.txt', 'requirements.txt', 'requirements-serve.txt', 'requirements-dev.txt']
     assert '==' not in read('Dockerfile')
     assert 'apt' not in ' '.join(rest for word, rest in steps if word == 'RUN')
+    assert not [rest for _, rest in run if 'distributed' in rest]
+    assert steps[-1] == ('FROM', 'run')  # the default target has no Horovod
 
 
 def test_dockerfile_runs_as_a_user_with_an_exec_form_entry_point():
@@ -128,7 +132,7 @@ def test_dockerfile_runs_as_a_user_with_an_exec_form_entry_point():
     assert json.loads(dict(steps)['ENTRYPOINT']) == ['sh', '/app/docker-entrypoint.sh']
     assert json.loads(dict(steps)['VOLUME']) == ['/data', '/runs']
     assert ('WORKDIR', '/app') in steps and 'LANG=C.UTF-8' in dict(steps)['ENV']
-    assert steps[0][0] == 'ARG' and steps[1] == ('FROM', '${BASE}')
+    assert [word for word, _ in steps[:2]] == ['ARG', 'ARG'] and steps[2] == ('FROM', '${BASE} AS run')
 
 
 def test_dockerignore_keeps_environment_runs_and_history_out_of_the_image():
@@ -400,9 +404,10 @@ def test_make_sets_up_before_demo_and_tests():
     ('test', ['test']), ('lint', ['test', 'lint']), ('reference-check', ['test', 'lint', 'reference-check']),
     ('onnx', ['test', 'lint', 'reference-check', 'onnx']),
     ('serve', ['test', 'lint', 'reference-check', 'onnx', 'serve']),
-    ('browser', ['test', 'lint', 'reference-check', 'onnx', 'serve', 'browser']),
-    ('test-all', ['test', 'lint', 'reference-check', 'onnx', 'serve', 'browser', 'test-all']),
-    ('none', ['test', 'lint', 'reference-check', 'onnx', 'serve', 'browser', 'test-all'])])
+    ('distributed', ['test', 'lint', 'reference-check', 'onnx', 'serve', 'distributed']),
+    ('browser', ['test', 'lint', 'reference-check', 'onnx', 'serve', 'distributed', 'browser']),
+    ('test-all', ['test', 'lint', 'reference-check', 'onnx', 'serve', 'distributed', 'browser', 'test-all']),
+    ('none', ['test', 'lint', 'reference-check', 'onnx', 'serve', 'distributed', 'browser', 'test-all'])])
 def test_ci_fails_when_tests_fail(tmp_path, failing, calls):
     program(tmp_path / 'make', '#!/bin/sh\necho "$1"\n[ "$1" != {} ]\n'.format(failing))
     done = subprocess.run(['bash', str(ROOT / '.ci/run')], stdout=subprocess.PIPE, universal_newlines=True,

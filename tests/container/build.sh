@@ -60,7 +60,7 @@ make_image() {
     set -- --volume "$temporary/pip.conf:/etc/pip.conf:ro"
     certificates=$(sed -n 's/^cert = //p' "$temporary/pip.conf")
     [ -z "$certificates" ] || set -- "$@" --volume "$(dirname "$certificates"):$(dirname "$certificates"):ro"
-    buildah bud --build-arg "BASE=$base" "$@" --tag "$image" .
+    buildah bud --target run --build-arg "BASE=$base" "$@" --tag "$image" .
     for name in "$base" "$image"; do
         buildah images --noheading --format '{{.Name}} {{.Size}}' "$name"
     done
