@@ -1,4 +1,4 @@
-"""What the adapters share: they read a bundle, and write the outputs of a port in the bundle's form. NumPy only."""
+"""Reads a bundle and writes the outputs of a port in the same form, for all adapters. NumPy only."""
 import argparse
 import importlib.util
 import json
@@ -12,7 +12,7 @@ from reference import bundle  # noqa: E402  the folder above must be on the path
 
 
 class Arrays(object):
-    """The arrays of all files of a bundle by name, each loaded when it is asked for."""
+    """The arrays of all files of a bundle by name, each loaded on access."""
 
     def __init__(self, folder):
         self.files, self.manifest = bundle.open_set(folder)
@@ -47,7 +47,7 @@ def parser(text):
 
 
 def build(path_and_function, arrays):
-    """What `file.py:function` returns for the bundle's weights `{name: array}`."""
+    """The value that `file.py:function` returns for the bundle's weights `{name: array}`."""
     path, _, name = path_and_function.rpartition(':')
     spec = importlib.util.spec_from_file_location(os.path.splitext(os.path.basename(path))[0], path)
     module = importlib.util.module_from_spec(spec)

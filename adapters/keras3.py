@@ -5,7 +5,7 @@
     python regress.py compare BUNDLE OUT --files forward.npz
 
 Without a port, each call of the bundle runs as the Keras 3 layer of the same name, with the remedies of the table of
-traps; `--plain` leaves them out, so that `compare` shows what they are for.
+traps; `--plain` omits them, so that `compare` shows their effect.
 """
 import inspect
 import sys
@@ -66,7 +66,7 @@ class Runner(object):
         self.values = {'input/' + name: value for name, value in arrays.inputs().items()}
 
     def value(self, name):
-        """An array of the port, or the bundle's where the port made none."""
+        """An array of the port, or of the bundle if the port has none."""
         return self.values[name] if name in self.values else self.arrays[name]
 
     def run(self):

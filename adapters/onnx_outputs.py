@@ -1,10 +1,10 @@
-"""Runs an ONNX model on a bundle's inputs and writes every intermediate output that the bundle has a name for.
+"""Runs an ONNX model on a bundle's inputs and writes every intermediate output that the bundle has too.
 
     python adapters/onnx_outputs.py BUNDLE OUT --model port.onnx --names names.json
     python regress.py compare BUNDLE OUT --files forward.npz
 
 `names.json` maps arrays or calls of the bundle to values of the graph, such as {"dense_1": "/fc/Gemm_output_0"};
-without it a value answers to the name of a call. The graph's inputs take the bundle's by name, or else in their order.
+without it a value has the name of a call. The graph's inputs take the bundle's by name, or else in their order.
 """
 import sys
 
@@ -14,7 +14,7 @@ import onnxruntime
 
 
 def run(path, inputs):
-    """{name: array} of every value that the graph's nodes make."""
+    """{name: array} of the output of every node of the graph."""
     model = onnx.load(path)
     known = {value.name for value in model.graph.output}
     for node in model.graph.node:
@@ -24,7 +24,7 @@ def run(path, inputs):
                 model.graph.output.append(onnx.ValueInfoProto(name=name))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    # An optimised graph has lost the values between its nodes.
+    # An optimised graph no longer has the values between its nodes.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=['CPUExecutionProvider'])
     names = [value.name for value in session.get_inputs()]

@@ -84,7 +84,7 @@ class Translator(object):
 
         # Arguments
             texts: list of str. batch_size: sentences decoded together. options: fields of `search_options.Options`,
-            such as `beam_width`, `n_best`, `length_penalty`; what is left out is as it was exported.
+            such as `beam_width`, `n_best`, `length_penalty`; omitted ones are as exported.
 
         # Raises
             UserError: an option out of its range, or a text that is too long for `--score location`.
@@ -172,7 +172,7 @@ class Translator(object):
             limits.append(max(1, int(options.max_length_ratio * length + 1e-6)))
         limit = min(limits or [2 * length + 10])
         if options.min_length:
-            limit = max(limit, options.min_length + 1)          # `</s>` has a place after the minimum length
+            limit = max(limit, options.min_length + 1)          # one more token for `</s>`
         return min(limit, options.max_length or limit)
 
     def _step(self, tokens, time, look, states, copied, live, options):
@@ -199,7 +199,7 @@ class Translator(object):
                 for k, one in enumerate(hypotheses):
                     if options.no_repeat_ngram:
                         values[row, k, repeated(one.ids, options.no_repeat_ngram)] = -np.inf
-                    if not np.isfinite(values[row, k]).any():           # nothing is left: the sentence ends
+                    if not np.isfinite(values[row, k]).any():           # no token is allowed: the sentence ends
                         values[row, k, END] = logits[row, k, END]
             ids = np.argsort(-values, axis=2, kind='stable')[:, :, :count]
             values = np.take_along_axis(values, ids, 2)

@@ -5,8 +5,8 @@
 
 `port.py:model` takes the bundle's weights, {name: array}, and returns a `torch.nn.Module`, which is called with
 the bundle's inputs in their order. `names.json` maps calls of the bundle to the module's paths, such as
-{"lstm_1": "rnn.0"}; without it a module answers to its path, with dots for the bundle's slashes. A module that is
-called several times answers to "path", "path#2", ... A module may return a tensor, or a tuple: the outputs in order,
+{"lstm_1": "rnn.0"}; without it the name of a module is its path, with dots for the bundle's slashes. A module that is
+called several times has the names "path", "path#2", ... A module may return a tensor, or a tuple: the outputs in order,
 or, for a recurrent layer, a dict {"output": ..., "state_1": ...}.
 """
 import sys

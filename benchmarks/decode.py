@@ -1,20 +1,20 @@
-"""How long decoding takes, beside the ways that others go: ratios of medians, all measured in one run of this program.
+"""Compares the time of decoding with other methods: ratios of medians, all measured in one run of this program.
 
     benchmarks/decode.py runs/multi30k test_2016_flickr.de
 
-The ways take turns, so that what else the machine does falls on all of them; processor time, of all threads together,
-suffers less from it. They have the same layers and weights and as many threads; making the graphs is not counted. The
-ways are:
+The methods take turns, so that other work of the machine affects all of them; it affects processor time, of all
+threads together, less. They have the same layers, weights and number of threads; building the graphs is not counted.
+The methods are:
 
-- greedy and beam search as `Translator.translate` does it, from texts to texts and alignments: batches sorted by length
-  and several worked on at a time, each by one thread;
+- greedy and beam search as `Translator.translate` does it, from texts to texts and alignments: batches
+  sorted by length, several at a time, each by one thread;
 - the Keras idiom, from token ids to token ids: an encoder model, a decoder model, and a Python loop with one `predict`
-  for each token. Sentence by sentence it is measured on some, evenly spread, and scaled by their number; batches come
-  in the order of the text, as one writes it, and also sorted by length, which is kinder than most code is;
+  for each token. Without batches it is measured on some sentences, evenly spread, and scaled by their number. Batches
+  are in the order of the text, as in most code, and also sorted by length;
 - `tf.contrib.seq2seq.BeamSearchDecoder` over an `AttentionWrapper` with `LuongAttention` or `BahdanauAttention`, their
   memory tiled, as `tensorflow/nmt` does it, on batches sorted by length, from ids to ids without alignments.
 
-Ours and theirs have a process each, as TensorFlow shares out its threads once for a whole process.
+Our methods and the others run in two processes, since TensorFlow creates its threads once for a process.
 
 For runs whose decoder contrib can build: global attention with the score general or concat, no input feeding.
 """
@@ -67,7 +67,7 @@ def limits(rows):
 # contrib's search
 
 class KerasCell(tf.nn.rnn_cell.RNNCell):
-    """A Keras cell as contrib takes one."""
+    """A Keras cell with the interface of contrib."""
 
     def __init__(self, cell):
         super(KerasCell, self).__init__()
@@ -88,7 +88,7 @@ class KerasCell(tf.nn.rnn_cell.RNNCell):
 
 
 class Wrapped(tf.layers.Layer):
-    """Layers of Keras as contrib takes one: a function of `(N, ...)` to `(N, size)`."""
+    """Keras layers with the interface of a layer of contrib: a function of `(N, ...)` to `(N, size)`."""
 
     def __init__(self, function, size):
         super(Wrapped, self).__init__()
@@ -102,7 +102,7 @@ class Wrapped(tf.layers.Layer):
 
 
 def contrib(model, width):
-    """Function of a list of id rows to the ids found for each, by contrib's beam search over its attention."""
+    """Function of a list of id rows to the output ids of each, by contrib's beam search over its attention."""
     units, longest, attention = model.settings.units, tf.placeholder(tf.int32, []), model.attention
     memory = seq2seq.tile_batch(model.memory.states, width)
     lengths = seq2seq.tile_batch(tf.count_nonzero(model.source, 1, dtype=tf.int32), width)
@@ -156,7 +156,7 @@ def upto_end(ids):
 # The Keras idiom
 
 class WithMask(Layer):
-    """Encoder states with a mask that comes as an input: masks do not pass from one Keras model to another."""
+    """Encoder states with a mask that is an input: masks do not pass from one Keras model to another."""
 
     def call(self, inputs):
         return tf.identity(inputs[0])
@@ -189,7 +189,7 @@ def decoder_model(model):
 
 
 def keras_idiom(model):
-    """Function of a list of id rows to the ids found for each, with one `predict` for each token."""
+    """Function of a list of id rows to the output ids of each, with one `predict` for each token."""
     decoder = decoder_model(model)
 
     def decode(rows):
@@ -212,7 +212,7 @@ def keras_idiom(model):
 # Measuring
 
 def in_batches(decode, rows, size):
-    """Ids found for each row, in the order of the rows."""
+    """Output ids of each row, in the order of the rows."""
     return [ids for start in range(0, len(rows), size) for ids in decode(rows[start:start + size])]
 
 
@@ -223,19 +223,19 @@ def by_length(decode, rows, size):
 
 
 def ours(translator, lines, options):
-    """The ways of this project: name to a function that gives the target tokens of each line."""
+    """The methods of this project: name to a function that returns the target tokens of each line."""
     def way(width):
         return lambda: [best.tokens for best, in translator.translate(lines, options.batch_size, beam_width=width)]
     return {'greedy': way(1), 'beam': way(options.beam_width)}
 
 
 def spread(lines, options):
-    """Places of the sentences that are decoded one by one."""
+    """Indices of the sentences that are decoded one by one."""
     return np.linspace(0, len(lines) - 1, min(options.one_by_one, len(lines))).astype(int).tolist()
 
 
 def theirs(translator, lines, options):
-    """The other ways: likewise."""
+    """The other methods, likewise."""
     model, size = translator.models[0], options.batch_size
     rows = [translator.source_vocabulary.encode(translator.encode(line)) for line in lines]
     by_keras, by_contrib = keras_idiom(model), contrib(model, options.beam_width)
@@ -249,11 +249,11 @@ def theirs(translator, lines, options):
 
 
 def serve(make_ways, parallel_runs, lines, options, pipe):
-    """A process that measures: for each name that comes it answers seconds, processor seconds and what was found.
+    """A process that measures: for each name it receives, it answers seconds, processor seconds and the outputs.
 
-    First of all it tells its threads, and the names that it knows.
+    Its first message has its threads and the names that it knows.
     """
-    # As everybody's sessions are, but for ours.
+    # The usual configuration of a session; ours differs.
     make = tf_session.new_session
     tf_session.new_session = lambda threads, **_: make(threads, parallel_runs)
     translator = Translator.load(options.run, options.threads)
@@ -314,7 +314,7 @@ def main(argv):
         return pipes[name].recv()
 
     for name, *_ in ways:
-        run(name)  # what a first call does is not counted
+        run(name)  # the first call is not counted
     seconds, processor, outputs, starts = {}, {}, {}, []
     for repeat in range(options.repeats):
         for name, _, count, _ in ways:

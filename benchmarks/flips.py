@@ -27,8 +27,8 @@ def parse(argv):
 def flips(some, others, greedy):
     """[(number of the text, token, margin)] of the texts whose best hypotheses differ, both counted from 1.
 
-    Greedy search lost its way at the first token that differs, whose margin (the smaller one of both) is how close the
-    choice was. The margins of a beam's tokens do not tell that; there it is the distance between both rankings.
+    For greedy search the margin is that of the first token that differs, the smaller one of the two outputs. For beam
+    search it is the difference of the two rankings, since the margins of tokens do not decide there.
     """
     different = []
     for number, (one, other) in enumerate(zip(some, others), 1):

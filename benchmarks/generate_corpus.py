@@ -1,4 +1,4 @@
-"""Writes a parallel text of any size, to measure what a large corpus costs.
+"""Writes a parallel text of any size, to measure the cost of a large corpus.
 
     python benchmarks/generate_corpus.py --pairs 5000000 big      # big.source and big.target, 0.6 GB
 
@@ -33,7 +33,7 @@ def pairs(count, seed):
     random = np.random.RandomState(seed)
     for start in range(0, count, CHUNK):
         lengths = random.randint(3, 21, min(CHUNK, count - start))
-        # P(rank > x) = x ^ -0.5 in the tail: new words come for as long as the text goes on.
+        # P(rank > x) = x ^ -0.5 in the tail: new words appear throughout the text.
         ranks = np.minimum(random.pareto(.5, lengths.sum()) * 10, 1e9).astype('i8').tolist()
         begin = 0
         for length in lengths.tolist():

@@ -1,4 +1,4 @@
-"""What a large corpus costs: memory, pairs/s, the seconds until training starts, batches/s.
+"""Measures the cost of a large corpus: memory, pairs/s, the seconds until training starts, batches/s.
 
     python benchmarks/generate_corpus.py --pairs 5000000 big
     python benchmarks/generate_corpus.py --pairs 1000 --seed 2 val

@@ -1,4 +1,4 @@
-"""Time and memory that long sources take: a training step and a decoding, each measured in a process of its own.
+"""Measures time and memory of a training step and of decoding for long sources, each in a separate process.
 
     python benchmarks/long_inputs.py                            # S 1000, T 100, B 16, the default sizes of the model
     python benchmarks/long_inputs.py concat local-m --kernels keras fast --source-length 200 400 800
@@ -64,7 +64,7 @@ def measure(kind, kernels, length, options, queue):
 
 
 def measure_layer(kind, kernels, length, options, queue):
-    """As `measure`, of one call of only the attention layer, forward and backward."""
+    """As `measure`, for one call of the attention layer only, forward and backward."""
     import tf_session
     from keras import backend as K
     import numpy as np
@@ -88,7 +88,7 @@ def measure_layer(kind, kernels, length, options, queue):
         mask = tf.ones([options.batch_size, length], tf.bool)
         context = layer.call([tf.identity(x) for x in inputs], [mask, None])[0]
         gradients = tf.gradients(tf.reduce_sum(tf.square(context)), inputs + layer.trainable_weights)
-        # A sum that is fetched: TensorFlow drops operations whose values nobody reads.
+        # A sum that is fetched: TensorFlow removes operations whose values are not fetched.
         run = tf.add_n([tf.reduce_sum(tf.convert_to_tensor(one)) for one in gradients])
         session = K.get_session()
         session.run(tf.variables_initializer(inputs))

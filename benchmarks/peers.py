@@ -1,17 +1,17 @@
-"""Words per second of training beside other programs, in turns: medians of rounds, all measured in one run.
+"""Compares words per second of training with other programs, in turns: medians of rounds, measured in one run.
 
     benchmarks/peers.py --train FILE FILE --nmt CHECKOUT --units 256 --bidirectional no --input-feeding --dropout 0.2
 
 Peers:
 - `fast` and `keras`: this project's training loop with either kind of kernels, with the settings given;
-- `fit`: the same sizes as one writes them with Keras only: `LSTM` layers, dot products with a dense layer for the
+- `fit`: a model of the same sizes in plain Keras: `LSTM` layers, dot products with a dense layer for the
   score general, softmax over the vocabulary, sparse cross-entropy. Without input feeding, and one-way;
 - `contrib`: `tf.contrib.seq2seq`, an `AttentionWrapper` with `LuongAttention` around a `BasicLSTMCell`, with input
   feeding, one-way;
 - `nmt`: a checkout of tensorflow/nmt, scaled Luong attention with input feeding, one-way; it reads the files itself.
 
-Each peer is a process of its own, warmed before the first round, and computes only while the others wait. Words are
-those of both sides, the ends of sentences among them, as each program counts them.
+Each peer is a separate process, warmed up before the first round, and computes only while the others wait. Words are
+those of source and target, including the ends of sentences, as each program counts them.
 """
 import collections
 import json
@@ -38,7 +38,7 @@ PEERS = ('fast', 'keras', 'fit', 'contrib')
 def serve(take):
     """Answers each line with a number of steps on standard input with `take(steps)`, a JSON line."""
     stdout = os.fdopen(os.dup(1), 'w')
-    os.dup2(2, 1)  # what libraries print goes to standard error
+    os.dup2(2, 1)  # redirects the output of libraries to standard error
     print('ready', file=stdout, flush=True)
     for line in sys.stdin:
         print(json.dumps(take(int(line))), file=stdout, flush=True)
@@ -59,7 +59,7 @@ def ours(kernels, options, config):
 
 
 def batches_of(options, config):
-    """Batches without end, and the sizes of the vocabularies."""
+    """An endless iterator of batches, and the sizes of the vocabularies."""
     corpus, sizes = train_step.corpora(options, config)
     plan = corpus.plan(config.batch_size, config.seed, 0, shuffle=True)
 
@@ -81,7 +81,7 @@ def serve_steps(batches, step):
 
 
 def plain_keras(options, config):
-    """The model as one builds it with Keras only; its attention sees the padding."""
+    """A model in plain Keras; its attention includes the padding."""
     with train_step.tf_session.opened(train_step.tf_session.new_session(config.threads)):
         fit(options, config)
 
@@ -153,7 +153,7 @@ def nmt(options, config, checkout):
     pending, plain = [], model.BaseModel.train
 
     def updates(count):
-        """Counts the words of the updates that the program makes, and asks for more."""
+        """Counts the words of the program's updates, and requests more updates."""
         pending[:] = [count, 0, time.time()]
 
     stdout = os.fdopen(os.dup(1), 'w')

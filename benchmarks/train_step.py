@@ -1,4 +1,4 @@
-"""Words per second of training with both kinds of kernels, and how near that is to the limit of the processor.
+"""Measures words per second of training with both kinds of kernels, and the share of the processor's limit.
 
     benchmarks/train_step.py --train FILE FILE                      # the default model on the pairs of two files
     benchmarks/train_step.py --train FILE FILE --preset multi30k    # any setting of train.py may follow

@@ -165,7 +165,7 @@ def losses_of_updates(settings, arrays):
 def _training(entry, arrays):
     """Yields Adam's weights from the recorded moments, the averages, and the loss after the last step.
 
-    Where the rows of each batch are recorded, the loss at the recorded weights too.
+    If the rows of each batch are recorded, also the loss at the recorded weights.
     """
     settings = entry['model']
     if 'input/batches' in arrays:

@@ -1,4 +1,4 @@
-"""Says in words where two arrays differ: on padding, from a step on, by a factor, in another order. NumPy only."""
+"""Describes where two arrays differ: on padding, from a step on, by a factor, in another order. NumPy only."""
 import numpy as np
 
 MAXIMUM = 2 ** 22       # elements, above which no reordering is tried
