@@ -1,11 +1,11 @@
 #!/bin/sh
-# Builds the image for real and runs its commands, without a container engine and without a registry of images: buildah
-# with chroot isolation, over a base made here of Debian's minimal system and the CPython 3.6 that .venv stands on.
+# Builds the image and runs its commands without a container engine or an image registry: buildah with chroot isolation,
+# on a base made of Debian's minimal system and the CPython 3.6 of .venv.
 #
 #     sudo sh tests/container/build.sh [base] [image] [import] [commands] [check] [test]
 #
-# With no argument, all six in turn. Needs root, buildah, debootstrap, and `make setup` done before; 20 minutes, 4 GB.
-# pip's settings (index, certificates) of the user who calls are lent to the build, and do not stay in the image.
+# Without arguments, all six in order. Needs root, buildah, debootstrap and a complete `make setup`; 20 minutes, 4 GB.
+# The build uses the pip settings (index, certificates) of the calling user; they do not stay in the image.
 set -eu
 cd "$(dirname "$0")/../.."
 base=localhost/global-attention-base
@@ -25,8 +25,8 @@ clean() {
 trap clean EXIT
 trap 'exit 130' INT TERM
 
-# The system of the same release as here, so that the copied interpreter finds the libc that it was built with; libraries
-# that it needs besides are copied too.
+# Debian of the same release as this system, so that the copied interpreter finds its libc; other libraries that it needs
+# are copied too.
 make_base() {
     root=$temporary/root
     debootstrap --variant=minbase "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$root" > "$temporary/debootstrap.log" ||
