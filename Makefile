@@ -5,10 +5,10 @@ TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak reference-check mutants lint onnx serve distributed browser settings-page image lock clean
+.PHONY: help setup demo test test-all soak reference-check mutants lint onnx serve distributed tutorial tutorial-setup tutorial-outputs browser settings-page image lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: ## find CPython 3.6, create .venv and install the pinned packages, once
 	@sh setup.sh
@@ -45,6 +45,15 @@ serve: setup ## install the packages for `serve.py` and its tests into .venv
 distributed: setup ## build Horovod for several workers into .venv (needs g++ and make; minutes)
 	@sh distributed.sh $(PYTHON)
 
+tutorial: tutorial-setup ## open the tutorial, docs/tutorial.ipynb, in Jupyter
+	$(PYTHON) -m notebook docs/tutorial.ipynb
+
+tutorial-setup: setup ## install the packages for the tutorial and its test into .venv
+	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-tutorial.txt
+
+tutorial-outputs: tutorial-setup ## run both tutorial notebooks and write their outputs into them
+	$(PYTHON) docs/run_tutorial.py
+
 browser: ## install Chromium for the tests of the pages, from Debian's packages (as root)
 	command -v chromium > /dev/null || { apt-get -qq update && apt-get -qq install -y chromium chromium-driver; }
 
@@ -63,7 +72,7 @@ lock: setup ## write requirements*.txt and the pins of environment.yml from requ
 	.venv/lock/bin/pip install -qq pip==21.3.1 setuptools==59.6.0 wheel==0.37.1
 	env PIP_CONFIG_FILE=/dev/null .venv/lock/bin/pip install -qq pip-tools==6.4.0 click==8.0.4 pep517==0.13.1
 	for name in requirements-pip requirements requirements-dev requirements-onnx requirements-serve \
-	    requirements-distributed; do \
+	    requirements-distributed requirements-tutorial; do \
 	    $(COMPILE) --output-file $$name.txt $$name.in || exit 1; \
 	done
 	sed -i '0,/^[a-z]/s/^\([a-z]\)/--only-binary :all:\n--no-binary gast,jieba,termcolor\n\n\1/' requirements.txt requirements-dev.txt

@@ -1,0 +1,75 @@
+"""The tutorial notebooks: the same code in both languages, and outputs that a new run prints again."""
+import io
+import json
+import os
+import re
+import sys
+import tokenize
+
+import pytest
+
+from test_commands import ROOT
+
+DOCS = os.path.join(str(ROOT), 'docs')
+sys.path.insert(0, DOCS)
+try:
+    import run_tutorial
+finally:
+    del sys.path[0]
+
+NUMBER = re.compile(r'-?\d+(?:\.\d*)?(?:e[-+]\d+)?')
+TOLERANCE = 2e-4  # of printed values with four digits; cells whose numbers depend on a training have their own
+
+
+def read(name):
+    with open(os.path.join(DOCS, name), encoding='utf-8') as stream:
+        return json.load(stream)
+
+
+def code(notebook):
+    """For each code cell its tokens without strings and comments, which differ between the languages."""
+    found = []
+    for cell in notebook['cells']:
+        if cell['cell_type'] == 'code':
+            source = ''.join(cell['source']).replace('%matplotlib', 'matplotlib')
+            found.append([token.string for token in tokenize.generate_tokens(io.StringIO(source).readline)
+                          if token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.STRING)])
+    return found
+
+
+def printed(notebook):
+    """For each code cell with compared numbers: its tolerance, and the text that it printed."""
+    for cell in notebook['cells']:
+        if cell['cell_type'] == 'code' and not cell['metadata'].get('times'):
+            yield cell['metadata'].get('tolerance'), ''.join(
+                ''.join(output['text']) for output in cell['outputs'] if output.get('name') == 'stdout')
+
+
+def test_both_languages_have_the_same_code():
+    english, chinese = [code(read(name)) for name in run_tutorial.NOTEBOOKS]
+    assert len(english) > 25 and english == chinese
+
+
+@pytest.mark.parametrize('name', run_tutorial.NOTEBOOKS)
+def test_the_outputs_are_committed_without_errors_and_small(name):
+    path, notebook = os.path.join(DOCS, name), read(name)
+    assert os.path.getsize(path) < 1.5e6
+    outputs = [output for cell in notebook['cells'] for output in cell.get('outputs', ())]
+    assert not [output for output in outputs if output['output_type'] == 'error' or output.get('name') == 'stderr']
+    assert sum('image/png' in output.get('data', {}) for output in outputs) >= 6
+    assert len(''.join(text for _, text in printed(notebook))) > 3000
+
+
+@pytest.mark.slow
+def test_the_notebooks_print_their_numbers_again():
+    pytest.importorskip('nbclient', reason='needs nbclient: make tutorial-setup')
+    pytest.importorskip('ipykernel', reason='needs ipykernel: make tutorial-setup')
+    done = run_tutorial.execute_all([os.path.join(DOCS, name) for name in run_tutorial.NOTEBOOKS])
+    for name, notebook in zip(run_tutorial.NOTEBOOKS, done):
+        for (tolerance, expected), (_, found) in zip(printed(read(name)), printed(notebook)):
+            if tolerance is None:  # words too: nothing here depends on a training
+                assert NUMBER.sub('#', found).split() == NUMBER.sub('#', expected).split()
+            pairs = list(zip(*[[float(number) for number in NUMBER.findall(text)] for text in (found, expected)]))
+            wrong = [(a, b) for a, b in pairs if abs(a - b) > (tolerance or TOLERANCE) * max(1., abs(b))]
+            assert not wrong, (name, expected, found)
+            assert len(NUMBER.findall(found)) == len(NUMBER.findall(expected))
