@@ -12,6 +12,7 @@ from tensorflow.python.ops import gen_array_ops
 
 from fast_kernels import attach_gradient
 from pointer_generator import TINY
+import sampled_softmax
 from text.vocabulary import PAD, UNK
 
 Output = collections.namedtuple('Output', 'normalizer score logits target maximum')
@@ -22,7 +23,7 @@ gradients; the rest has none: logits `(N, V)`, the target's logit `(N,)`, the ma
 """
 
 
-def output(states, kernel, targets, tied=False, smoothing=0.):
+def output(states, kernel, targets, tied=False, smoothing=0., sample=None):
     """Logits of each row, and what a cross-entropy takes of them.
 
     # Arguments
@@ -30,16 +31,22 @@ def output(states, kernel, targets, tied=False, smoothing=0.):
         kernel: W `(D, V)`, or where `tied` an embedding `(V, D)`.
         targets: y, int32 `(N,)`, below V.
         smoothing: e.
+        sample: `sampled_softmax.Sample` where V words of a larger vocabulary stand for all, or `None`.
 
     # Returns
         `Output`. The smoothed loss is normalizer - score, and -log p_y is normalizer - target.
     """
     logits = tf.matmul(states, kernel, transpose_b=tied)                                                # (N, V)
+    places = tf.stack([tf.range(tf.shape(targets)[0]), targets], 1)                                     # (N, 2)
+    if sample is not None:
+        logits += sample.correction
     maximum = tf.reduce_max(logits, 1, keepdims=True)
     exponentials = tf.exp(logits - maximum)
+    if sample is not None:  # a target that was not drawn counts in its own row alone
+        own = tf.gather_nd(exponentials, places) * (1. - tf.gather(sample.drawn, targets))
+        exponentials = gen_array_ops.scatter_nd_non_aliasing_add(exponentials * sample.drawn, places, own)
     total = tf.reduce_sum(exponentials, 1)
     normalizer = tf.log(total) + maximum[:, 0]
-    places = tf.stack([tf.range(tf.shape(targets)[0]), targets], 1)                                     # (N, 2)
     target = tf.gather_nd(logits, places)
     score = target
     if smoothing:
@@ -69,6 +76,12 @@ tf.RegisterGradient('FusedOutput')(lambda *given: output_gradient(False, *given)
 tf.RegisterGradient('FusedOutput/tied')(lambda *given: output_gradient(True, *given))
 
 
+def losses_and_accuracy(made):
+    """Loss, -log p_y and accuracy `(N,)` of an `Output`."""
+    right = tf.cast(made.target >= made.maximum, made.target.dtype)
+    return [made.normalizer - made.score, made.normalizer - made.target, right]
+
+
 def add_logarithms(x, y):
     """log(e^x + e^y)."""
     return x + tf.nn.softplus(y - x)
@@ -89,6 +102,9 @@ class FusedLoss(object):
     def __init__(self, model, smoothing=0., attention_loss=None):
         self.model, self.smoothing, self.attention_loss = model, smoothing, attention_loss
         self._made = {}
+        if model.settings.sampled_softmax:
+            # Keras tells a model whether it trains only where an output has this mark.
+            model.training_model.outputs[0]._uses_learning_phase = True
 
     def loss(self, ids, logits):
         """The smoothed cross-entropy plus the loss of the attention, in nats."""
@@ -105,10 +121,15 @@ class FusedLoss(object):
 
     def _parts(self, ids):
         if ids not in self._made:
+            settings = self.model.settings
             targets = tf.cast(ids[:, :, 0], tf.int32)                                                   # (B, T)
             valid = tf.cast(tf.where(tf.not_equal(targets, PAD)), tf.int32)                             # (N, 2)
-            function = self._of_copies if self.model.settings.copy else self._of_vocabulary
-            parts = function(valid, tf.gather_nd(targets, valid))
+            rows = valid, tf.gather_nd(targets, valid)
+            function = self._of_copies if settings.copy else self._of_vocabulary
+            if settings.sampled_softmax:
+                parts = tf.cond(K.learning_phase(), lambda: self._of_sample(*rows), lambda: function(*rows))
+            else:
+                parts = function(*rows)
             self._made[ids] = [tf.scatter_nd(valid, part, tf.shape(targets)) for part in parts]
         return self._made[ids]
 
@@ -119,9 +140,16 @@ class FusedLoss(object):
 
     def _of_vocabulary(self, valid, targets):
         """Loss, -log p_y and accuracy `(N,)`."""
-        made = self._output(valid, targets)
-        right = tf.cast(made.target >= made.maximum, K.floatx())
-        return made.normalizer - made.score, made.normalizer - made.target, right
+        return losses_and_accuracy(self._output(valid, targets))
+
+    def _of_sample(self, valid, targets):
+        """The same among the words of a sampled softmax."""
+        model = self.model
+        numbers = model.noise.uniform([model.settings.sampled_softmax], sampled_softmax.SITE)
+        tied, states = model.settings.tie_embeddings, tf.gather_nd(model.output_states, valid)
+        sample = sampled_softmax.draw(numbers, targets, model.target_size)
+        kernel = sampled_softmax.take(model.output_kernel, sample.ids, 0 if tied else 1)
+        return losses_and_accuracy(output(states, kernel, sample.targets, tied, sample=sample))
 
     def _of_copies(self, valid, targets):
         """The same of eq. 9 of See et al., p_gen p(y) + (1 - p_gen) a(y), times Z / p_gen with Z = sum_v e^(x_v).

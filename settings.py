@@ -186,6 +186,9 @@ def _table():
     add('training', 'word_dropout', 0.05, float, 'share of input tokens replaced by <unk> in training', 0, BELOW_ONE)
     add('training', 'label_smoothing', 0.0, float,
         'probability spread over the vocabulary in the training loss', 0, BELOW_ONE)
+    add('training', 'sampled_softmax', 0, int,
+        'words drawn for the softmax of a training step, for large target vocabularies; the training figures are then '
+        'estimates; 0: all words', 0, COUNT)
     add('training', 'coverage_loss', 0.0, float,
         'weight of the coverage loss, which penalises repeated attention to the same word', 0, 1000)
     add('training', 'guided_alignment', 0.0, float,
@@ -228,7 +231,8 @@ def _table():
 SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
 # Settings that the first config.json files of version 1 do not have: the value with which such a run was trained.
 ADDED = {'spacing_marks': False, 'kernels': 'keras', 'encoder': 'recurrent', 'hops': 1, 'checkpoint_minutes': 0.,
-         'init_from': None, 'alignments': None, 'guided_alignment': 0., 'group_by_length': False}
+         'init_from': None, 'alignments': None, 'guided_alignment': 0., 'group_by_length': False,
+         'sampled_softmax': 0}
 # The options of the search for which a run has defaults.
 DECODING = tuple(row.name for row in SETTINGS.values() if row.group == 'decoding')
 
@@ -354,6 +358,11 @@ def _check_model(settings):
             '--attention global', settings.attention)
     require(not settings.copy or not settings.label_smoothing,
             '--label-smoothing would give probability to names that a source does not have: omit it or --copy')
+    for name, why in (('copy', 'copies of words'), ('label_smoothing', 'probability spread over all words')):
+        require(not settings.sampled_softmax or not getattr(settings, name),
+                '--sampled-softmax has no %s: omit it or %s', why, SETTINGS[name].option)
+    require(not settings.sampled_softmax or settings.kernels == 'fast',
+            '--sampled-softmax belongs to --kernels fast: omit one of them')
 
 
 def _check_vocabularies(settings):

@@ -123,7 +123,7 @@ def products(config, sizes, inputs, output):
             found += with_gradients(batch, steps, score, length) + with_gradients(batch, steps, length, width)
     rows = np.count_nonzero(output != PAD) if config.kernels == 'fast' else output.size
     last = embedding if config.tie_embeddings else units
-    found += with_gradients(1, rows, last, sizes[1])
+    found += with_gradients(1, rows, last, min(config.sampled_softmax or sizes[1], sizes[1]))
     if config.tie_embeddings and embedding != units:
         found += with_gradients(1, rows, units, embedding)
     return [one for one in found if one.inner]

@@ -11,7 +11,8 @@ from test_commands import ROOT
 
 FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'guided_alignment', 'model_layers',
         'pointer_generator', 'beam_search', 'translator', 'settings', 'search_options', 'command_line', 'tf_session',
-        'fast_kernels', 'fused_loss', 'attention_blocks', 'attention_windows', 'onnx_graph', 'onnx_story',
+        'fast_kernels', 'fused_loss', 'sampled_softmax',
+        'attention_blocks', 'attention_windows', 'onnx_graph', 'onnx_story',
         'fast_decoder')
 PACKAGES = ('text', 'training', 'storage', 'reports', 'reference', 'serving')
 COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
@@ -21,7 +22,7 @@ LAYERS = (
     ('seq2seq_model', 'fused_loss'), ('fast_decoder',),
     ('decoder_cell', 'pointer_generator', 'question_encoder', 'guided_alignment'),
     ('attention_windows',),
-    ('model_layers', 'beam_search', 'attention_blocks'),
+    ('model_layers', 'beam_search', 'attention_blocks', 'sampled_softmax'),
     ('attention', 'fast_kernels', 'onnx_graph'), ('onnx_story',),
     ('reports',), ('text',), ('storage',), ('tf_session',), ('search_options',), ('settings',), ('command_line',))
 LEVEL = {name: -number for number, row in enumerate(LAYERS) for name in row}
