@@ -46,13 +46,19 @@ def parser(text):
     return made
 
 
-def build(path_and_function, arrays):
-    """The value that `file.py:function` returns for the bundle's weights `{name: array}`."""
-    path, _, name = path_and_function.rpartition(':')
+def run_file(path):
+    """The module of a Python file, which is run."""
     spec = importlib.util.spec_from_file_location(os.path.splitext(os.path.basename(path))[0], path)
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     spec.loader.exec_module(module)
+    return module
+
+
+def build(path_and_function, arrays):
+    """The value that `file.py:function` returns for the bundle's weights `{name: array}`."""
+    path, _, name = path_and_function.rpartition(':')
+    module = run_file(path)
     weights = arrays.files['weights.npz']
     return getattr(module, name)({key[len('parameter/'):]: weights[key] for key in weights})
 

@@ -1,11 +1,13 @@
 """Runs a captured model in Keras 3, on any backend, and writes the output of each layer.
 
     KERAS_BACKEND=torch python adapters/keras3.py BUNDLE OUT                        # the bundle's own layers
-    KERAS_BACKEND=jax python adapters/keras3.py BUNDLE OUT --build port.py:model    # your port
+    KERAS_BACKEND=torch python adapters/keras3.py BUNDLE OUT --custom own.py        # and your ports of its own layers
+    KERAS_BACKEND=jax python adapters/keras3.py BUNDLE OUT --build port.py:model    # your port of the whole model
     python regress.py compare BUNDLE OUT --files forward.npz
 
 Without a port, each call of the bundle runs as the Keras 3 layer of the same name, with the remedies of the table of
-traps; `--plain` omits them, so that `compare` shows their effect.
+traps; `--plain` omits them, so that `compare` shows their effect. For the model's own layers and for Lambda
+layers `own.py` has, under the name of the layer or of its class, a Keras 3 layer class or a function of the inputs.
 """
 import inspect
 import sys
@@ -14,11 +16,13 @@ import bundles
 import keras
 import numpy as np
 from keras import ops
+from reference.trap_tests import KERAS_LAYERS
 
 DROPPED = ('_initializer', '_regularizer', '_constraint')   # the weights come from the bundle
 OLD_KEYS = ('batch_input_shape', 'implementation', 'input_length', 'dtype', 'num_constants', 'input_dtype',
             'trainable')
 RECURRENT = ('LSTM', 'GRU', 'SimpleRNN', 'ConvLSTM2D')
+NONE = ('Lambda', 'RNN')            # no configuration says what they compute
 MASKED = RECURRENT + ('GlobalAveragePooling1D', 'Bidirectional')
 
 
@@ -54,15 +58,40 @@ def make(kind, config, plain):
     return layer(**config)
 
 
+def named_parameters(function):
+    return [name for name, one in inspect.signature(function).parameters.items() if one.kind != one.VAR_KEYWORD]
+
+
+def classes_in(config):
+    """The names of the classes of all layers inside of a configuration."""
+    if isinstance(config, dict):
+        if 'class_name' in config and isinstance(config.get('config'), dict) and 'name' in config['config']:
+            yield config['class_name']
+        for value in config.values():
+            yield from classes_in(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from classes_in(value)
+
+
+def has_counterpart(call):
+    """Whether Keras 3 has the layer of a call, and those inside of it, under the same names."""
+    kinds = [call['class']] + list(classes_in(call['config']))
+    return all(kind in KERAS_LAYERS and kind not in NONE and hasattr(keras.layers, kind) for kind in kinds)
+
+
 def as_list(value):
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 class Runner(object):
-    """Runs the calls of a bundle one after another; `values` are the port's arrays by name."""
+    """Runs the calls of a bundle one after another; `values` are the port's arrays by name.
 
-    def __init__(self, arrays, plain):
-        self.arrays, self.plain, self.layers = arrays, plain, {}
+    `own` holds ports of the model's own layers by the name of the layer or of its class.
+    """
+
+    def __init__(self, arrays, plain, own=None):
+        self.arrays, self.plain, self.own, self.layers = arrays, plain, own or {}, {}
         self.values = {'input/' + name: value for name, value in arrays.inputs().items()}
 
     def value(self, name):
@@ -83,7 +112,10 @@ class Runner(object):
         kind = call['class']
         if call.get('inner_outputs'):       # a nested model: its layers are calls of their own
             return [self.value(name) for name in call['inner_outputs']]
-        if not hasattr(keras.layers, kind):
+        own = self.own.get(call['layer'], self.own.get(kind))
+        if own is not None:
+            return self.run_own(call, own)
+        if not has_counterpart(call):
             return None
         inside = [one for one in self.arrays.calls if one['parent'] == call['name']]
         if kind == 'TimeDistributed' and inside:    # a model or a recurrent layer, called on (B T, ...)
@@ -107,6 +139,24 @@ class Runner(object):
                 self.states(call, layer, x, mask)
             return as_list(layer(x[0], **options))
         return as_list(layer(x if len(x) > 1 else x[0]))
+
+    def run_own(self, call, own):
+        """Calls the user's port of a layer: a function of the inputs, or a layer class with the recorded weights."""
+        inputs = [self.value(name) for name in call['inputs']]
+        x = [ops.convert_to_tensor(one) for one in inputs]
+        if not inspect.isclass(own):
+            return as_list(own(*x))
+        key = (tuple(call['weights']), call['layer'])
+        if key not in self.layers:
+            known = named_parameters(own.__init__)
+            layer = self.layers[key] = own(**{name: value for name, value in call['config'].items() if name in known})
+            layer.build([one.shape for one in inputs] if len(inputs) > 1 else inputs[0].shape)
+            layer.set_weights(self.arrays.weights(call))
+        options = {}
+        if 'mask' in named_parameters(own.call):
+            masks = [None if name is None else ops.convert_to_tensor(self.value(name)) for name in call['input_masks']]
+            options['mask'] = masks if len(inputs) > 1 else masks[0]
+        return as_list(self.layers[key](x if len(x) > 1 else x[0], **options))
 
     def layer(self, call, inputs):
         """The Keras 3 layer of a call, with its weights; one for all calls of a shared layer."""
@@ -175,6 +225,7 @@ def port_outputs(model, arrays, names):
 def main(argv):
     parser = bundles.parser(__doc__)
     parser.add_argument('--model', metavar='FILE', help='your port as a .keras file')
+    parser.add_argument('--custom', metavar='FILE.py', help="Keras 3 layers or functions for the model's own layers")
     parser.add_argument('--plain', action='store_true', help='without the remedies of the table of traps')
     options = parser.parse_args(argv)
     arrays = bundles.Arrays(options.bundle)
@@ -182,7 +233,8 @@ def main(argv):
         model = keras.saving.load_model(options.model) if options.model else bundles.build(options.build, arrays)
         made = port_outputs(model, arrays, bundles.read_names(options.names))
     else:
-        made = Runner(arrays, options.plain).run()
+        own = vars(bundles.run_file(options.custom)) if options.custom else {}
+        made = Runner(arrays, options.plain, own).run()
     bundles.write(options.out, made)
 
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 import os
 import tempfile
 from unittest import mock
+import warnings
 
 import tf_session  # noqa: F401  first: it fixes the import order
 import numpy as np
@@ -250,7 +251,9 @@ def describe_bundle(model, steps, entries, files, command):
             if hasattr(model.optimizer, name):
                 trained['config'][name] = getattr(model.optimizer, name)
     try:
-        config = layer_calls.plain(model.get_config())
+        with warnings.catch_warnings():     # that tensors among a call's arguments are not kept: the calls have them
+            warnings.simplefilter('ignore')
+            config = layer_calls.plain(model.get_config())
     except Exception as error:      # a custom layer without get_config
         config = None
         tell('the configuration of the model cannot be saved (%s): check needs --build' % error)

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 import os
+import re
 import sys
 import traceback
 from unittest import mock
@@ -16,6 +17,7 @@ import tf_session  # noqa: F401  first: it fixes the import order
 import h5py
 import keras
 from keras import backend as K
+import numpy as np
 import tensorflow as tf
 
 from command_line import UserError, tell
@@ -23,6 +25,7 @@ from storage.files import open_regular
 
 MODELS = ('Model', 'Sequential')
 CODE = ('Lambda',)                  # classes whose configuration holds a program
+SCRIPT_NAMES = {'tf': tf, 'np': np, 'keras': keras}     # that this program uses, as its script imported them
 CUDNN = {'CuDNNLSTM': ('LSTM', dict(recurrent_activation='sigmoid')),
          'CuDNNGRU': ('GRU', dict(recurrent_activation='sigmoid', reset_after=True))}
 
@@ -164,12 +167,17 @@ def from_config(path, config, custom, trust):
         config, names = without_cudnn(config)
         if names:
             tell('layers of cuDNN run as LSTM and GRU with sigmoid gates: %s' % ', '.join(names))
+    known = dict(SCRIPT_NAMES, **custom)
     try:
-        with keras.utils.CustomObjectScope(custom):
-            return keras.models.model_from_config(config, custom_objects=custom)
+        with keras.utils.CustomObjectScope(known):
+            return keras.models.model_from_config(config, custom_objects=known)
     except Exception as error:      # Keras raises many kinds of errors for the configuration of a stranger
-        raise UserError('%s: the model cannot be created: %s: %s'
-                        % (path, type(error).__name__, ' '.join(str(error).split())))
+        name = isinstance(error, NameError) and re.search("'(.*)'", str(error))
+        remedy = 'name the function that builds the model with --build'
+        if name:
+            remedy = 'a Lambda layer uses this name: define it in the dictionary custom_objects of a file for --custom'
+        raise UserError('%s: the model cannot be created: %s: %s: %s'
+                        % (path, type(error).__name__, ' '.join(str(error).split()), remedy))
 
 
 def read_attributes(path):

@@ -49,6 +49,48 @@ def bundle(tmp_path_factory):
     return folder
 
 
+OWN = '''
+import keras
+from keras import ops
+
+
+class decoder(keras.layers.Layer):
+    def build(self, shapes):
+        self.W = self.add_weight(shape=(shapes[0][-1], shapes[1][-1]))
+        self.U = self.add_weight(shape=(shapes[2][-1], shapes[1][-1]))
+
+    def call(self, inputs, mask=None):
+        x, h, memory = inputs
+        outputs = []
+        for t in range(x.shape[1]):
+            weights = ops.softmax(ops.sum(memory * h[:, None], axis=-1))
+            context = ops.sum(weights[:, :, None] * memory, axis=1)
+            new = ops.tanh(ops.matmul(x[:, t], self.W) + ops.matmul(context, self.U))
+            h = ops.where(mask[0][:, t, None], new, h)
+            outputs.append(h)       # a masked step puts out the state, in Keras 2.2.4
+        return ops.stack(outputs, axis=1)
+
+
+def total(x):
+    return ops.sum(x, axis=1)
+'''
+
+
+@pytest.mark.slow
+def test_layers_of_ones_own_are_left_out_or_run_by_their_ports_in_keras_3(tmp_path, capsys):
+    captured(tmp_path / 'bundle', '--build', BUILDERS + ':attentive', [])
+    told = adapt('KERAS3_PYTHON', 'keras3.py', tmp_path / 'bundle', tmp_path / 'without')
+    assert 'decoder: RNN has no counterpart here' in told and 'total: Lambda has no counterpart here' in told
+    (tmp_path / 'own.py').write_text(OWN)
+    adapt('KERAS3_PYTHON', 'keras3.py', tmp_path / 'bundle', tmp_path / 'ported', '--custom', tmp_path / 'own.py')
+    code, report = compare(capsys, tmp_path / 'bundle', tmp_path / 'ported')
+    assert code == 0 and {'encoder', 'decoder', 'total'} <= {one['stage'] for one in report['arrays']}
+    (tmp_path / 'own.py').write_text(OWN.replace('ops.softmax', 'ops.sigmoid'))
+    adapt('KERAS3_PYTHON', 'keras3.py', tmp_path / 'bundle', tmp_path / 'wrong', '--custom', tmp_path / 'own.py')
+    code, report = compare(capsys, tmp_path / 'bundle', tmp_path / 'wrong')
+    assert code == 1 and report['first']['stage'] == 'decoder'
+
+
 @pytest.mark.slow
 def test_keras_3_agrees_layer_by_layer_with_the_remedies_and_not_without(bundle, tmp_path, capsys):
     told = adapt('KERAS3_PYTHON', 'keras3.py', bundle, tmp_path / 'ported')

@@ -1,5 +1,6 @@
 import json
 import os
+from unittest import mock
 import zipfile
 
 import tf_session  # noqa: F401  first: it fixes the import order
@@ -10,7 +11,7 @@ import pytest
 import old_models_here
 import regress
 from command_line import UserError
-from reference import bundle, capture, compare, layer_calls
+from reference import bundle, capture, compare, layer_calls, old_model
 from reference.outputs import opened_session
 from test_commands import ROOT
 
@@ -209,6 +210,35 @@ def test_convolutional_recurrent_layers_and_given_states_are_captured(tmp_path):
     assert arrays['layer/steps/each/dense/output'].shape == (35, 2)
 
 
+def test_a_cell_of_ones_own_with_a_state_and_a_constant_is_captured(tmp_path):
+    arrays, _ = captured(tmp_path / 'bundle', '--build', BUILDERS + ':attentive', [])
+    memory, h = arrays['layer/encoder/output'], arrays['layer/encoder/output_2']
+    W, U = arrays['parameter/decoder/W'], arrays['parameter/decoder/U']
+    for t in range(arrays['input/y'].shape[1]):
+        scores = np.exp(np.einsum('bsd,bd->bs', memory, h))
+        context = np.einsum('bs,bsd->bd', scores / scores.sum(axis=1, keepdims=True), memory)
+        new = np.tanh(arrays['input/y'][:, t] @ W + context @ U)
+        h = np.where(arrays['layer/masked/mask'][:, t, None], new, h)
+        assert np.allclose(arrays['layer/decoder/state_1'][:, t], h, atol=1e-6)
+
+
+def test_a_lambda_layer_may_use_tensorflow_by_its_usual_name(tmp_path):
+    with opened_session():
+        old_models_here.with_tensorflow().save(str(tmp_path / 'old.h5'))
+    arrays, _ = captured(tmp_path / 'bundle', tmp_path / 'old.h5', ['--trust'])
+    assert (arrays['layer/code/output'] == arrays['input/code_input'] ** 2).all()
+
+
+def test_a_name_that_a_lambda_layer_lacks_is_named_with_the_remedy(tmp_path):
+    with opened_session():
+        model = old_models_here.with_tensorflow()
+    config = {'class_name': 'Sequential', 'config': model.get_config()}
+    assert 'tf' in old_model.SCRIPT_NAMES
+    with mock.patch.dict(old_model.SCRIPT_NAMES, clear=True):
+        with opened_session(), pytest.raises(UserError, match="'tf' is not defined: a Lambda layer uses this name"):
+            old_model.from_config('old.h5', config, {}, True)
+
+
 # Refusals
 
 @pytest.mark.parametrize('function, told', [
@@ -254,15 +284,10 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path, images):
 
 def test_cudnn_layers_become_lstm_and_gru():
     layer = {'class_name': 'CuDNNGRU', 'config': {'name': 'fast', 'units': 3}}
-    found, names = old_model_without_cudnn({'class_name': 'Sequential', 'config': {'layers': [layer]}})
+    found, names = old_model.without_cudnn({'class_name': 'Sequential', 'config': {'layers': [layer]}})
     changed, = found['config']['layers']
     assert names == ['fast'] and changed['class_name'] == 'GRU'
     assert changed['config'] == {'name': 'fast', 'units': 3, 'recurrent_activation': 'sigmoid', 'reset_after': True}
-
-
-def old_model_without_cudnn(config):
-    from reference import old_model
-    return old_model.without_cudnn(config)
 
 
 # Files
