@@ -95,15 +95,16 @@ class Translator(object):
         """Source tokens of a text."""
         return self.source_tokenizer.tokenize(text)
 
-    def translate(self, texts, batch_size=32, max_length=None, progress=None, **options):
+    def translate(self, texts, batch_size=32, max_length=None, progress=None, divide=True, **options):
         """The best hypotheses for each text, a list of lists in the order of the texts.
 
         # Arguments
             texts: list of str; one without any token gives one empty hypothesis.
-            batch_size: maximum number of sentences decoded together, of similar length; few sentences are divided
-                among the threads.
+            batch_size: maximum number of sentences decoded together, of similar length.
             max_length: maximum number of tokens of an output; by default 2 S + 10 for a source of S tokens.
             progress: function that takes the number of sentences that were just decoded.
+            divide: Boolean, few sentences are divided among the threads; without it they stay together, for callers
+                that decode other sentences at the same time.
             options: `beam_width`, `n_best` and the other fields of `search_options.Options`. The first call with new
                 options takes about a second longer, and memory, to build their graph.
 
@@ -117,7 +118,7 @@ class Translator(object):
         sources = [self.encode(text) for text in texts]
         # Longest first, so that the last batches, which not every thread has, are short.
         order = sorted((i for i, tokens in enumerate(sources) if tokens), key=lambda i: -len(sources[i]))
-        size = max(1, min(batch_size, -(-len(order) // self.workers)))
+        size = max(1, min(batch_size, -(-len(order) // self.workers) if divide else batch_size))
         if order:
             size = min(size, self._sentences_in_memory(len(sources[order[0]]), options))
         batches = [order[start:start + size] for start in range(0, len(order), size)]

@@ -115,12 +115,12 @@ class Runner(object):
         own = self.own.get(call['layer'], self.own.get(kind))
         if own is not None:
             return self.run_own(call, own)
-        if not has_counterpart(call):
-            return None
         inside = [one for one in self.arrays.calls if one['parent'] == call['name']]
         if kind == 'TimeDistributed' and inside:    # a model or a recurrent layer, called on (B T, ...)
             value = self.value(inside[-1]['outputs'][0])
             return [value.reshape(self.arrays[call['outputs'][0]].shape[:2] + value.shape[1:])]
+        if not has_counterpart(call):
+            return None
         inputs = [self.value(name) for name in call['inputs']]
         mask = next((self.value(name) for name in call['input_masks'] if name), None)
         if kind == 'Bidirectional' and mask is not None and not self.plain:

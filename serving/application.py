@@ -8,6 +8,7 @@ import os
 import time
 
 import flask
+import numpy as np
 import prometheus_client
 from werkzeug.exceptions import HTTPException
 
@@ -59,7 +60,8 @@ class Service(object):
                                                    buckets=(1, 2, 4, 8, 16, 32, 64, 128), **make)
         waiting = prometheus_client.Gauge('waiting_texts', 'Texts in the queue.', **make)
         prometheus_client.ProcessCollector(registry=self.registry)
-        self.batchers = {name: Batcher(translator, batch_size, wait, queue, self.batches.observe)
+        self.batchers = {name: Batcher(translator, batch_size, wait, queue, self.batches.observe,
+                                       translator.workers)
                          for name, translator in translators.items()}
         waiting.set_function(lambda: sum(batcher.length() for batcher in self.batchers.values()))
 
@@ -151,7 +153,7 @@ def _check(condition, message, *values):
 
 
 def _hypothesis(hypothesis, attention):
-    alignment = [[round(float(value), 4) for value in row] for row in hypothesis.alignment] if attention else None
+    alignment = np.round(hypothesis.alignment.astype('f8'), 4).tolist() if attention else None
     return {'text': hypothesis.text, 'tokens': hypothesis.tokens, 'score': round(hypothesis.score, DIGITS),
             'ranking': round(hypothesis.ranking, DIGITS), 'copied': list(hypothesis.copied),
             'log_probabilities': [round(value, DIGITS) for value in hypothesis.log_probabilities],
@@ -215,7 +217,7 @@ def make_application(service, token=None, host='127.0.0.1'):
             body = json.loads(flask.request.get_data().decode('utf-8'))
         except (ValueError, RecursionError):
             raise Refused(400, 'the body is not JSON in UTF-8')
-        return flask.jsonify(service.translate(body))
+        return flask.Response(json.dumps(service.translate(body)), mimetype='application/json')
 
     @application.route('/health')
     def health():

@@ -6,7 +6,7 @@ import time
 
 from command_line import UserError
 
-Request = collections.namedtuple('Request', 'texts options future')
+Request = collections.namedtuple('Request', 'texts options future arrived')
 
 
 class Busy(Exception):
@@ -17,21 +17,23 @@ class Batcher(object):
     """Collects requests for one translator and decodes those with equal options together.
 
     # Arguments
-        translator: object with `translate(texts, batch_size, **options)`.
+        translator: object with `translate(texts, batch_size, divide=..., **options)`.
         batch_size: maximum number of texts decoded together, unless a single request has more.
-        wait: seconds that a request waits for others. While a batch is decoded, requests collect without this wait.
+        wait: seconds from its arrival that a request waits for others.
         queue: maximum number of texts that wait.
         observe: function called with the number of texts of each batch.
+        workers: maximum number of batches decoded at a time.
     """
 
-    def __init__(self, translator, batch_size=32, wait=0.005, queue=256, observe=None):
+    def __init__(self, translator, batch_size=32, wait=0.005, queue=256, observe=None, workers=1):
         self.translator, self.batch_size, self.wait, self.limit = translator, batch_size, wait, queue
         self.observe = observe or (lambda count: None)
         self.waiting = collections.deque()
         self.changed = threading.Condition()
         self.closed = False
-        self.thread = threading.Thread(target=self._work, name='batcher', daemon=True)
-        self.thread.start()
+        self.threads = [threading.Thread(target=self._work, name='batcher', daemon=True) for _ in range(workers)]
+        for thread in self.threads:
+            thread.start()
 
     def submit(self, texts, options):
         """Adds a request to the queue.
@@ -46,7 +48,7 @@ class Batcher(object):
         # Raises
             Busy: the queue has no room for so many texts.
         """
-        request = Request(texts, tuple(sorted(options.items())), concurrent.futures.Future())
+        request = Request(texts, tuple(sorted(options.items())), concurrent.futures.Future(), time.time())
         with self.changed:
             # A request larger than the whole queue is accepted if the queue is empty.
             if self.closed or self.waiting and self.length() + len(texts) > self.limit:
@@ -63,19 +65,20 @@ class Batcher(object):
         """Refuses further requests, and returns when those in the queue are done."""
         with self.changed:
             self.closed = True
-            self.changed.notify()
-        self.thread.join()
+            self.changed.notify_all()
+        for thread in self.threads:
+            thread.join()
 
     def _take(self):
         """The requests of the next batch, in the order of their arrival; none when the batcher is closed and empty."""
         with self.changed:
-            while not self.waiting and not self.closed:
-                self.changed.wait()
-            deadline = time.time() + self.wait
-            while self.waiting and self.length() < self.batch_size and not self.closed:
-                left = deadline - time.time()
-                if left <= 0 or not self.changed.wait(left):
-                    break
+            while not self.closed:
+                left = None     # until a request arrives
+                if self.waiting:
+                    left = self.waiting[0].arrived + self.wait - time.time()
+                    if left <= 0 or self.length() >= self.batch_size:
+                        break
+                self.changed.wait(left)
             batch, others, count = [], [], 0
             while self.waiting:
                 request = self.waiting.popleft()
@@ -99,7 +102,9 @@ class Batcher(object):
         texts = [text for request in batch for text in request.texts]
         self.observe(len(texts))
         try:
-            results = self.translator.translate(texts, self.batch_size, **dict(batch[0].options))
+            # The texts of several clients stay together: other threads have other batches.
+            results = self.translator.translate(texts, self.batch_size, divide=len(batch) == 1,
+                                                **dict(batch[0].options))
         except Exception as error:
             if len(batch) > 1 and isinstance(error, UserError):  # one request is wrong: answer the others
                 for request in batch:

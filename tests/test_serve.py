@@ -253,7 +253,7 @@ class Slow:
     def __init__(self):
         self.calls, self.go = [], threading.Event()
 
-    def translate(self, texts, batch_size, **options):
+    def translate(self, texts, batch_size, divide, **options):
         self.calls.append((list(texts), options))
         self.go.wait(10)
         if 'bad' in texts:
@@ -293,6 +293,21 @@ def test_batcher_refuses_beyond_its_queue_and_drops_cancelled_requests():
     batcher.close()
     with pytest.raises(Busy):
         batcher.submit(['e'], {})
+
+
+def test_batches_are_decoded_at_the_same_time_and_a_request_waits_from_its_arrival():
+    slow = Slow()
+    batcher = Batcher(slow, batch_size=2, wait=1000, workers=2)
+    futures = [batcher.submit([name], {}) for name in 'abcd']
+    deadline = time.time() + 10
+    while len(slow.calls) < 2 and time.time() < deadline:
+        time.sleep(0.01)
+    assert sorted(texts for texts, _ in slow.calls) == [['a', 'b'], ['c', 'd']]     # before any is finished
+    futures.append(batcher.submit(['e'], {}))
+    batcher.waiting[0] = batcher.waiting[0]._replace(arrived=time.time() - 1000)    # while the others were decoded
+    slow.go.set()
+    assert [one.result(5) for one in futures] == [['A'], ['B'], ['C'], ['D'], ['E']]
+    batcher.close()
 
 
 # The page
