@@ -274,7 +274,7 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path, images):
     np.savez(str(tmp_path / 'x.npz'), conv_input=np.zeros((2, 5, 6, 2)))
     for arguments, told in (
             ([str(tmp_path / 'weights.h5')], 'has weights only'), ([str(tmp_path / 'empty.h5')], 'cannot be read'),
-            ([str(tmp_path / 'none.h5')], 'cannot be read'), (['--inputs', str(tmp_path / 'x.npz'), old], 'the model needs'),
+            ([str(tmp_path / 'none.h5')], 'cannot be read'), (['--inputs', str(tmp_path / 'x.npz'), old], 'needs'),
             (['--build', BUILDERS + ':recurrent', '--weights', old], 'do not fit the model'),
             (['--build', BUILDERS + ':images', '--loss', 'mse', '--optimizer', 'none'], 'cannot be compiled')):
         with pytest.raises(UserError, match=told) as refused:
