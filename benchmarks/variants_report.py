@@ -66,9 +66,9 @@ def time_plot(runs, speed, path):
     figure, axes = new_figure()
     for name in [name for name in COLOURS if name in runs and name in speed]:
         curve = runs[name][0]['curve']
-        axes.plot([step * speed[name]['seconds_per_update'] / 60 for step, _, _ in curve],
+        axes.plot([step * speed[name]['seconds_per_update'] for step, _, _ in curve],
                   [bleu for _, bleu, _ in curve], 'o-', color=COLOURS[name], label=name)
-    axes.set_xlabel('minutes of training on one core')
+    axes.set_xlabel('seconds of training, processor time of one thread')
     axes.set_xlim(left=0)
     save(figure, axes, path, 'validation BLEU')
 
@@ -76,7 +76,7 @@ def time_plot(runs, speed, path):
 def new_figure():
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(7, 3.8))
+    figure = Figure(figsize=(8.4, 3.8))
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot(111)
 
@@ -85,7 +85,7 @@ def save(figure, axes, path, label='BLEU'):
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)
     axes.grid(color='0.9')
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc='center left', bbox_to_anchor=(1, .5))
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
