@@ -2,12 +2,13 @@
 import ast
 import collections
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-from test_commands import ROOT
+from test_commands import ROOT, trained  # noqa: F401
 
 FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'guided_alignment', 'model_layers',
         'pointer_generator', 'beam_search', 'translator', 'settings', 'search_options', 'command_line', 'tf_session',
@@ -123,14 +124,31 @@ def test_top_level_names_are_not_those_of_a_users_modules(sources):
     assert not own & set(USERS_NAMES)
 
 
-def test_the_readme_works_beside_a_users_own_modules(tmp_path):
+def run_beside_users_modules(folder, script):
+    """Standard output of a script in a folder with modules of the names in `USERS_NAMES`."""
     for name in USERS_NAMES:
-        (tmp_path / (name + '.py')).write_text('raise RuntimeError("a module of the user\'s")\n')
-    (tmp_path / 'script.py').write_text(
-        'from translator import Translator\nfrom attention import GlobalAttention\nprint(Translator.load.__name__)\n')
-    done = subprocess.run([sys.executable, 'script.py'], cwd=str(tmp_path), stdout=subprocess.PIPE,
+        (folder / (name + '.py')).write_text('raise RuntimeError("a module of the user")\n')
+    (folder / 'script.py').write_text(script, encoding='utf-8')
+    done = subprocess.run([sys.executable, 'script.py'], cwd=str(folder), stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, env=dict(os.environ, PYTHONPATH=str(ROOT)))
-    assert (done.returncode, done.stdout) == (0, b'load\n'), done.stderr.decode()
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode('utf-8')
+
+
+def test_the_imports_of_the_readme_work_beside_a_users_own_modules(tmp_path):
+    assert run_beside_users_modules(tmp_path, 'from translator import Translator\nfrom attention import '
+                                    'GlobalAttention\nprint(Translator.load.__name__)\n') == 'load\n'
+
+
+@pytest.mark.slow
+def test_the_python_examples_of_the_readme_run_beside_a_users_own_modules(trained, tmp_path):  # noqa: F811
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    (tmp_path / 'runs').mkdir()
+    (tmp_path / 'runs' / 'translate').symlink_to(trained.path)
+    search, layer = re.findall(r'^```(?:python)?\n(.*?)^```', readme, re.DOTALL | re.MULTILINE)
+    lines = run_beside_users_modules(tmp_path, search).splitlines()
+    assert len(lines) == 3 and all(line.endswith(')') for line in lines)
+    assert run_beside_users_modules(tmp_path, layer + 'print(alignment.output_shape)\n') == '(None, None, None)\n'
 
 
 @pytest.mark.parametrize('page', ['README.md', 'README.zh-CN.md'])
