@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 
+SHOWN = 500  # characters at both ends of a long message about wrong usage
 VERSION = '2.0.0'  # of this project: `--version`, the manifests of runs, the image's label
 
 # Keras' orthogonal initialiser calls NumPy's SVD, whose last bits depend on the number of OpenBLAS threads.
@@ -73,7 +74,9 @@ class CommandParser(argparse.ArgumentParser):
                           help='show the version and exit')
 
     def error(self, message):
-        super(CommandParser, self).error(printable(message))
+        if len(message) > 2 * SHOWN:  # argparse repeats a wrong value as long as it is
+            message = '%s ... %s' % (message[:SHOWN], message[-SHOWN:])
+        super(CommandParser, self).error(printable(' '.join(message.split('\n'))))
 
 
 def _end_interrupted(kind, error, trace):

@@ -3,7 +3,7 @@ import collections
 import numbers
 
 from command_line import UserError, non_negative_float, require
-from settings import DECODING, SETTINGS, length_penalty
+from settings import DECODING, SETTINGS, check_work, length_penalty
 
 MAXIMUM_RATIO = 1000
 
@@ -46,6 +46,7 @@ def check(options, name=str):
     require(options.max_length is None or options.min_length <= options.max_length,
             '%s %s is above %s %s: lower the one or raise the other', name('min_length'), options.min_length,
             name('max_length'), options.max_length)
+    check_work(options, name)
 
 
 def _plain(value):

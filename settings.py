@@ -8,6 +8,7 @@ from command_line import require, yes_or_no
 CONFIG_VERSION = 1
 # Upper bounds: far above any use, and low enough that no number alone can exhaust the memory or never return.
 WIDTH, TOKENS, COUNT, BELOW_ONE = 2 ** 16, 2 ** 20, 10 ** 9, .999999
+LARGEST_SEARCH = 10 ** 6  # beam width times length of the output, where both are given
 
 
 class Setting(collections.namedtuple('Setting', 'name default kind choices group help minimum maximum')):
@@ -212,9 +213,9 @@ def _table():
     add('decoding', 'length_penalty', 0.0, float, 'A: rank by score / ((5 + length) / 6)^A', 0, 100)
     add('decoding', 'coverage_penalty', 0.0, float,
         'lower the rank of outputs that leave source tokens without attention', 0, 1000)
-    add('decoding', 'min_length', 0, int, 'minimum number of output tokens', 0, 100000)
+    add('decoding', 'min_length', 0, int, 'minimum number of output tokens', 0, 10000)
     add('decoding', 'max_length', None, int,
-        'maximum number of output tokens; by default twice the source length plus 10', 1, 100000)
+        'maximum number of output tokens; by default twice the source length plus 10', 1, 10000)
     add('decoding', 'no_repeat_ngram', 0, int,
         'no sequence of N tokens occurs twice in an output; 0: no limit', 0, 1000)
 
@@ -312,9 +313,23 @@ def check(settings):
             '--val and --test belong to --train; with --data the folder holds them')
     require(settings.max_length is None or settings.max_length >= settings.min_length,
             '--max-length must be at least --min-length %d, not %s', settings.min_length, settings.max_length)
+    check_work(settings, lambda name: SETTINGS[name].option)
     _check_alignments(settings)
     _check_model(settings)
     _check_vocabularies(settings)
+
+
+def check_work(options, name):
+    """Raises `UserError` for options of a search that could take hours for one sentence.
+
+    # Arguments
+        options: settings, or `search_options.Options`.
+        name: function that turns the name of a setting into the name that messages show.
+    """
+    longest = max(options.min_length, options.max_length or 0)
+    require(options.beam_width * longest <= LARGEST_SEARCH, '%s %d and outputs of %d tokens take too long: their '
+            'product can be at most %d: lower %s, %s or %s', name('beam_width'), options.beam_width, longest,
+            LARGEST_SEARCH, *map(name, ('beam_width', 'min_length', 'max_length')))
 
 
 def _check_alignments(settings):

@@ -186,7 +186,7 @@ def test_help_needs_no_tensorflow(cheap, command):
     ('train.py', ['--dropout', 'nan'], "--dropout: 'nan' is not a number from 0 to 0.999999"),
     ('train.py', ['--no\x1b[31m'], r'--no\x1b[31m'),
     ('predict.py', ['--beam-width', '1000000'], "'1000000' is not a whole number from 1 to 1000"),
-    ('predict.py', ['--min-length', 'x'], "'x' is not a whole number from 0 to 100000"),
+    ('predict.py', ['--min-length', 'x'], "'x' is not a whole number from 0 to 10000"),
     ('predict.py', ['--coverage-penalty', '1e308'], "'1e308' is not a number from 0 to 1000"),
     ('train.py', ['--resume', '--overwrite'], '--resume'),
     ('train.py', ['--resume', '--dry-run'], '--resume'),
@@ -332,6 +332,8 @@ CONTRADICTIONS = [
      '--target-embeddings', '--share-vocabulary', '--source-embeddings'),
     (dict(beam_width=0), '--beam-width'),
     (dict(min_length=5, max_length=4), '--max-length', '--min-length 5'),
+    (dict(beam_width=101, max_length=10000), '--beam-width 101', '10000 tokens', '--max-length'),
+    (dict(beam_width=1000, min_length=1001), '--beam-width 1000', '1001 tokens', '--min-length'),
     (dict(coverage_penalty=.1, score='none'), '--coverage-penalty', '--score none'),
 ]
 
@@ -351,6 +353,7 @@ def test_settings_that_contradict_or_make_no_sense_are_refused_by_name(changes, 
     dict(score='location'), dict(score='none'), dict(attention='local-p', score='dot'), dict(seed=2 ** 31 - 1),
     dict(score='concat', attention='local-m', attention_scale=True), dict(residual=True, decoder_layers=2),
     dict(share_vocabulary=True, source_tokenizer='chinese', tie_embeddings=True), dict(encoder_units=64),
+    dict(beam_width=1000, min_length=1000), dict(beam_width=100, max_length=10000),
     dict(train=['a'], val=['b', 'c'], test=['d']), dict(score='dot', encoder_units=128, units=128)])
 def test_settings_that_make_sense_are_accepted(changes):
     settings.check(settings_with(**changes))

@@ -3,6 +3,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 
@@ -10,8 +12,11 @@ import pytest
 
 from storage.output_files import OutputFile, check_output_directory, check_outputs, write_output
 from command_line import UserError
-from test_commands import ROOT, cheap, no_tensorflow, one_line, run, start, trained  # noqa: F401
+from test_commands import ROOT, cheap, environment, no_tensorflow, one_line, run, start, trained  # noqa: F401
 from test_predict import untrained
+from test_run_directory import own_mounts  # noqa: F401
+
+DOT = str(ROOT / 'reference' / 'dot-gru.float64.npz')
 
 
 @pytest.fixture
@@ -214,10 +219,9 @@ def test_every_output_option_on_every_kind_of_node(trained, tmp_path, node, summ
     before = os.stat('/dev/null')
     predict = ['predict.py', '--run', trained.path, '--input', 'in']
     evaluate = ['evaluate.py', '--source', 'in', '--target', 'in', '--hypotheses', 'in', '--by-length', '2']
-    dot = os.path.join(str(ROOT), 'reference', 'dot-gru.float64.npz')
     commands = [(predict, '--output', '五九\n'.encode('utf-8')), (predict, '--html', b'<!'),
                 (evaluate, '--plot', b'\x89PNG'), (evaluate, '--output', b'nine five\n'),
-                (['regress.py', 'compare', dot, dot], '--html', b'<!')]
+                (['regress.py', 'compare', DOT, DOT], '--html', b'<!')]
     (tmp_path / 'in').write_bytes(b'nine five\n')
     for command, option, beginning in commands:
         path, arrived = tmp_path / (node + command[0] + option), []
@@ -311,3 +315,54 @@ def test_evaluate_reads_a_text_outside_the_current_directory_only_for_a_trusted_
                  'which is outside the current directory: add --trust-run to read it')
         one_line(cheap('evaluate.py', '--run', name, '--trust-run', cwd=tmp_path / 'here'), 'evaluate.py',
                  'no tab between source and target')
+
+
+# A disk that fills
+
+FULL_DISK = '''
+place=$1; copy=$2; size=$3; shift 3
+mount -t tmpfs -o size=$size none "$place" || exit 99
+printf old > "$place/out"
+"$@"
+code=$?
+cp -a "$place" "$copy"
+exit $code
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('command, option', [
+    (['predict.py', '--run', 'run', '--input', 'in'], '--output'),
+    (['predict.py', '--run', 'run', '--input', '-'], '--output'),
+    (['predict.py', '--run', 'run', '--input', 'in', '--json'], '--html'),
+    (['predict.py', '--run', 'run', '--input', 'in'], '--plot-dir'),
+    (['evaluate.py', '--hypotheses', 'in', '--target', 'in'], '--output'),
+    (['evaluate.py', '--hypotheses', 'in', '--target', 'in', '--source', 'in', '--by-length', '1,2,3,4,5'], '--plot')],
+    ids=lambda value: value if isinstance(value, str) else value[0])
+def test_a_disk_that_fills_leaves_the_old_output_and_no_piece(trained, tmp_path, own_mounts, command, option):  # noqa: F811,E501
+    (tmp_path / 'run').symlink_to(trained.path)
+    (tmp_path / 'disk').mkdir()
+    lines = b'nine five two one\n' * 6000
+    (tmp_path / 'in').write_bytes(lines)
+    name = 'pictures' if option == '--plot-dir' else 'out'
+    size = '8k' if option == '--plot' else '48k'
+    with open(str(tmp_path / 'in'), 'rb') as stream:
+        done = subprocess.run(
+            own_mounts + ['sh', '-c', FULL_DISK, 'sh', 'disk', 'copy', size, sys.executable, str(ROOT / command[0])]
+            + command[1:] + [option, 'disk/' + name], cwd=str(tmp_path), env=environment(), stdin=stream,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    told = done.stderr.decode('utf-8').splitlines()
+    assert done.returncode == 1 and len(told) == 1, told
+    assert told[0].startswith('%s: disk/%s' % (command[0], name)) and told[0].endswith('free some space on this disk')
+    left = sorted(str(path.relative_to(tmp_path / 'copy')) for path in (tmp_path / 'copy').rglob('*'))
+    if option == '--plot-dir':
+        pictures = [(tmp_path / 'copy' / path).read_bytes() for path in left if path.endswith('.png')]
+        assert pictures and all(one.endswith(b'IEND\xaeB`\x82') for one in pictures)  # the end of a PNG file
+        assert left == ['out', 'pictures'] + ['pictures/%04d.png' % n for n in range(1, len(pictures) + 1)]
+    else:
+        assert left == ['out']
+    kept = (tmp_path / 'copy' / 'out').read_bytes()
+    if '-' in command:  # of a pipe, whose end is unknown: what arrived was written at once
+        assert len(kept) > 8192 and len(set(kept.split(b'\n')[:-1])) == 1
+    else:
+        assert kept == b'old'

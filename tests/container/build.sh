@@ -67,13 +67,14 @@ make_image() {
 }
 
 # As `docker run IMAGE ...` does: the image's entry point, user and environment, /data and /runs mounted.
+runs=$temporary/runs
 run() {
     echo "+ docker run IMAGE $*"
     container=$(buildah from --pull-never "$image")
     # buildah lays an image's own volumes over those of the command line; other tools the other way round.
     buildah config --volume /data- --volume /runs- "$container"
     # shellcheck disable=SC2046
-    buildah run --volume "$temporary/runs:/runs" --volume "$PWD/samples:/data:ro" "$container" -- \
+    buildah run --volume "$runs:/runs" --volume "$PWD/samples:/data:ro" "$container" -- \
         $(buildah inspect --format '{{range .OCIv1.Config.Entrypoint}}{{.}} {{end}}' "$container") "$@"
     buildah rm "$container" > /dev/null
     container=
@@ -95,6 +96,15 @@ for step in ${*:-base image import commands check test}; do
             test "$(wc -l < "$temporary/runs/output")" = 1
             ls "$temporary"/runs/pictures/*.png
             run sh -c 'printf "one\n\ntwo\n" | python predict.py --input - | wc -l | grep -x 3'
+            # docker creates a folder of -v that does not exist, as root: one line with the remedy, before any work.
+            runs=$temporary/owned
+            mkdir -m 755 "$runs"
+            ! run train.py 2> "$temporary/refused" || exit 1
+            cat "$temporary/refused"
+            grep -q 'train.py: runs/translate: cannot be .*create it yourself with mkdir before' "$temporary/refused"
+            ! grep Traceback "$temporary/refused" || exit 1
+            test -z "$(ls "$runs")"
+            runs=$temporary/runs
             ;;
         check)
             # Built again, it gives the same bits: all that the check prints, the worst differences too, is the same.
