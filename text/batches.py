@@ -4,7 +4,7 @@ import numpy as np
 
 from text.vocabulary import END, PAD, START
 
-# plan_batches sorts by length within pools of this many batches: little padding, and new neighbours each epoch.
+# plan_batches sorts by length within pools of this many batches, or groups: little padding, new neighbours each epoch.
 POOL = 100
 
 
@@ -33,7 +33,7 @@ def plan_batches(source_lengths, target_lengths, batch_size, seed, epoch, shuffl
         raise ValueError('%d sources, %d targets, batch size %d' % (n, len(target_lengths), batch_size))
     random, count = seeded_random(seed, 0, epoch), -(-n // batch_size)
     order = (random.permutation(n) if shuffle else np.arange(n)).astype('i4')
-    pool = max(1, POOL // group) * group * batch_size if shuffle else max(n, 1)
+    pool = POOL * group * batch_size if shuffle else max(n, 1)
     for start in range(0, n, pool):
         indices = order[start:start + pool]
         # lexsort is stable, and its last key is the primary one; pairs of equal lengths stay in random order.
