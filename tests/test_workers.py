@@ -188,8 +188,8 @@ def test_a_killed_worker_ends_the_job_with_a_line_and_the_run_resumes(home, work
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_one_worker_ends_all_with_one_line(home):
     codes, lines = horovodrun(2, home, '--data', 'numbers', '--run', 'bad', *SMALL, fault=(
-        1, 15, 'step = self.keras_model.train_on_batch; self.keras_model.train_on_batch = '
-        'lambda *a, **k: [float("nan")] + step(*a, **k)[1:]'))
+        1, 15, 'self.keras_model.train_on_batch = lambda *a, step=self.keras_model.train_on_batch, **k: '
+        '[float("nan")] + step(*a, **k)[1:]'))
     assert codes == {0: 1, 1: 1}
     line, = said(lines)
     assert 'the loss is nan at step 16 (batch 6 of epoch 2: lines ' in line and 'last good checkpoint' in line
