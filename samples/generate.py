@@ -3,6 +3,7 @@
 
     python samples/generate.py [DIR]      write all files into DIR (default: the folder of this script)
     python samples/generate.py --check    exit 1 and name the first file that differs
+    python samples/generate.py --train-alignments FILE      write only the gold alignments of translate/train.tsv
 
 Standard library only, Python 3.6 or later. The output is the same on every machine.
 """
@@ -22,6 +23,11 @@ def lines(rows):
     return ''.join(row + '\n' for row in rows)
 
 
+def alignments(sentences):
+    """Gold alignments in Pharaoh format, a line for each sentence."""
+    return lines(' '.join('%d-%d' % link for link in sentence.alignment) for sentence in sentences)
+
+
 def files():
     """{path inside the folder: text} of every generated file."""
     texts = collections.OrderedDict()
@@ -29,9 +35,7 @@ def files():
     for part in ('train', 'val', 'test'):
         texts['translate/%s.tsv' % part] = lines(
             '%s\t%s' % (sentence.source, sentence.target) for sentence in translate[part])
-    alignments = [sentence.alignment for sentence in translate['test']]
-    texts['translate/test.align'] = lines(
-        ' '.join('%d-%d' % link for link in alignment) for alignment in alignments)
+    texts['translate/test.align'] = alignments(translate['test'])
     texts['sentences.txt'] = lines(grammar_translate.README_SENTENCES)
     for name, grammar in (('summarise', grammar_summarise), ('answer', grammar_answer)):
         corpus = grammar.parts()
@@ -46,7 +50,13 @@ def main(arguments=None):
                         help='folder to write to (default: %(default)s)')
     parser.add_argument('--check', action='store_true',
                         help='write nothing; exit 1 and name the first file that differs')
+    parser.add_argument('--train-alignments', metavar='FILE',
+                        help='write only the gold alignments of translate/train.tsv, for train.py --alignments')
     options = parser.parse_args(arguments)
+    if options.train_alignments:
+        with open(options.train_alignments, 'w') as file:
+            file.write(alignments(grammar_translate.parts()['train']))
+        return 0
     for name, text in files().items():
         path = os.path.join(options.folder, *name.split('/'))
         data = text.encode('utf-8')

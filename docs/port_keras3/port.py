@@ -38,7 +38,8 @@ def losses(stages, output, settings, gold):
         parts['coverage_losses'] = ops.where(valid, ops.sum(ops.minimum(weights, before), axis=-1), 0.)
         each = each + settings['coverage_loss'] * parts['coverage_losses']
     if gold is not None:                                                            # Chen et al. (2016), eq. 5
-        gold = ops.convert_to_tensor(gold / np.maximum(gold.sum(axis=2, keepdims=True), 1), weights.dtype)
+        gold = ops.cast(gold, weights.dtype)
+        gold = gold / ops.maximum(ops.sum(gold, axis=2, keepdims=True), 1.)
         guided = -ops.sum(gold * ops.log(ops.maximum(weights, LEAST_WEIGHT)), axis=2)
         parts['guided_losses'] = ops.where(valid, guided, 0.)
         each = each + settings['guided_alignment'] * parts['guided_losses']
