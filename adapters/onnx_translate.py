@@ -138,7 +138,7 @@ class Translator(object):
                 tokens, time, look, states, copied[active], [live[b] for b in active], options)
             time, kept_rows, parents = time + 1, [], []
             for row, b in enumerate(active):
-                expanded = [(live[b][k].score + log_p[row, k, m], k, m) for k in range(len(live[b]))
+                expanded = [(live[b][k].score + float(log_p[row, k, m]), k, m) for k in range(len(live[b]))
                             for m in range(values.shape[2]) if values[row, k, m] > -np.inf]
                 expanded.sort(key=lambda one: -one[0])
                 old, live[b], rows = live[b], [], []
