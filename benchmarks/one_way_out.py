@@ -2,8 +2,8 @@
 
     one_way_out.py KIND FOLDER LINES.json BEAM_WIDTH
 
-It loads, writes "ready", and for each number N on standard input translates the first N lines and writes the seconds.
-An empty line ends it: it writes its last outputs, a list of tokens for each line.
+It loads, writes "ready", and for each number N on standard input translates the first N lines and writes the seconds
+and the processor seconds. An empty line ends it: it writes its last outputs, a list of tokens for each line.
 """
 import json
 import os
@@ -12,6 +12,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BATCH = 32
+processor_time = [time.process_time]    # of the process that translates
 
 
 def predict(folder, width):
@@ -61,6 +62,11 @@ def serve(folder, width):
     server = subprocess.Popen([sys.executable, os.path.join(ROOT, 'serve.py'), '--run', folder, '--threads', '1',
                                '--port', str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
+    def server_time():
+        with open('/proc/%d/stat' % server.pid) as stream:
+            fields = stream.read().rpartition(')')[2].split()
+        return (int(fields[11]) + int(fields[12])) / float(os.sysconf('SC_CLK_TCK'))
+
     def post(texts):
         connection = http.client.HTTPConnection('127.0.0.1', port)
         connection.request('POST', '/translate', json.dumps({'text': texts, 'beam_width': width, 'alignments': False}),
@@ -68,6 +74,7 @@ def serve(folder, width):
         answer = json.loads(connection.getresponse().read().decode('utf-8'))
         return [one['hypotheses'][0]['tokens'] for one in answer['results']]
 
+    processor_time[0] = server_time
     while True:
         try:
             post(['.'])
@@ -128,9 +135,9 @@ def main(kind, folder, lines, width):
     translate(texts[:2], tokens[:2])
     print('ready', flush=True)
     for line in iter(sys.stdin.readline, '\n'):
-        count, start = int(line), time.perf_counter()
+        count, start, busy = int(line), time.perf_counter(), processor_time[0]()
         outputs = translate(texts[:count], tokens[:count])
-        print(time.perf_counter() - start, flush=True)
+        print(time.perf_counter() - start, processor_time[0]() - busy, flush=True)
     translate([], [])
     print(json.dumps(outputs), flush=True)
 

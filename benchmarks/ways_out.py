@@ -2,10 +2,11 @@
 
     benchmarks/ways_out.py runs/multi30k test_2016_flickr.de --python port/bin/python
 
-Each way is a process with one thread. The ways take turns, so that other work on the machine affects all of them;
-loading is not counted. `--python` names Pythons with a current onnxruntime, Keras 3 or PyTorch. The Keras 3 port works
-sentence by sentence, and is measured on the first `--few` lines. The table also has the size of what each way needs on
-disk, without its libraries, and the number of lines whose output differs from that of predict.py.
+Each way is a process with one thread. The ways take turns, so that other work on the machine affects all of them, and
+affects processor seconds less; loading is not counted. `--python` names Pythons with a current onnxruntime, Keras 3 or
+PyTorch. The Keras 3 port works sentence by sentence, and is measured on the first `--few` lines. The table also has the
+size of what each way needs on disk, without its libraries, and the number of lines whose output differs from that of
+predict.py.
 """
 import argparse
 import json
@@ -112,8 +113,9 @@ def main(argv):
             for name, _, _, count, process in processes:
                 process.stdin.write(b'%d\n' % count)
                 process.stdin.flush()
-                seconds[name].append(float(process.stdout.readline()))
-        print('%-28s %6s %8s %8s %6s %s' % ('way', 'lines', 'seconds', 'lines/s', 'MB', 'lines that differ'))
+                seconds[name].append([float(number) for number in process.stdout.readline().split()])
+        print('%-26s %5s %8s %9s %19s %5s %s' % ('way', 'lines', 'seconds', 'processor', 'lines/processor s', 'MB',
+                                                 'lines that differ'))
         expected = None
         for name, kind, place, count, process in processes:
             process.stdin.write(b'\n')
@@ -126,9 +128,9 @@ def main(argv):
             if files == ():     # what a run directory needs for translating
                 files = ('config.json', 'manifest.json', 'weights.h5', 'vocab.source.txt', 'vocab.target.txt',
                          'tokenizer.source.model', 'tokenizer.target.model')
-            middle = statistics.median(seconds[name])
-            print('%-28s %6d %8.2f %8.1f %6.1f %d' % (name, count, middle, count / middle, size_of(place, files),
-                                                      differ))
+            whole, busy = map(statistics.median, zip(*seconds[name]))
+            print('%-26s %5d %8.2f %9.2f %19.1f %5.1f %d' % (name, count, whole, busy, count / busy,
+                                                             size_of(place, files), differ))
 
 
 if __name__ == '__main__':

@@ -314,6 +314,17 @@ def test_export_refuses_before_it_loads_tensorflow(cheap, tmp_path):  # noqa: F8
 
 
 @pytest.mark.slow
+def test_a_run_with_stories_and_hops_is_exported(tmp_path):
+    random_run(tmp_path / 'run', encoder='dmn', hops=3, cell='gru', score='general')
+    lines = ['one two ? | two three . one three two . three .', 'three | one . ? two', '', 'two ? |', 'one two']
+    (tmp_path / 'text').write_text('\n'.join(lines) + '\n')
+    result = run('predict.py', '--run', 'run', '--input', 'text', '--json', *SEARCH, cwd=tmp_path)
+    assert run('export.py', *SEARCH, 'run', 'model', cwd=tmp_path).code == 0
+    assert_same(serve(tmp_path / 'model', lines, tmp_path),
+                [json.loads(line) for line in result.stdout.decode('utf-8').splitlines()])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('tokenizer, given', [('space', 'text'), ('word', 'tokens')])
 def test_a_copying_run_is_exported(tokenizer, given, tmp_path):
     """Names without an id are copied, from their first position and from others."""

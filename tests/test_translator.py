@@ -9,6 +9,7 @@ import pytest
 import tf_session  # first: it fixes the import order
 import numpy as np
 from keras import backend as K
+from text.questions import separators
 from text.vocabulary import END, PAD, START, Vocabulary
 from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
@@ -36,18 +37,19 @@ def make_folder(path, words=WORDS, **values):
     return RunDirectory.create(path, config, files, {}), config
 
 
-def make_run(path, seed, **values):
+def make_run(path, seed, words=WORDS, **values):
     """A run directory with known weights, all but the training, and the NumPy model that has the same."""
-    run, config = make_folder(path, **values)
-    one, size = tf_session.new_session(threads=1), len(WORDS) + 4
+    run, config = make_folder(path, words, **values)
+    one, size = tf_session.new_session(threads=1), len(words) + 4
+    ends = separators(with_defaults(config), Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + words))
     with run, tf_session.opened(one):
-        model = Seq2Seq(with_defaults(config), size, size)
+        model = Seq2Seq(with_defaults(config), size, size, ends)
         weights = set_weights(model, seed=seed, scale=3.)
         run.write_weights([(layer.name, [(weight.name, value) for weight, value in
                                          zip(layer.weights, K.batch_get_value(layer.weights))])
                            for layer in model.training_model.layers if layer.weights])
     one.close()
-    return Run(path, numpy_model.NumpyModel(config, weights))
+    return Run(path, numpy_model.NumpyModel(config, weights, ends))
 
 
 @pytest.fixture(scope='module')
@@ -170,12 +172,27 @@ def averaged(runs, source, target):
 def test_an_ensemble_averages_probabilities_and_the_alignments_of_those_that_attend(runs, names, ensemble):
     members = [runs[name] for name in names]
     translator = ensemble if names == ('a', 'b') else Translator.load([run.path for run in members])
-    vocabulary = ['<pad>', '<unk>', '<s>', '</s>'] + WORDS
-    greedy, beam = [translator.translate(TEXTS, max_length=8, **options)
+    check_averages(members, translator, WORDS, TEXTS, [('we like the coat', 'the coat that'),
+                                                       ('bought', 'your grandmother')])
+
+
+@pytest.mark.slow
+def test_an_ensemble_of_runs_with_stories_and_hops(tmp_path):
+    words = '| . we like the coat'.split()
+    members = [make_run(str(tmp_path / 'a'), 54, words, encoder='dmn', hops=3, cell='gru', score='general'),
+               make_run(str(tmp_path / 'b'), 34, words, encoder='dmn', score='dot', input_feeding=True),
+               make_run(str(tmp_path / 'c'), 4, words, hops=2)]
+    texts = ['we like | the coat . we like the . coat .', 'the | coat . like', '']
+    check_averages(members, Translator.load([run.path for run in members]), words, texts, [(texts[0], 'the coat')])
+
+
+def check_averages(members, translator, words, texts, pairs):
+    """Compares greedy and beam search and scores of an ensemble with the mean of the NumPy models."""
+    vocabulary = ['<pad>', '<unk>', '<s>', '</s>'] + words
+    greedy, beam = [translator.translate(texts, max_length=8, **options)
                     for options in ({}, dict(beam_width=3, n_best=3, no_repeat_ngram=2))]
-    pairs = [('we like the coat', 'the coat that'), ('bought', 'your grandmother')]
     scored = [(text, [one]) for (text, _), one in zip(pairs, translator.score(pairs))]
-    for kind, cases in (('greedy', zip(TEXTS, greedy)), ('beam', zip(TEXTS, beam)), ('score', scored)):
+    for kind, cases in (('greedy', zip(texts, greedy)), ('beam', zip(texts, beam)), ('score', scored)):
         for text, (one, *_) in cases:
             if not text:
                 continue

@@ -109,7 +109,7 @@ def translate(model, arrays, tokens, **options):
     # Returns
         List of `Translation`: tokens without `</s>`, log-probability, alignment (T, S).
     """
-    source, target = [list(arrays['vocabulary/' + side]) for side in ('source', 'target')]
+    source, target = [arrays['vocabulary/' + side].tolist() for side in ('source', 'target')]
     index, known = {word: i for i, word in enumerate(source)}, {word: i for i, word in enumerate(target)}
     if model.settings['copy']:                                                      # names take the ids from V on
         names = [word for word in dict.fromkeys(tokens) if known.get(word, UNK) <= END]
