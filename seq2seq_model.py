@@ -93,7 +93,9 @@ class Seq2Seq(object):
         self.alignment_model = None if weights is None else Model(inputs, [logits, weights])
 
         # What a decoder step reads, for the search
-        keys = None if self.attention is None else self.attention.keys(memory)
+        keys = None
+        if self.attention is not None:
+            keys = getattr(self.attention, 'step_keys', self.attention.keys)(memory)
         mask = self._sentence_ends > .5 if settings.encoder == 'dmn' else K.not_equal(self.source, PAD)
         self.memory = Memory(memory, mask, keys)
 

@@ -56,10 +56,11 @@ def measure(kind, kernels, length, options, queue):
         if not options.train_only:
             side = make_tokenizer('space'), vocabulary
             translator = Translator(trainer.model, opened, side, side)
-            started = time.time()
+            started, processor = time.time(), time.process_time()
             translator.translate([' '.join(line) for line in sides[0]], options.batch_size, beam_width=5,
                                  min_length=steps, max_length=steps)
-            found.update(decoding=time.time() - started, decoding_peak=peak())
+            found.update(decoding=time.time() - started, decoding_cpu=time.process_time() - processor,
+                         decoding_peak=peak())
     queue.put(found)
 
 
@@ -111,16 +112,18 @@ def plot(rows, path):
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot
-    figure, both = pyplot.subplots(1, 2, figsize=(10, 4))
-    for key, label, axes in zip(('step_cpu', 'step_peak'), ('processor seconds of a training step', 'peak in GiB'),
-                                both):
+    shown = [(key, label) for key, label in (
+        ('step_cpu', 'processor seconds of a training step'), ('decoding_cpu', 'processor seconds of beam search'),
+        ('step_peak', 'peak of the process in GiB')) if any(key in row for row in rows)]
+    figure, all_axes = pyplot.subplots(1, len(shown), figsize=(5 * len(shown), 4), squeeze=False)
+    for (key, label), axes in zip(shown, all_axes[0]):
         for name in sorted({(row['kind'], row['kernels']) for row in rows}):
             line = [row for row in rows if (row['kind'], row['kernels']) == name and key in row]
             axes.plot([row['source_length'] for row in line], [row[key] for row in line], 'o-' if name[1] == 'fast'
                       else 's--', label='%s, %s' % name)
         axes.set_xlabel('source tokens')
         axes.set_ylabel(label)
-    both[1].legend()
+    all_axes[0][-1].legend()
     figure.tight_layout()
     figure.savefig(path)
 
@@ -143,8 +146,8 @@ def main(argv):
     parser.add_argument('--plot', metavar='FILE')
     options = parser.parse_args(argv)
     columns = (('step', '%8.2f s'), ('step_cpu', '%6.2f cpu s'), ('step_peak', '%7.2f GiB'), ('decoding', '%8.1f s'),
-               ('decoding_peak', '%7.2f GiB'))
-    print('%-12s %-6s %6s   a training step: time, processor, peak   beam 5: time, peak' % ('kind', '', 'S'))
+               ('decoding_cpu', '%6.1f cpu s'), ('decoding_peak', '%7.2f GiB'))
+    print('%-12s %-6s %6s   a training step: time, processor, peak   beam 5: time, processor, peak' % ('kind', '', 'S'))
     rows, context = [], multiprocessing.get_context('spawn')
     for length in options.source_length:
         for kind in options.kinds:

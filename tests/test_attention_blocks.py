@@ -80,6 +80,16 @@ def test_positions_that_a_decoder_gives_move_the_window_in_the_same_way(float64,
                       for module in (attention, attention_windows)], MASKS['left'], positions)
 
 
+@pytest.mark.parametrize('local', [False, True])
+def test_the_keys_of_one_step_hold_the_kernel_of_the_score_general(float64, session, local):
+    positions = np.arange(B * T).reshape(B, T) % 12
+    if local:
+        kinds = [one.LocalAttention('general', 'monotonic', 3, scale=True) for one in (attention, attention_windows)]
+    else:
+        kinds = [one.GlobalAttention('general', scale=True) for one in (attention, attention_blocks)]
+    compare(session, kinds, MASKS['left'], positions)
+
+
 @pytest.mark.parametrize('alignment', ['monotonic', 'predictive'])
 def test_the_length_decides_whether_windows_are_used_without_changing_a_value(float64, session, alignment):
     for window in (1, 3):
