@@ -281,11 +281,11 @@ def first_translation(options):
 
 def check(options):
     """Refuses a run whose decoder contrib cannot build."""
-    chosen = settings.with_defaults(RunDirectory.open(options.run).read_config())
-    if (chosen.attention != 'global' or chosen.score not in ('general', 'concat', 'additive') or chosen.input_feeding
-            or chosen.attention_scale or chosen.attention_normalize or chosen.residual or chosen.copy):
-        raise UserError('%s: is of a kind that cannot be built otherwise: choose a run with --score general or concat, '
-                        'without input feeding and the like' % options.run)
+    config = settings.with_defaults(RunDirectory.open(options.run).read_config())
+    if (config.attention != 'global' or config.score not in ('general', 'concat', 'additive') or config.input_feeding
+            or config.attention_scale or config.attention_normalize or config.residual or config.copy):
+        raise UserError('%s: contrib cannot build its decoder: choose a run with --score general or concat, without '
+                        'input feeding and similar extensions' % options.run)
 
 
 def main(argv):

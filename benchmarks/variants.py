@@ -38,21 +38,21 @@ def variants():
     """{name: settings}, the main variants first. Without attention there is no attentional state to feed."""
     kinds = [(score, dict(score=score)) for score in ('none', 'dot', 'general', 'concat', 'scaled_dot', 'location')]
     kinds += [(kind, dict(score='general', attention=kind, window=WINDOW)) for kind in ('local-m', 'local-p')]
-    found = collections.OrderedDict()
-    for name, given in kinds:
-        found[name] = given
+    by_name = collections.OrderedDict()
+    for name, own in kinds:
+        by_name[name] = own
         if name != 'none':
-            found[name + ' + feeding'] = dict(given, input_feeding=True)
-    names = list(MAIN) + [name for name in found if name not in MAIN]
-    return collections.OrderedDict((name, found[name]) for name in names)
+            by_name[name + ' + feeding'] = dict(own, input_feeding=True)
+    names = list(MAIN) + [name for name in by_name if name not in MAIN]
+    return collections.OrderedDict((name, by_name[name]) for name in names)
 
 
 MAIN = ('none', 'general', 'general + feeding', 'dot', 'local-p', 'local-p + feeding')
 
 
-def options_of(given):
+def options_of(values):
     """The options of train.py for a dict of settings."""
-    return [word for name, value in given.items()
+    return [word for name, value in values.items()
             for word in (SETTINGS[name].option, str(shown(value) if isinstance(value, bool) else value))]
 
 
@@ -103,19 +103,19 @@ def train(name, seed, options):
     if os.path.exists(os.path.join(path, 'log.csv')):  # written together with the first checkpoint
         command.append('--resume')
     else:
-        given = dict(SHARED, seed=seed, epochs=options.epochs, **variants()[name])
+        values = dict(SHARED, seed=seed, epochs=options.epochs, **variants()[name])
         if options.minutes:
-            given.update(epochs=NO_LIMIT, max_minutes=options.minutes, decay='constant')
+            values.update(epochs=NO_LIMIT, max_minutes=options.minutes, decay='constant')
         elif name in MAIN:
-            given.update(validate_every=UPDATES_BETWEEN)
-        command += ['--overwrite'] + options_of(given)
+            values.update(validate_every=UPDATES_BETWEEN)
+        command += ['--overwrite'] + options_of(values)
         for option, part in (('--train', 'train'), ('--val', 'val'), ('--test', TEST)):
             command += [option] + [os.path.abspath(file) for file in training_files(options, part)]
-    peak, kept = run_child(command), os.path.join(path, 'peak.txt')
-    if os.path.exists(kept):  # of an earlier part of the training
-        with open(kept) as stream:
+    peak, record_of_peak = run_child(command), os.path.join(path, 'peak.txt')
+    if os.path.exists(record_of_peak):  # of an earlier part of the training
+        with open(record_of_peak) as stream:
             peak = max(peak, float(stream.read()))
-    with open(kept, 'w') as stream:
+    with open(record_of_peak, 'w') as stream:
         stream.write('%r' % peak)
     return path, peak
 
@@ -150,7 +150,7 @@ def record(name, seed, path, peak, options):
     """The figures of a finished run, as the line of JSON holds them."""
     import csv
     from reports import metrics
-    found, outputs = scores(path)
+    report, outputs = scores(path)
     with open(os.path.join(path, 'log.csv'), encoding='utf-8', newline='') as stream:
         rows = list(csv.DictReader(stream))
     best = max(rows, key=lambda row: float(row['val_bleu']))
@@ -158,9 +158,9 @@ def record(name, seed, path, peak, options):
     line = collections.OrderedDict([
         ('variant', name), ('seed', seed), ('budget', budget(options)), ('updates', int(rows[-1]['step'])),
         ('parameters', parameters(path)), ('peak_gib', peak), ('val_perplexity', float(best['val_perplexity'])),
-        ('val_bleu', float(best['val_bleu'])), ('test_perplexity', found['perplexity']), ('bleu', found['BLEU']),
-        ('signature', found['notes']['BLEU']), ('interval', metrics.bootstrap(lines, len(lines))),
-        ('bands', bands(found)), ('seconds', float(rows[-1]['seconds'])),
+        ('val_bleu', float(best['val_bleu'])), ('test_perplexity', report['perplexity']), ('bleu', report['BLEU']),
+        ('signature', report['notes']['BLEU']), ('interval', metrics.bootstrap(lines, len(lines))),
+        ('bands', bands(report)), ('seconds', float(rows[-1]['seconds'])),
         ('curve', [[int(row['step']), float(row['val_bleu']), float(row['seconds'])] for row in rows])])
     first = os.path.join(os.path.dirname(path), '%s-%d' % (name.replace(' + ', '-'), options.seeds[0]), 'test.out')
     if seed != options.seeds[0]:
@@ -172,12 +172,12 @@ def budget(options):
     return '%d minutes' % options.minutes if options.minutes else '%d epochs' % options.epochs
 
 
-def bands(found):
+def bands(report):
     """[{label, lines, bleu, perplexity}] of the rows of evaluate.py by source length."""
-    labels = [name[len('lines of '):] for name in found if name.startswith('lines of ')]
-    return [collections.OrderedDict([('label', label), ('lines', found['lines of ' + label]),
-                                     ('bleu', found.get('BLEU of ' + label)),
-                                     ('perplexity', found.get('perplexity of ' + label))]) for label in labels]
+    labels = [name[len('lines of '):] for name in report if name.startswith('lines of ')]
+    return [collections.OrderedDict([('label', label), ('lines', report['lines of ' + label]),
+                                     ('bleu', report.get('BLEU of ' + label)),
+                                     ('perplexity', report.get('perplexity of ' + label))]) for label in labels]
 
 
 def read(path):
@@ -212,24 +212,24 @@ def measure_speed(options):
     from train_step import Worker, corpora
     workers = collections.OrderedDict()
     for name in options.variants:
-        chosen = resolve_settings(dict(SHARED, train=training_files(options, 'train'), **variants()[name]))
+        settings = resolve_settings(dict(SHARED, train=training_files(options, 'train'), **variants()[name]))
         if not workers:
-            corpus, sizes = corpora(argparse.Namespace(words=chosen.source_vocabulary), chosen)
-            plan = corpus.plan(chosen.batch_size, chosen.seed, 0, shuffle=True)
-        workers[name] = Worker(chosen, corpus, sizes, plan)
+            corpus, sizes = corpora(argparse.Namespace(words=settings.source_vocabulary), settings)
+            plan = corpus.plan(settings.batch_size, settings.seed, 0, shuffle=True)
+        workers[name] = Worker(settings, corpus, sizes, plan)
         workers[name].take(0, 1)  # builds the graph's kernels
     rounds = {name: [] for name in workers}
     for number in range(options.rounds):
         for name, worker in workers.items():
             rounds[name].append(worker.take(number * options.steps, options.steps))
     with open(options.speed, 'w', encoding='utf-8') as stream:
-        for name, found in rounds.items():
-            rates = [words / processor for words, _, processor, _ in found]
+        for name, turns in rounds.items():
+            rates = [words / processor for words, _, processor, _ in turns]
             line = collections.OrderedDict([
                 ('variant', name), ('words_per_second', statistics.median(rates)), ('minimum', min(rates)),
                 ('maximum', max(rates)), ('seconds_per_update', statistics.median(
-                    processor / options.steps for _, _, processor, _ in found)),
-                ('processor_share', statistics.median(processor / seconds for _, seconds, processor, _ in found))])
+                    processor / options.steps for _, _, processor, _ in turns)),
+                ('processor_share', statistics.median(processor / seconds for _, seconds, processor, _ in turns))])
             stream.write(json.dumps(line) + '\n')
             print('%-20s %8.0f words/s  %8.0f - %.0f' % (name, statistics.median(rates), min(rates), max(rates)))
 

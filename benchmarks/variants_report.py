@@ -37,13 +37,13 @@ def table(runs, speed):
              '| variant | parameters | words/s | peak, GiB | validation perplexity | BLEU | second seed |',
              '|---|---|---|---|---|---|---|']
     for name, seeds in runs.items():
-        one = seeds[0]
+        first_seed = seeds[0]
         second = '%.1f [%.1f, %.1f], p = %.3f' % (seeds[1]['bleu'], *seeds[1]['interval'], seeds[1]['p_first_seed']) \
             if len(seeds) > 1 else ''
         lines.append('| %s | %s | %s | %.2f | %.2f | %.1f [%.1f, %.1f] | %s |' % (
-            name, format(one['parameters'], ','),
+            name, format(first_seed['parameters'], ','),
             format(round(speed[name]['words_per_second'], -1), ',.0f') if name in speed else '\u2013',
-            one['peak_gib'], one['val_perplexity'], one['bleu'], *one['interval'], second))
+            first_seed['peak_gib'], first_seed['val_perplexity'], first_seed['bleu'], *first_seed['interval'], second))
     return lines
 
 
