@@ -149,7 +149,7 @@ def _table():
     add('model', 'embedding', 128, int, 'size E of the embeddings', 1, WIDTH)
     add('model', 'encoder_layers', 1, int, 'encoder layers, 1 to 4', 1, 4)
     add('model', 'decoder_layers', 1, int, 'decoder layers, 1 to 4', 1, 4)
-    add('model', 'bidirectional', True, bool, 'bidirectional encoder (each direction D/2 wide)')
+    add('model', 'bidirectional', True, bool, 'bidirectional encoder (each direction Dm/2 wide)')
     add('model', 'residual', False, bool, 'add the input to the output of each layer from the second on')
     choose('model', 'recurrent_activation', 'hard_sigmoid', ('hard_sigmoid', 'sigmoid'), 'gate activation')
     add('model', 'init_scale', 0.1, float,

@@ -424,7 +424,7 @@ def test_predict_and_validation_use_the_search_settings_of_the_run():
 def test_the_help_shows_a_number_as_a_number(cheap):
     text = ' '.join(cheap('train.py', '--help').stdout.decode('utf-8').split())
     assert 'seen fewer times than this in the training text (default: 1)' in text
-    assert 'encoder reads both ways (each way D/2 wide) (default: yes)' in text
+    assert 'bidirectional encoder (each direction Dm/2 wide) (default: yes)' in text
     assert '--task summarise --data samples/summarise' in text
 
 
