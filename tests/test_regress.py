@@ -245,7 +245,7 @@ def test_the_page_shows_the_stages_in_order_and_a_heat_map_of_each_difference(tm
 # Where
 
 @pytest.mark.parametrize('change, told', [
-    (lambda x: np.where(np.arange(4)[None, :, None] > 2, x + 1, x), 'at time step 3 alone'),
+    (lambda x: np.where(np.arange(4)[None, :, None] > 2, x + 1, x), 'at time step 3 only'),
     (lambda x: np.where(np.arange(4)[None, :, None] > 1, x + 1, x), 'from time step 2 on'),
     (lambda x: x * np.float32(1.5), 'a constant factor, 1.5'), (lambda x: x + 1, 'a constant offset, 1'),
     (lambda x: x[::-1], 'reversed along axis 0'), (lambda x: x[:, [2, 0, 1, 3]], 'permuted along axis 1'),
@@ -372,7 +372,7 @@ def test_the_report_names_the_first_stage_on_top_and_has_a_line_for_each(capsys,
     assert [line.split()[1] for line in table] == [
         'encoder_states', 'decoder_states', 'scores', 'weights', 'logits', 'gradient']
     assert [line.split()[0] for line in table] == ['same'] * 3 + ['DIFFERS'] + ['same'] * 2
-    assert lines[1] == '  where: in 1 of 30 elements; in rows 1; at time step 0 alone'
+    assert lines[1] == '  where: in 1 of 30 elements; in rows 1; at time step 0 only'
     assert all(line.startswith('  usual cause: ') for line in lines[2:-len(table) - 1]) and len(lines) > 10
 
 
