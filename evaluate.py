@@ -67,6 +67,8 @@ def parse(argv):
     parser.add_argument('--by-length', metavar='N,N', type=length_bounds,
                         help='also BLEU and perplexity by source length, bands that end at these numbers of tokens')
     parser.add_argument('--plot', metavar='FILE', help='draw the BLEU of --by-length as PNG')
+    parser.add_argument('--html', metavar='FILE', help='write a page of the alignments, with the references and the '
+                        'most probable tokens of each step')
     parser.add_argument('--batch-size', type=SETTINGS['batch_size'].parse, default=32, metavar='N',
                         help='maximum number of sentences decoded together (default: %(default)s)')
     parser.add_argument('--json', action='store_true', help='one JSON object in place of the table')
@@ -85,6 +87,8 @@ def parse(argv):
     if options.plot and not options.by_length:
         parser.error('--plot draws the bands of --by-length N,N: give that too')
     if options.hypotheses:
+        if options.html:
+            parser.error('--html shows the attention of a run: omit --hypotheses')
         if options.alignments:
             parser.error('--alignments needs the attention of a run: omit --hypotheses')
         if options.by_length and options.target and not options.source:
@@ -172,13 +176,22 @@ def read_gold(options, pairs):
     return gold
 
 
-def best_texts(translator, pairs, options):
-    """The best output for the source of each pair."""
+def best_hypotheses(translator, pairs, options):
+    """The best output for the source of each pair, as a `Hypothesis`."""
     search = search_options.merge(translator.settings, options)
     with Progress(len(pairs), 'lines decoded') as progress:
         hypotheses = translator.translate([source for source, _ in pairs], options.batch_size,
                                           progress=progress.advance, **search._asdict())
-    return [best.text for best, in hypotheses]
+    return [best for best, in hypotheses]
+
+
+def write_page(path, translator, pairs, hypotheses):
+    """Writes the page of alignments with references."""
+    from reports import output_formats
+    attention = translator.settings.score != 'none'
+    with output_formats.Page(path, translator.candidates) as page:
+        for number, ((source, target), best) in enumerate(zip(pairs, hypotheses), 1):
+            page.write(number, source, [best if attention else best._replace(alignment=None)], target)
 
 
 def text_metrics(outputs, pairs, names, bleu_tokenize):
@@ -316,7 +329,7 @@ def main(argv):
     is_run = options.compare is not None and os.path.isdir(options.compare)
     settings = with_defaults(RunDirectory.open(path).read_config() if path else {})
     run_texts = texts_of_run(options, settings)
-    check_outputs([('--plot', options.plot), ('--output', options.output)],
+    check_outputs([('--plot', options.plot), ('--output', options.output), ('--html', options.html)],
                   [options.source, options.target, options.hypotheses, options.alignments, options.test,
                    None if is_run else options.compare, *itertools.chain(*run_texts.values())],
                   ([path] if path else []) + ([options.compare] if is_run else []))
@@ -339,8 +352,11 @@ def main(argv):
         from translator import Translator
         translator = Translator.load(path, options.threads)
         started = time.time()
-        outputs = best_texts(translator, pairs, options)
+        hypotheses = best_hypotheses(translator, pairs, options)
         seconds = time.time() - started
+        outputs = [best.text for best in hypotheses]
+        if options.html:
+            write_page(options.html, translator, pairs, hypotheses)
         story_questions, form = None, options.format or settings.format
         if form == 'babi' and settings.score != 'none' and not options.source:
             paths = [options.test] if options.test else run_texts[options.split]
@@ -350,7 +366,8 @@ def main(argv):
                                 'lines/s, batches of %d' % options.batch_size))
     if options.compare and other is None:
         from translator import Translator
-        other = best_texts(Translator.load(options.compare, options.threads), pairs, options)
+        other = [best.text for best in best_hypotheses(Translator.load(options.compare, options.threads), pairs,
+                                                       options)]
     if options.output:
         write_output(options.output, ''.join(text + '\n' for text in outputs).encode('utf-8'))
     names = metric_names(options, settings, path)

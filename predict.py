@@ -67,6 +67,8 @@ def parse(argv):
                        'sentences' % output_formats.MAXIMUM_SENTENCES)
     group.add_argument('--plot-dir', metavar='DIR', help='write a picture of the alignment of each sentence; this '
                        'takes longer than the translation')
+    group.add_argument('--plot-format', choices=('png', 'svg', 'pdf'), default='png',
+                       help='format of these pictures (default: %(default)s)')
     group.add_argument('--show-attention', action='store_true', help='print the alignment as text to standard error')
     options = parser.parse_args(argv)
     check_usage(options, parser.error)
@@ -226,8 +228,12 @@ def main(argv):
     translator = Translator.load(options.run if len(options.run) > 1 else options.run[0], options.threads)
     stream = output_formats.Stream(text_format(options), sys.stdout) if options.output == '-' else \
         output_formats.FileStream(text_format(options), options.output, reader.read_once)
-    formats = [stream] + [kind(value) for kind, value in ((output_formats.Pictures, options.plot_dir),
-                                                          (output_formats.Page, options.html)) if value]
+    formats = [stream]
+    if options.plot_dir:
+        formats.append(output_formats.Pictures(options.plot_dir, options.plot_format))
+    if options.html:
+        # A replaced <unk> is no token of the model.
+        formats.append(output_formats.Page(options.html, None if unknown_words else translator.candidates))
     if options.show_attention:
         formats.append(output_formats.AlignmentPrinter())
 

@@ -9,13 +9,14 @@
 import argparse
 import collections
 import contextlib
+import itertools
 import hashlib
 import os
 import platform
 import shlex
 import time
 
-from command_line import VERSION, CommandParser, Stopped, require, run_command, tell
+from command_line import VERSION, CommandParser, UserError, Stopped, require, run_command, tell
 import search_options
 from settings import (
     CORPORA, NEED_FILES, SETTINGS, add_options, check, presets_text, resolve_settings, with_defaults)
@@ -128,7 +129,7 @@ def lead(argv, workers):
             vocabularies = collections.OrderedDict(zip(('vocab.source.txt', 'vocab.target.txt'), text.vocabularies))
             sizes = [len(vocabulary) for vocabulary in text.vocabularies]
             tell('vocabularies: %s source and %s target tokens' % tuple(format(size, ',') for size in sizes))
-            warn_of_unknown_tokens(text.train)
+            tell_unknown_tokens(settings, text, paths)
             separators = questions.separators(settings, text.vocabularies[0])
             memory_estimate.check(settings, *sizes, text.train, workers.here)
             checkpoint = run.read_checkpoint() if options.resume else None
@@ -303,15 +304,40 @@ def describe_previous(previous):
 
 
 # ---- Data -----------------------------------------------------------------------------------------------------
-def warn_of_unknown_tokens(train):
-    """Warns if many source or target tokens of the training corpus are <unk>, estimated from a sample of pairs."""
-    records = [train.record(index) for index in range(0, len(train), max(1, len(train) // SAMPLED))]
-    for side, sequences in zip(('source', 'target'), zip(*records)):
-        ids = [i for sequence in sequences for i in sequence]
-        share = ids.count(UNK) / float(len(ids))
+def tell_unknown_tokens(settings, text, paths):
+    """Tells the shares of <unk> in each part of the text, estimated from a sample; warns if training has many."""
+    samples = collections.OrderedDict(
+        (part, [pairs.record(index)[:2] for index in range(0, len(pairs), max(1, len(pairs) // SAMPLED))])
+        for part, pairs in (('training', text.train), ('validation', text.validation)))
+    if 'test' in paths:
+        try:
+            pairs = list(itertools.islice(corpus.read_pairs(paths['test'], settings.format, settings.on_bad_utf8),
+                                          SAMPLED))
+        except UserError as error:      # training does not need it
+            tell('warning: the test text cannot be read: %s' % error)
+            pairs = []
+        samples['test'] = [encode_pair(settings, text, pair) for pair in pairs]
+    shares = collections.OrderedDict((part, [unknown_share(sequences) for sequences in zip(*records)])
+                                     for part, records in samples.items() if records)
+    tell('unknown tokens of source and target: %s' % ', '.join(
+        '%s %.1f %% and %.1f %%' % (part, 100. * source, 100. * target) for part, (source, target) in shares.items()))
+    for side, share in zip(('source', 'target'), shares['training']):
         if share > MANY_UNKNOWN:
             tell('warning: %.1f %% of the %s tokens are <unk>: check --%s-tokenizer, --%s-vocabulary and --min-count'
                  % (100 * share, side, side, side))
+
+
+def encode_pair(settings, text, pair):
+    """Source and target ids of a pair of texts; a run that copies has ids for the names of the source."""
+    tokens = [tokenizer.tokenize(one) for tokenizer, one in zip(text.tokenizers, pair)]
+    source, target = text.vocabularies
+    return source.encode(tokens[0]), target.encode(tokens[1], target.names(tokens[0]) if settings.copy else ())
+
+
+def unknown_share(sequences):
+    """The share of <unk> in lists of ids."""
+    ids = [i for sequence in sequences for i in sequence]
+    return ids.count(UNK) / float(max(1, len(ids)))
 
 
 def read_vectors(settings, vocabularies):

@@ -268,15 +268,7 @@ class Translator(object):
         tokens = [self.target_tokenizer.tokenize(text) for _, text in pairs]
         target = [self.target_vocabulary.encode(words, self._names(names)) for words, names in zip(tokens, source)]
         results = [None] * len(pairs)
-        plan = plan_batches([len(ids) for ids in source], [len(ids) for ids in target], batch_size, 0, 0, False)
-
-        def force(batch):
-            inputs, outputs = [pad([before + target[i] + after for i in batch])
-                               for before, after in (([START], []), ([], [END]))]
-            return self._run('score', self._forced_graph, [source[i] for i in batch],
-                             [outputs] + [inputs] * len(self.models))
-
-        for batch, values in zip(plan, self.map_parallel(force, plan)):
+        for batch, values in self._force('score', self._forced_graph, source, target, batch_size):
             for row, i in enumerate(batch):
                 log_probabilities, margins = [value[row, :len(target[i]) + 1].tolist() for value in values[:2]]
                 score = sum(log_probabilities)
@@ -287,23 +279,71 @@ class Translator(object):
                 progress(len(batch))
         return results
 
+    def candidates(self, hypotheses, count=5, batch_size=32, progress=None):
+        """The most probable tokens at each step of given outputs, by forced decoding.
+
+        # Arguments
+            hypotheses: list of `Hypothesis` with source tokens of this translator's tokeniser.
+            count: maximum number of tokens of each step.
+            batch_size: maximum number of outputs decoded together.
+            progress: function that takes the number of outputs that were just decoded.
+
+        # Returns
+            For each output a list with an entry for each of its tokens: a list of (token, probability), the most
+            probable first, without `<pad>` and `<s>`.
+        """
+        sources = [list(one.source_tokens) or [''] for one in hypotheses]
+        targets = [self.target_vocabulary.encode(one.tokens, self._names(source))
+                   for one, source in zip(hypotheses, sources)]
+        count, results = min(count, len(self.target_vocabulary) - 2), [None] * len(hypotheses)
+
+        def build():
+            placeholders, logits = self._forced_inputs()
+            values, ids = beam_search.allowed_top_k(logits, 0, None, Options(), count)
+            return placeholders, [tf.exp(values - tf.reduce_logsumexp(logits, axis=-1, keepdims=True)), ids]
+
+        for batch, (values, ids) in self._force(('candidates', count), build, sources, targets, batch_size):
+            for row, i in enumerate(batch):
+                names = self._names(sources[i])
+                results[i] = [[(token, float(value)) for token, value in zip(
+                    self.target_vocabulary.decode(ids[row, t].tolist(), names), values[row, t]) if value > 0.]
+                    for t in range(len(targets[i]))]
+            if progress:
+                progress(len(batch))
+        return results
+
+    def _force(self, key, build, sources, targets, batch_size):
+        """Pairs of indices and values of a graph of forced decoding, for batches of similar length.
+
+        `build` as for `_run`: its first placeholders take what `_forced_inputs` describes.
+        """
+        plan = plan_batches([len(ids) for ids in sources], [len(ids) for ids in targets], batch_size, 0, 0, False)
+
+        def force(batch):
+            inputs, outputs = [pad([before + targets[i] + after for i in batch])
+                               for before, after in (([START], []), ([], [END]))]
+            return self._run(key, build, [sources[i] for i in batch], [outputs] + [inputs] * len(self.models))
+
+        return zip(plan, self.map_parallel(force, plan))
+
+    def _forced_inputs(self):
+        """Placeholders of forced decoding, for output ids `(B, T)` and each model's input; logits `(B, T, V)`."""
+        output = tf.placeholder(tf.int32, [None, None], 'output')                                       # (B, T)
+        return ([output] + [model.target for model in self.models],
+                mean_probabilities([model.training_model.output for model in self.models]))
+
     def _forced_graph(self):
         """Placeholders and tensors of forced decoding: log-probabilities and margins `(B, T)`, weights `(B, T, S)`."""
-        output = tf.placeholder(tf.int32, [None, None], 'output')                                       # (B, T)
-        logits, weights = [], []
-        for model in self.models:
-            logits.append(model.training_model.output)
-            if model.alignment_model is not None:
-                weights.append(model.alignment_model.outputs[1])
-        logits = mean_probabilities(logits)
+        placeholders, logits = self._forced_inputs()
+        output = placeholders[0]
+        weights = [model.alignment_model.outputs[1] for model in self.models if model.alignment_model is not None]
         if not weights:
             weights.append(tf.zeros(tf.concat([tf.shape(logits)[:2], tf.shape(self.models[0].source)[1:]], 0)))
         log_probabilities = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=output, logits=logits)
         target_logits = log_probabilities + tf.reduce_logsumexp(logits, axis=-1)
         values, ids = beam_search.allowed_top_k(logits, 0, None, Options(), 2)
         best_other = tf.where(tf.equal(ids[:, :, 0], output), values[:, :, 1], values[:, :, 0])
-        return ([output] + [model.target for model in self.models],
-                [log_probabilities, target_logits - best_other, mean(weights)])
+        return placeholders, [log_probabilities, target_logits - best_other, mean(weights)]
 
 
 # ---- Ensembles ------------------------------------------------------------------------------------------------

@@ -156,22 +156,35 @@ def _number(value):
 
 
 class Page(Format):
-    """One HTML page of the alignments of the first `MAXIMUM_SENTENCES` sentences, kept in memory until the end."""
+    """One HTML page of the alignments of the first `MAXIMUM_SENTENCES` sentences, kept in memory until the end.
 
-    def __init__(self, path):
-        self.path, self.sentences, self.left_out = path, [], 0
+    # Arguments
+        path: file to write.
+        candidates: function such as `Translator.candidates`, for the most probable tokens of each step; `None` omits
+            them.
+    """
 
-    def write(self, number, source, hypotheses):
+    def __init__(self, path, candidates=None):
+        self.path, self.candidates, self.sentences, self.left_out = path, candidates, [], 0
+        self.outputs = []   # the hypotheses of all sentences, one after the other
+
+    def write(self, number, source, hypotheses, reference=None):
         if len(self.sentences) == MAXIMUM_SENTENCES:
             self.left_out += 1
             return
-        self.sentences.append({'source': source, 'source_tokens': hypotheses[0].source_tokens,
+        self.outputs += hypotheses
+        self.sentences.append({'source': source, 'source_tokens': hypotheses[0].source_tokens, 'reference': reference,
                                'unknown': hypotheses[0].unknown, 'hypotheses': [
             {'text': hypothesis.text, 'tokens': hypothesis.tokens, 'score': hypothesis.score,
              'weights': hypothesis.alignment, 'copied': hypothesis.copied,
              'log_probabilities': hypothesis.log_probabilities} for hypothesis in hypotheses]})
 
     def close(self):
+        if self.candidates and self.outputs:
+            steps = iter(self.candidates(self.outputs))
+            for sentence in self.sentences:
+                for hypothesis in sentence['hypotheses']:
+                    hypothesis['candidates'] = next(steps)
         write_page(self.path, self.sentences)
         if self.left_out:
             tell('%s: has the first %d sentences and omits the other %d'
@@ -179,17 +192,21 @@ class Page(Format):
 
 
 class Pictures(Format):
-    """A PNG for each sentence and its best hypothesis, numbered by its line."""
+    """A picture for each sentence and its best hypothesis, numbered by its line.
 
-    def __init__(self, folder):
-        self.folder = folder
+    # Arguments
+        kind: 'png', 'svg' or 'pdf'.
+    """
+
+    def __init__(self, folder, kind='png'):
+        self.folder, self.kind = folder, kind
 
     def write(self, number, source, hypotheses):
         best = hypotheses[0]
         if best.source_tokens:
-            plots.plot_alignment(os.path.join(self.folder, '%04d.png' % number), best.source_tokens, best.tokens,
-                                 best.alignment, 'line %d, score %.3f' % (number, best.score), best.unknown,
-                                 best.copied)
+            plots.plot_alignment(os.path.join(self.folder, '%04d.%s' % (number, self.kind)), best.source_tokens,
+                                 best.tokens, best.alignment, 'line %d, score %.3f' % (number, best.score),
+                                 best.unknown, best.copied)
 
 
 class AlignmentPrinter(Format):

@@ -268,6 +268,21 @@ def test_many_unknown_tokens_cause_a_warning(cheap, tmp_path):
     result = cheap('train.py', '--train', 'b', '--val', 'b', '--min-count', '2', '--target-tokenizer', 'space',
                    '--dry-run')
     assert 'warning: 50.0 % of the target tokens are <unk>: check --target-tokenizer' in result.stderr
+    assert ('unknown tokens of source and target: training 0.0 % and 50.0 %, validation 0.0 % and 50.0 %\n'
+            in result.stderr)
+    (tmp_path / 'c').write_text('x y\tz\nx v\tz\n')
+    result = cheap('train.py', '--train', 'b', '--val', 'b', '--test', 'c', '--min-count', '2', '--target-tokenizer',
+                   'space', '--dry-run')
+    assert ', test 25.0 % and 0.0 %\n' in result.stderr
+    (tmp_path / 'c').write_text('no tab\n')
+    result = cheap('train.py', '--train', 'b', '--val', 'b', '--test', 'c', '--min-count', '2', '--target-tokenizer',
+                   'space', '--dry-run')
+    assert result.code == IMPORTED and 'warning: the test text cannot be read: c: line 1: no tab' in result.stderr
+
+
+def test_a_page_of_outputs_without_a_model_is_refused(cheap):
+    result = cheap('evaluate.py', '--hypotheses', 'a', '--target', 'b', '--html', 'page.html')
+    assert result.code == 2 and '--html shows the attention of a run' in result.stderr
 
 
 # Settings that contradict one another

@@ -498,9 +498,17 @@ def test_the_marks_of_a_translation_reach_page_picture_and_text(tmp_path, monkey
     entry, = json.loads(Page((tmp_path / 'page.html').read_text(encoding='utf-8')).data)['sentences']
     assert entry['unknown'] == [1] and entry['hypotheses'][0]['copied'] == [1]
     assert entry['hypotheses'][0]['log_probabilities'] == [-0.2, -0.2]
+    page = output_formats.Page(str(tmp_path / 'page.html'), lambda outputs: [[[('c', 0.5), ('d', 0.25)]] * len(
+        output.tokens) for output in outputs])
+    page.write(3, 'a b', [one], 'c d')
+    page.close()
+    entry, = json.loads(Page((tmp_path / 'page.html').read_text(encoding='utf-8')).data)['sentences']
+    assert entry['reference'] == 'c d' and entry['hypotheses'][0]['candidates'] == [[['c', 0.5], ['d', 0.25]]] * 2
     drawn = []
     monkeypatch.setattr(plots, 'alignment_figure', lambda *args: drawn.append(args) or plots._figure())
     output_formats.Pictures(str(tmp_path)).write(3, 'a b', [one])
     assert drawn[0][3:] == ('line 3, score -0.500', [1], [1])
+    output_formats.Pictures(str(tmp_path), 'svg').write(3, 'a b', [one])
+    assert (tmp_path / '0003.svg').read_bytes().startswith(b'<?xml') and (tmp_path / '0003.png').exists()
     output_formats.AlignmentPrinter().write(3, 'a b', [one])
     assert capsys.readouterr().err == 'a b\nc         a 1.00\nb <copy>  b <unk> 1.00\n'

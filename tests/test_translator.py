@@ -1,5 +1,6 @@
 """Translators from run directories: hypotheses, ensembles, threads, several in one process."""
 import collections
+import math
 import subprocess
 import sys
 import threading
@@ -354,3 +355,17 @@ def test_the_memory_of_a_search_is_estimated_before_it_begins(a, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         a.translate(TEXTS * 20, 100, beam_width=100, max_length=10000)
     assert 1 <= sizes[0] < 10
+
+
+@pytest.mark.parametrize('name', ['a', 'ensemble', 'unattended'])
+def test_the_candidates_of_a_step_have_the_probabilities_of_the_search(request, name):
+    translator = request.getfixturevalue(name)
+    outputs = [best for best, in translator.translate(TEXTS, max_length=5)]
+    found = translator.candidates(outputs, count=3, batch_size=2)
+    assert [len(steps) for steps in found] == [len(one.tokens) for one in outputs] and max(map(len, found)) > 1
+    for steps, one in zip(found, outputs):
+        for step, token, log_probability in zip(steps, one.tokens, one.log_probabilities):
+            probabilities = [probability for _, probability in step]
+            assert step[0][0] == token and abs(step[0][1] - math.exp(log_probability)) < 1e-5
+            assert len(step) == 3 and probabilities == sorted(probabilities, reverse=True)
+            assert sum(probabilities) <= 1. + 1e-5 and not {'<pad>', '<s>'} & {other for other, _ in step}
