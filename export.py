@@ -31,6 +31,7 @@ import tempfile
 
 from command_line import CommandParser, UserError, run_command, tell
 import search_options
+from reports.progress import Progress
 from storage.files import to_json, user_error
 from storage.ownership import check_parent
 from storage.run_directory import RunDirectory
@@ -189,14 +190,18 @@ def new_folder(path):
 def write_saved_model(run, settings, options):
     """Writes the SavedModel. Returns its inputs and outputs, see `build`."""
     import tensorflow as tf
-    with new_folder(options.folder) as hidden, tf.Graph().as_default(), tf.Session() as session:
+    with new_folder(options.folder) as hidden, tf.Graph().as_default(), tf.Session() as session, Progress(
+            3, 'steps: graph, weights, files') as progress:
         inputs, outputs = build(run, settings, options)
+        progress.advance()
         builder = tf.saved_model.builder.SavedModelBuilder(hidden)
         builder.add_meta_graph_and_variables(
             session, [tf.saved_model.tag_constants.SERVING], clear_devices=True,
             signature_def_map={'serving_default': tf.saved_model.predict_signature_def(inputs, outputs)},
             main_op=tf.tables_initializer())
+        progress.advance()
         builder.save()
+        progress.advance()
     return inputs, outputs
 
 
@@ -222,15 +227,20 @@ def onnx_files(run, settings, options):
     from translator import load_model_weights
     search = search_options.merge(settings, options)
     vocabularies = [Vocabulary.from_bytes(run.read_file(name), run.file(name)) for name in RUN_FILES[:2]]
+    progress = Progress(3, 'steps: weights, encoder, decoder')
     with tf_session.opened(tf_session.new_session()) as session:
         weights = load_model_weights(run, settings, *vocabularies, scope='').training_model.weights
         arrays = {neutral(weight.name): value for weight, value in zip(weights, K.batch_get_value(weights))}
         session.close()
     values = vars(settings)
     separated = separators(settings, vocabularies[0])
-    files = {'encoder.onnx': onnx_graph.encoder(values, arrays, separated).SerializeToString(),
-             'step.onnx': onnx_graph.step(values, arrays).SerializeToString(),
-             'config.json': to_json({'settings': values, 'search': search._asdict()})}
+    with progress:
+        progress.advance()
+        files = {'encoder.onnx': onnx_graph.encoder(values, arrays, separated).SerializeToString()}
+        progress.advance()
+        files['step.onnx'] = onnx_graph.step(values, arrays).SerializeToString()
+        progress.advance()
+    files['config.json'] = to_json({'settings': values, 'search': search._asdict()})
     files.update((name, run.read_file(name)) for name in RUN_FILES if os.path.exists(run.file(name)))
     here = os.path.dirname(os.path.abspath(__file__))
     for source, name in PROGRAM_FILES:

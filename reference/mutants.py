@@ -11,7 +11,6 @@ import ast
 import collections
 import importlib
 import io
-import itertools
 import json
 import os
 import resource
@@ -29,6 +28,7 @@ import numpy as np
 
 from command_line import CommandParser, run_command, tell
 from reference import compare
+from reports.progress import Progress
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GENERATED = ('attention', 'decoder_cell', 'seq2seq_model', 'pointer_generator', 'beam_search')
@@ -325,11 +325,11 @@ def main(argv):
     recorded, manifest = compare.read_set(os.path.join(ROOT, 'reference'))
     mutants = [mutant for mutant in NAMED if not options.only or any(part in mutant.name for part in options.only)]
     if not options.only:
-        mutants = itertools.chain(mutants, generated(recorded, manifest, options.generated,
-                                                     [name + '.float32.npz' for name in VARIED]))
-    tried = missed = 0
+        mutants += generated(recorded, manifest, options.generated, [name + '.float32.npz' for name in VARIED])
+    tried, missed, progress = 0, 0, Progress(len(mutants), 'changes tried')
     for mutant in mutants:
         stage, file, seconds = try_mutant(mutant, recorded, manifest)
+        progress.advance()
         caught = bool(stage) and (mutant.stages is None or stage in mutant.stages)
         tried, missed = tried + 1, missed + (not caught)
         print('%-8s %-62s %-20s %-28s %4.0f s' % (

@@ -20,6 +20,7 @@ import tensorflow as tf
 import pkg_resources
 from text.text_files import read_lines
 import translator
+from reports.progress import Progress
 from storage.files import to_json, write_bytes
 from reference import cases, compare, finished_rules, outputs, verify
 from command_line import UserError, tell
@@ -87,14 +88,22 @@ def make(job):
         entry, recorded, dtype)
 
 
-def in_processes(function, jobs):
-    """Returns `function(job)` of all jobs in their order, computed by as many processes as there are cores."""
+def in_processes(function, jobs, unit='jobs'):
+    """Returns `function(job)` of all jobs in their order, computed by as many processes as there are cores.
+
+    `unit`: name of the jobs in the progress, in the plural.
+    """
     processes = min(len(jobs), tf_session.available_cores())
     # The pool ends its processes by SIGTERM, for which `run_command` has a handler that raises.
     with multiprocessing.get_context('fork').Pool(processes, initializer=signal.signal,
                                                   initargs=(signal.SIGTERM, signal.SIG_DFL),
-                                                  maxtasksperchild=8) as pool:
-        return pool.map(function, jobs, chunksize=1)
+                                                  maxtasksperchild=8) as pool, Progress(
+                                                      len(jobs), unit, on_terminal=len(jobs) > 1) as progress:
+        results = []
+        for result in pool.imap(function, jobs, chunksize=1):
+            results.append(result)
+            progress.advance()
+        return results
 
 
 def shapes_of(name):
@@ -236,7 +245,7 @@ def record(folder, run, command):
     sample, = in_processes(run_job, [(run, texts, SAMPLE_BEAM, False)])
     jobs = file_jobs()
     entries = OrderedDict((file, entry) for file, entry, _ in jobs)
-    files = OrderedDict(in_processes(make, jobs))
+    files = OrderedDict(in_processes(make, jobs, 'files computed'))
     entries[SAMPLE], files[SAMPLE] = sample
     entries[FINISHED], files[FINISHED] = in_processes(finished_file, [sample])[0]
     _refuse_disagreement(entries, files)
@@ -277,8 +286,11 @@ def export(run, folder, texts, beam_width, command):
         UserError: the NumPy model does not agree.
     """
     beam = dict(beam_width=beam_width, n_best=beam_width, length_penalty=1.)
-    (entry, arrays), = in_processes(run_job, [(run, texts, beam, True)])
-    _refuse_disagreement({RUN: entry}, {RUN: arrays})
+    with Progress(2, 'steps: compute, verify') as progress:
+        (entry, arrays), = in_processes(run_job, [(run, texts, beam, True)])
+        progress.advance()
+        _refuse_disagreement({RUN: entry}, {RUN: arrays})
+        progress.advance()
     write_set(folder, {RUN: entry}, {RUN: arrays}, command)
 
 
@@ -338,6 +350,6 @@ def check(folder, patterns=()):
     recorded = OrderedDict((name, OrderedDict(file.items())) for name, file in recorded.items())
     jobs = [(file, manifest['files'][file], arrays) for file, arrays in recorded.items()]
     differences = differences_of_environment(manifest)
-    computed = OrderedDict(in_processes(make, jobs))
+    computed = OrderedDict(in_processes(make, jobs, 'files computed'))
     results, ties = compare.compare_sets(recorded, computed, manifest, None if differences else (0., 0.))
     return results, ties, differences

@@ -287,6 +287,6 @@ def _mark_best(axes, points):
     points = [(y, x) for x, y in points if not math.isnan(y)]
     if points:
         y, x = min(points)
-        axes.annotate('lowest: %.4g' % y, (x, y), (0, 7), textcoords='offset points', ha='center', fontsize=8,
-                      color=VALIDATION_COLOUR)
+        axes.annotate('lowest: %.4g' % y, (x, y), (0, 7), textcoords='offset points', fontsize=8,
+                      ha='right' if x == points[-1][1] else 'center', color=VALIDATION_COLOUR)    # within the axes
         axes.plot([x], [y], marker='o', color=VALIDATION_COLOUR, fillstyle='none', markersize=9)

@@ -167,7 +167,7 @@ def test_a_gradient_is_complete_before_any_weight_changes(images):
 
 def test_check_runs_a_bundle_again_byte_for_byte(images, monkeypatch, capsys):
     from reference import sets
-    monkeypatch.setattr(sets, 'in_processes', lambda function, jobs: [function(job) for job in jobs])
+    monkeypatch.setattr(sets, 'in_processes', lambda function, jobs, *_: [function(job) for job in jobs])
     folder = images[0]
     assert regress.main(['check', str(folder / 'bundle')]) == 0
     assert 'byte for byte' in capsys.readouterr().err

@@ -632,7 +632,7 @@ def sets(recorded, monkeypatch):
     monkeypatch.setattr(sets, 'finished_file', lambda sample: sample)
     monkeypatch.setattr(sets, 'make', lambda job: (job[0], sets.canned))
     monkeypatch.setattr(sets, 'arithmetic', lambda _: 'this processor')
-    monkeypatch.setattr(sets, 'in_processes', lambda function, jobs: [function(job) for job in jobs])
+    monkeypatch.setattr(sets, 'in_processes', lambda function, jobs, *_: [function(job) for job in jobs])
     return sets
 
 
