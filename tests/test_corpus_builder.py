@@ -179,7 +179,8 @@ def test_damaged_cache_is_built_again_with_one_line(tmp_path, small_limits, capf
     assert prepare() == (records, []) and [path.name for path in (tmp_path / 'cache').iterdir()] == [entry.name]
 
 
-def test_each_setting_that_a_corpus_depends_on_changes_the_entry(tmp_path, small_limits):
+def test_each_setting_that_a_corpus_depends_on_changes_the_entry(tmp_path, small_limits, monkeypatch):
+    monkeypatch.setattr('text.corpus_cache.KEPT', 99)
     paths = {'train': write(tmp_path / 'a', random_pairs()), 'val': write(tmp_path / 'v', random_pairs(20))}
     other = {'train': write(tmp_path / 'b', random_pairs(seed=1)), 'val': paths['val']}
     cases = [(settings_of(), paths), (settings_of(), other), (settings_of(max_source_length=5), paths),
@@ -191,6 +192,27 @@ def test_each_setting_that_a_corpus_depends_on_changes_the_entry(tmp_path, small
         assert len(list((tmp_path / 'cache').iterdir())) == number
     preparation.prepare(settings_of(epochs=99, units=3, seed=7), paths, hashes(paths), cache=str(tmp_path / 'cache'))
     assert len(list((tmp_path / 'cache').iterdir())) == len(cases)
+
+
+def test_the_cache_keeps_the_entries_that_were_used_last(tmp_path, small_limits, monkeypatch, capfd):
+    monkeypatch.setattr('text.corpus_cache.KEPT', 2)
+    paths, names, cache = {'train': write(tmp_path / 'a', random_pairs())}, [], tmp_path / 'cache'
+
+    def prepare(min_count):
+        capfd.readouterr()
+        preparation.prepare(settings_of(min_count=min_count), paths, hashes(paths), cache=str(cache))
+        return [line for line in capfd.readouterr().err.splitlines() if 'removing' in line]
+
+    for number in (1, 2):
+        assert prepare(number) == []
+        names += sorted({path.name for path in cache.iterdir()} - set(names))
+        os.utime(str(cache / names[-1]), (1000 * number, 1000 * number))
+    assert prepare(1) == []  # now the second entry is the older one
+    (cache / 'other').mkdir()
+    line, = prepare(3)
+    assert names[1] in line and 'last used on 1970-01-01; the last 2 are kept' in line
+    left = {path.name for path in cache.iterdir()}
+    assert names[0] in left and names[1] not in left and 'other' in left and len(left) == 3
 
 
 def test_interrupted_build_leaves_no_entry_and_the_next_one_removes_its_files(tmp_path, small_limits, monkeypatch):

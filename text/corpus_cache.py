@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import sys
+import time
 import unicodedata
 
 from command_line import UserError, tell
@@ -20,7 +21,9 @@ from storage.files import file_sha256, parse_json, read_bytes, sync_folder, to_j
 
 VERSION = 1  # of the entries: raise it whenever equal text and settings give another corpus
 MANIFEST, CONTENT = 'manifest.json', 'content.json'
+KEPT = 8  # entries in the directory: beyond that, those that were not used for the longest time are removed
 MAXIMUM_BYTES = 2 ** 30  # of a JSON file
+_ENTRY = re.compile('[0-9a-f]{32}')
 _TEMPORARY = re.compile(r'\.[0-9a-f]{32}\.[0-9a-f]{8}\.tmp')
 
 
@@ -58,6 +61,8 @@ class CacheEntry(object):
             for file, sha256 in manifest['files'].items():
                 if os.path.basename(file) != file or file_sha256(os.path.join(self.path, file)) != sha256:
                     raise UserError('%s: does not have the hash of the manifest' % os.path.join(self.path, file))
+            with contextlib.suppress(OSError):  # a directory of another user
+                os.utime(self.path)  # the time of the last use
             name = os.path.join(self.path, CONTENT)
             return parse_json(read_bytes(name, limit=MAXIMUM_BYTES), name)
         except UserError as error:
@@ -112,6 +117,18 @@ class CacheEntry(object):
             shutil.rmtree(damaged, ignore_errors=True)
         os.rename(path, self.path)
         sync_folder(self._folder)
+        self._remove_unused()
+
+    def _remove_unused(self):
+        """Removes entries beyond `KEPT`. A process that has one of them open keeps its files until it ends."""
+        with contextlib.suppress(OSError):  # another process may remove them too
+            entries = [os.path.join(self._folder, name) for name in os.listdir(self._folder) if _ENTRY.fullmatch(name)]
+            for path in sorted(entries, key=os.path.getmtime)[:-KEPT]:
+                tell('%s: removing an encoded corpus that was last used on %s; the last %d are kept' % (
+                    path, time.strftime('%Y-%m-%d', time.localtime(os.path.getmtime(path))), KEPT))
+                removed = os.path.join(self._folder, '.%s.%s.tmp' % (os.path.basename(path), secrets.token_hex(4)))
+                os.rename(path, removed)  # at once: an entry is whole or absent
+                shutil.rmtree(removed)
 
 
 @contextlib.contextmanager
