@@ -195,6 +195,18 @@ FUNCTION = set('的了在吗是不没会应该可以请要给把跟一起比得�
                '个本份封张辆件条顶把支台部只匹朵棵首座扇杯碗，。？')
 
 
+@pytest.mark.slow
+def test_training_alignments_have_a_line_for_each_pair_with_links_inside_it(corpora, tmp_path):
+    subprocess.check_call([sys.executable, os.path.join(SAMPLES, 'generate.py'), '--train-alignments',
+                           str(tmp_path / 'train.align')])
+    found = (tmp_path / 'train.align').read_text().splitlines()
+    pairs = corpora['translate']['train']
+    assert len(found) == len(pairs)
+    for (source, target), line in zip(pairs, found):
+        links = [tuple(map(int, link.split('-'))) for link in line.split()]
+        assert links and all(i < len(WORD.tokenize(source)) and j < len(CHINESE.tokenize(target)) for i, j in links)
+
+
 @pytest.fixture(scope='module')
 def aligned(corpora):
     """[(English tokens, Chinese tokens, {Chinese index: set of English indices}, links)] of the test part."""
