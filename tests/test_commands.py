@@ -89,7 +89,7 @@ def cheap(no_tensorflow, tmp_path):
 
 def one_line(result, command, *parts):
     """Asserts that a mistake of the user gives one line on stderr, with all `parts`, and nothing else."""
-    counts = ('training: ', 'validation: ', 'vocabularies: ')
+    counts = ('training: ', 'validation: ', 'vocabularies: ', 'unknown tokens of ')
     lines = [line for line in result.stderr.splitlines() if not line.startswith(counts)]
     assert result.code == 1, result
     assert result.stdout == b''
