@@ -9,30 +9,32 @@ import collections
 from keras import backend as K
 import tensorflow as tf
 
-from attention import masked_softmax
-from attention_blocks import additive_step, additive_step_gradient
+import attention_windows
 from decoder_cell import InputFeedingRNN
+from fast_decoder_attention import attention_step, attention_step_gradient, first_sums
 from fast_kernels import (GATES, add_bias, attach_gradient, gru_factors, gru_step, gru_step_gradient, kernel_gradient,
                           lstm_factors, lstm_step, previous, product, scan, swap)
 
-Kind = collections.namedtuple('Kind', 'cell gate layers residual dropout additive alignment window')
+Kind = collections.namedtuple('Kind', 'cell gate layers residual dropout additive alignment window windowed')
 Kind.__doc__ = """What distinguishes one loop from another.
 
 cell: 'lstm' or 'gru'. gate: a key of `GATES`. layers: number of cells. residual, dropout: Booleans. additive: Boolean,
 whether the score is v . tanh(h W + k), else it is h . k. alignment: 'global', 'monotonic' or 'predictive'. window: W.
+windowed: Boolean, whether a step computes the positions of its window alone.
 """
 
 Inputs = collections.namedtuple(
-    'Inputs', 'projected kernels states attentional kept memory keys combine valid times query_kernel score_kernel '
-    'position_kernel position_score_kernel')
+    'Inputs', 'projected kernels states attentional kept memory keys combine valid times order query_kernel '
+    'score_kernel position_kernel position_score_kernel')
 Inputs.__doc__ = """What the loop reads.
 
 projected: what the gates of each cell take from outside the loop, `(T, B, 4D)` or `(T, B, 3D)`. kernels: of each cell
 [W; U], of the input from inside and of the state: `(2D, 4D)`, or of a GRU `(2D, 2D)` and `(2D, D)`. states: the
 cells' first states. attentional: the first attentional state `(B, D)`. kept: dropout factors of each cell's input from
 inside the loop, `(T, B, D)`, or nothing. memory: encoder states `(B, S, Dm)`. keys: `(B, S, D)`, or `(S, B, U)` of the
-additive score. combine: W_c `(Dm + D, D)`. valid: 1 for a source token, else 0, `(B, S)`. times: 0 ... T - 1. The last
-four are lists of one kernel, or empty.
+additive score without windows. combine: W_c `(Dm + D, D)`. valid: 1 for a source token, else 0, `(B, S)`. times: 0 ...
+T - 1. order: of windows, `places` and `counts` `(B, 1)` of the `Ranks`, or empty. The last four are lists of one
+kernel, or empty.
 """
 
 
@@ -103,85 +105,6 @@ class _GRU(object):
 CELLS = {'lstm': _LSTM, 'gru': _GRU}
 
 
-# Attention
-
-def window_of(kind, inputs, time, centre):
-    """Which positions a step looks at, booleans `(B, S)`, and the distances s - p_t `(B, S)`; `None` where global."""
-    valid = inputs.valid > 0.5
-    if kind.alignment == 'global':
-        return valid, None
-    distance = tf.cumsum(inputs.valid, axis=1) - 1. - (time if centre is None else centre)
-    return valid & (tf.abs(distance) <= kind.window), distance
-
-
-def centre_of(inputs, sigmoid):
-    """Eq. 9: p_t `(B, 1)` from its sigmoid."""
-    return tf.reduce_sum(inputs.valid, 1, keepdims=True) * sigmoid
-
-
-def gaussian_of(kind, distance):
-    """Eq. 10, with 2 sigma^2 = W^2 / 2."""
-    return tf.exp(-2. * tf.square(distance / kind.window))
-
-
-def attention_step(kind, inputs, query, time):
-    """Returns the context `(B, Dm)`, and what the gradient needs: softmax `(B, S)`, and for eq. 9 its sigmoid."""
-    if kind.additive:
-        projected = tf.matmul(query, inputs.query_kernel[0])
-        scores = tf.transpose(additive_step(projected, inputs.keys, inputs.score_kernel[0])[0])
-    else:
-        scores = tf.matmul(inputs.keys, query[:, :, None])[:, :, 0]
-    kept, centre = [], None
-    if kind.alignment == 'predictive':
-        hidden = tf.tanh(tf.matmul(query, inputs.position_kernel[0]))
-        kept = [tf.sigmoid(tf.matmul(hidden, inputs.position_score_kernel[0]))]                         # (B, 1)
-        centre = centre_of(inputs, kept[0])
-    inside, distance = window_of(kind, inputs, time, centre)
-    softmax = weights = masked_softmax(scores, inside)[0]
-    if kept:
-        weights = softmax * gaussian_of(kind, distance)
-    return tf.matmul(weights[:, None], inputs.memory)[:, 0], [softmax] + kept
-
-
-def attention_step_gradient(kind, inputs, d_context, slices, sums):
-    """One step back, with c = sum_s w_s m_s, w = a g, a the softmax of the scores and g the Gaussian of eq. 10:
-
-        dw_s = dc m_s      da = g dw      ds = a (da - sum_s a_s da_s)      dp = sum_s dw_s w_s 4 (s - p) / W^2
-
-    and from ds to the query through h . k or `additive_step_gradient`, from dp through eq. 9.
-
-    # Arguments
-        slices: softmax, projected query of the additive score, sigmoid and hidden layer of eq. 9, as far as there.
-        sums: gradients of the additive score's keys and v so far.
-
-    # Returns
-        Gradient of the query, the sums, and what the kernels' gradients need of the step.
-    """
-    softmax, slices = slices[0], slices[1:]
-    d_softmax = tf.matmul(inputs.memory, d_context[:, :, None])[:, :, 0]                                # (B, S)
-    projected, slices = (slices[0], slices[1:]) if kind.additive else (None, slices)
-    d_query, weights, needed = 0., softmax, []
-    if kind.alignment == 'predictive':
-        sigmoid, hidden = slices
-        distance = window_of(kind, inputs, None, centre_of(inputs, sigmoid))[1]
-        gaussian = gaussian_of(kind, distance)
-        weights = softmax * gaussian
-        d_centre = tf.reduce_sum(d_softmax * weights * distance, 1, keepdims=True) * (4. / kind.window ** 2)
-        d_score = d_centre * centre_of(inputs, sigmoid) * (1. - sigmoid)                                # (B, 1)
-        d_hidden = tf.matmul(d_score, inputs.position_score_kernel[0], transpose_b=True) * (1. - tf.square(hidden))
-        d_query = tf.matmul(d_hidden, inputs.position_kernel[0], transpose_b=True)
-        d_softmax, needed = d_softmax * gaussian, [d_score, d_hidden]
-    d_scores = softmax * (d_softmax - tf.reduce_sum(softmax * d_softmax, 1, keepdims=True))
-    if not kind.additive:
-        d_query += tf.matmul(d_scores[:, None], inputs.keys)[:, 0]
-        return d_query, sums, [weights, d_scores] + needed
-    _, e = additive_step(projected, inputs.keys, inputs.score_kernel[0])
-    d_projected, d_keys, d_kernel = additive_step_gradient(
-        tf.transpose(d_scores), e, inputs.score_kernel[0], tf.shape(inputs.keys))
-    d_query += tf.matmul(d_projected, inputs.query_kernel[0], transpose_b=True)
-    return d_query, [sums[0] + d_keys, sums[1] + d_kernel], [weights, d_projected] + needed
-
-
 # The loop
 
 def flatten(inputs):
@@ -199,8 +122,8 @@ def unflatten(kind, tensors):
         return taken
     predictive = kind.alignment == 'predictive'
     return Inputs(take(kind.layers), take(kind.layers * (1 if cell is _LSTM else 2)), take(kind.layers * cell.states),
-                  *take(1), take(kind.layers * kind.dropout), *take(5), take(kind.additive), take(kind.additive),
-                  take(predictive), take(predictive))
+                  *take(1), take(kind.layers * kind.dropout), *take(5), take(2 * kind.windowed), take(kind.additive),
+                  take(kind.additive), take(predictive), take(predictive))
 
 
 def by_layer(kind, values):
@@ -261,20 +184,20 @@ def decode_gradient(kind, op, d_attentional, d_top, *_):
         aligned.append(product(top, inputs.query_kernel[0]))
     if predictive:
         aligned += [results[4], tf.tanh(product(top, inputs.position_kernel[0]))]
-    sums = [tf.zeros_like(inputs.keys), tf.zeros_like(inputs.score_kernel[0])] if kind.additive else []
-    sequences = [d_attentional, d_top, 1. - tf.square(attentional)] + aligned + inputs.kept
+    sums = first_sums(kind, inputs)
+    sequences = [d_attentional, d_top, 1. - tf.square(attentional), top, inputs.times] + aligned + inputs.kept
     flat = [x for one in factors for x in one]
 
     def step(states, slices):
         d_attentional, states = states[0], states[1:]
-        given, d_inside, slope = slices[:3]
-        aligned_slices, slices = slices[3:3 + len(aligned)], slices[3 + len(aligned):]
+        (given, d_inside, slope, query, time), slices = slices[:5], slices[5:]
+        aligned_slices, slices = slices[:len(aligned)], slices[len(aligned):]
         kept, factors = slices[:len(inputs.kept)], by_layer(kind, slices[len(inputs.kept):])
         d_sum = (d_attentional + given) * slope
         joined = tf.matmul(d_sum, combine)
         d_context, d_inside = joined[:, :size], joined[:, size:] + d_inside
         d_query, added, needed = attention_step_gradient(kind, inputs, d_context, aligned_slices,
-                                                         states[:len(sums)])
+                                                         states[:len(sums)], query, time)
         d_inside += d_query
         d_states, d_saved = by_layer(kind, states[len(sums):]), []
         for number in reversed(range(kind.layers)):
@@ -301,13 +224,18 @@ def decode_gradient(kind, op, d_attentional, d_top, *_):
         before = previous(first[number][0], saved[number][0])
         d_kernels += cell.kernels(u, before, factors[number], [d_projected[number]])
         inside = saved[number][0] + inside if kind.residual and number else saved[number][0]
-    d_memory = tf.matmul(tf.transpose(weights, [1, 2, 0]), tf.transpose(d_context, [1, 0, 2]))
+    if kind.windowed:
+        d_memory = tf.reshape(states[len(sums)], tf.shape(inputs.memory))
+    else:
+        d_memory = tf.matmul(tf.transpose(weights, [1, 2, 0]), tf.transpose(d_context, [1, 0, 2]))
+    d_attention = []
     if kind.additive:
         d_scores.set_shape([None, None, inputs.keys.shape[2].value])
-        d_keys, d_attention = states[1], [kernel_gradient(top, d_scores), states[2]]
+        d_attention = [kernel_gradient(top, d_scores), states[2]]
+    if sums:
+        d_keys = tf.reshape(states[1], tf.shape(inputs.keys))
     else:
         d_keys = tf.matmul(tf.transpose(d_scores, [1, 2, 0]), tf.transpose(top, [1, 0, 2]))
-        d_attention = []
     if predictive:
         d_score, d_hidden = found[4:6]
         d_score.set_shape([None, None, 1])
@@ -315,7 +243,16 @@ def decode_gradient(kind, op, d_attentional, d_top, *_):
         d_attention += [kernel_gradient(top, d_hidden), kernel_gradient(aligned[-1], d_score)]
     d_combine = kernel_gradient(tf.concat([context, top], 2), d_sum)
     return ([None] * count + d_projected + d_kernels + states[1 + len(sums):] + states[:1]
-            + [None] * len(inputs.kept) + [d_memory, d_keys, d_combine, None, None] + d_attention)
+            + [None] * len(inputs.kept) + [d_memory, d_keys, d_combine, None, None] + [None] * len(inputs.order)
+            + d_attention)
+
+
+def windowed(kind, inputs):
+    """`Inputs` for steps that compute the positions of their windows alone."""
+    shape = tf.shape(inputs.memory)
+    ranks = attention_windows.Ranks(inputs.valid > 0.5, shape[0], shape[1])
+    keys = tf.transpose(inputs.keys, [1, 0, 2]) if kind.additive else inputs.keys                       # (B, S, U)
+    return inputs._replace(keys=keys, order=[ranks.places, ranks.counts[:, None]])
 
 
 class FeedingDecoder(InputFeedingRNN):
@@ -343,9 +280,14 @@ class FeedingDecoder(InputFeedingRNN):
             cell='lstm' if size == 4 * units else 'gru', gate=first.recurrent_activation.__name__,
             layers=len(cell.cells), residual=bool(cell.residual), dropout=bool(kept))
         times = K.cast(tf.range(tf.shape(x)[0]), K.dtype(x))
-        attentional, top = decode(kind, Inputs(
-            projected, kernels, states, attentional[:, :units], kept, memory, keys, cell.combine.kernel, valid, times,
-            *prepared))
+        given = Inputs(projected, kernels, states, attentional[:, :units], kept, memory, keys, cell.combine.kernel,
+                       valid, times, [], *prepared)
+        if kind.alignment == 'global':
+            attentional, top = decode(kind, given)
+        else:
+            attentional, top = tf.cond(
+                tf.convert_to_tensor(attention_windows.windows_pay(kind.window, tf.shape(memory)[1])),
+                lambda: decode(kind._replace(windowed=True), windowed(kind, given)), lambda: decode(kind, given))
         output = tf.concat([attentional, top], 2)                                                       # (T, B, 2D)
         output.set_shape([None, None, 2 * units])
         output = swap(output)                                                                           # (B, T, 2D)
@@ -355,7 +297,7 @@ class FeedingDecoder(InputFeedingRNN):
         return output
 
     def attention_inputs(self, memory):
-        """The `Kind` of the attention, its keys, and the last four of `Inputs`."""
+        """The `Kind` of the attention, its keys, and the last four fields of `Inputs`."""
         attention = self.cell.attention
         additive, alignment = attention.score == 'concat', getattr(attention, 'alignment', 'global')
         keys, prepared = attention.keys(memory), [[], []]
@@ -367,7 +309,7 @@ class FeedingDecoder(InputFeedingRNN):
             keys = attention.product_keys(memory)
         prepared += [[attention.position_kernel], [attention.position_score_kernel]] if alignment == 'predictive' else (
             [[], []])
-        kind = Kind(None, None, 0, False, False, additive, alignment, getattr(attention, 'window', 0))
+        kind = Kind(None, None, 0, False, False, additive, alignment, getattr(attention, 'window', 0), False)
         return kind, keys, prepared
 
     def dropout_factors(self, x):

@@ -6,7 +6,7 @@
     python benchmarks/long_inputs.py general local-m concat --source-length 250 500 1000 --plot long.png
     python benchmarks/long_inputs.py --layer --units 256 --target-length 0 --source-length 400 800 --kernels keras fast
 
-Kinds are scores; local attention, `local-m` and `local-p`, has the score general. `--target-length 0`: T = S.
+Kinds are scores, and local attention, `local-m` and `local-p`, with `--local-score`. `--target-length 0`: T = S.
 """
 import argparse
 import json
@@ -38,7 +38,7 @@ def measure(kind, kernels, length, options, queue):
     words = ['w%d' % i for i in range(options.words)]
     sides = [[[words[i] for i in random.randint(0, len(words), count)] for _ in range(options.batch_size)]
              for count in (length, steps)]
-    given = dict(attention=kind, score='general') if kind in LOCAL else dict(score=kind)
+    given = dict(attention=kind, score=options.local_score) if kind in LOCAL else dict(score=kind)
     config = settings.resolve_settings(dict(
         given, batch_size=options.batch_size, threads=options.threads, max_source_length=length, kernels=kernels,
         input_feeding=options.input_feeding, units=options.units, embedding=options.units))
@@ -76,7 +76,7 @@ def measure_layer(kind, kernels, length, options, queue):
     fast = kernels == 'fast'
     if kind in LOCAL:
         layer = (attention_windows if fast else attention).LocalAttention(
-            'general', {'local-m': 'monotonic', 'local-p': 'predictive'}[kind])
+            options.local_score, {'local-m': 'monotonic', 'local-p': 'predictive'}[kind])
     else:
         layer = (attention_blocks if fast else attention).GlobalAttention(
             kind, max_source_length=length if kind == 'location' else None)
@@ -137,6 +137,8 @@ def main(argv):
     parser.add_argument('--batch-size', type=positive_int, default=16, metavar='B')
     parser.add_argument('--units', type=positive_int, default=128, metavar='D')
     parser.add_argument('--words', type=positive_int, default=VOCABULARY, metavar='V')
+    parser.add_argument('--local-score', default='general', choices=('dot', 'general', 'scaled_dot', 'concat'),
+                        help='score of local-m and local-p')
     parser.add_argument('--input-feeding', action='store_true')
     parser.add_argument('--train-only', action='store_true')
     parser.add_argument('--layer', action='store_true', help='one call of the attention layer, forward and backward')

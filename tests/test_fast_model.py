@@ -100,6 +100,15 @@ def test_one_step_at_a_time_equals_the_whole_sequence_in_windows(session, monkey
     assert np.max(np.abs(logits[:, 0] - whole.logits)) < 1e-6 > np.max(np.abs(weights[:, 0] - whole.weights))
 
 
+@pytest.mark.parametrize('case', [
+    pytest.param(case, id=name(case), marks=[] if number == 0 else pytest.mark.slow)
+    for number, case in enumerate(one for one in FEEDING if 'attention' in one)])
+def test_input_feeding_in_windows_gives_what_keras_gives(monkeypatch, case):
+    monkeypatch.setattr(attention_windows, 'windows_pay', lambda window, length: True)
+    for window in (1, 3):
+        compare('float64', training=True, **dict(case, window=window, input_feeding=True))
+
+
 SETTINGS = dict(
     cell=strategies.sampled_from(['lstm', 'gru']), recurrent_activation=strategies.sampled_from(
         ['hard_sigmoid', 'sigmoid']), bidirectional=strategies.booleans(), residual=strategies.booleans(),

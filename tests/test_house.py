@@ -14,13 +14,13 @@ FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'guide
         'pointer_generator', 'beam_search', 'translator', 'settings', 'search_options', 'command_line', 'tf_session',
         'fast_kernels', 'fused_loss', 'sampled_softmax',
         'attention_blocks', 'attention_windows', 'onnx_graph', 'onnx_story',
-        'fast_decoder')
+        'fast_decoder', 'fast_decoder_attention')
 PACKAGES = ('text', 'training', 'storage', 'reports', 'reference', 'serving')
 COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
 # From the top down: a module imports from lower rows, and a package from itself too.
 LAYERS = (
     COMMANDS, ('reference', 'serving'), ('translator', 'training'),
-    ('seq2seq_model', 'fused_loss'), ('fast_decoder',),
+    ('seq2seq_model', 'fused_loss'), ('fast_decoder',), ('fast_decoder_attention',),
     ('decoder_cell', 'pointer_generator', 'question_encoder', 'guided_alignment'),
     ('attention_windows',),
     ('model_layers', 'beam_search', 'attention_blocks', 'sampled_softmax'),

@@ -24,15 +24,16 @@ def step_bytes(settings, source_size, target_size, batch, source_length, target_
     logits = batch * target_length * target_size
     steps = batch * depth * (source_length * (width + settings.embedding)
                              + target_length * (settings.units + settings.embedding))
-    fast, attended = settings.kernels == 'fast', source_length
+    fast, attended, at_a_time = settings.kernels == 'fast', source_length, target_length
     if fast and settings.attention != 'global' and source_length > 2 * (2 * settings.window + 1):
-        attended = 4 * settings.window  # the positions of a block of windows
+        at_a_time = max(2 * settings.window, 20)     # target positions of a block of windows,
+        attended = at_a_time + 2 * settings.window   # and the source positions that they see
     pairs = batch * target_length * attended if settings.score != 'none' else 0
     hidden = 0
     if settings.score in ('concat', 'additive'):
         hidden = pairs * (settings.attention_units or settings.units)
-        if fast:  # the additive score of one target position at a time, and sums of the size of the keys
-            hidden *= 3. / target_length
+        if fast:  # the additive score of one target position of a block at a time, and sums of the size of the keys
+            hidden *= 3. / at_a_time
     return int(PROGRAM + 4 * (6 * weights + 3 * logits + 5 * steps + 8 * pairs + 2.2 * hidden))
 
 
