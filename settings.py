@@ -217,7 +217,7 @@ def _table():
     add('decoding', 'max_length', None, int,
         'maximum number of output tokens; by default twice the source length plus 10', 1, 10000)
     add('decoding', 'no_repeat_ngram', 0, int,
-        'no sequence of N tokens occurs twice in an output; 0: no limit', 0, 1000)
+        'no sequence of N tokens occurs twice in an output; 0: no limit', 0, 100)
 
     choose('run', 'kernels', 'fast', ('fast', 'keras'),
            'keras: the loops and the loss of Keras and TensorFlow; fast: equal to 1e-6, in less time and memory')

@@ -37,6 +37,8 @@ def run_file(path):
     name = os.path.splitext(os.path.basename(path))[0]
     if not os.path.isfile(path):
         raise UserError('%s: no such file' % path)
+    if not path.endswith('.py'):
+        raise UserError('%s: is not a Python file: name one that ends in .py' % path)
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))

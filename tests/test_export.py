@@ -213,7 +213,7 @@ def test_the_examples_of_the_page_on_serving_work(exported, number):
     python = newer_python() if number else sys.executable
     if not python:
         pytest.skip('no Python with TensorFlow 2 found: name one in TENSORFLOW2_PYTHON')
-    block = python_blocks('docs/serving.md')[1 + number]
+    block = python_blocks('docs/serving.md')[3 + number]
     process = subprocess.run([python, '-c', block], cwd=str(exported[0].parents[2]),
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                              env=environment(PYTHONIOENCODING='utf-8'))

@@ -1,9 +1,13 @@
 """Translators from run directories: hypotheses, ensembles, threads, several in one process."""
 import collections
+import concurrent.futures
 import math
+import os
+import re
 import subprocess
 import sys
 import threading
+import urllib.request
 
 import pytest
 
@@ -342,6 +346,34 @@ def test_the_example_of_workers_on_the_page_on_serving_works(trained, tmp_path):
     assert done.returncode == 0
     assert done.stdout == run('predict.py', '--run', trained.path, '--input', '-', cwd=tmp_path,
                               text=b'where is the book ?\nthe book is here .\n').stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('preload', [[], ['--preload']], ids=['', 'preload'])
+def test_the_application_for_gunicorn_on_the_page_on_serving_works(trained, tmp_path, preload):  # noqa: F811
+    gunicorn = pytest.importorskip('gunicorn', reason='needs gunicorn, see docs/serving.md')
+    (tmp_path / 'runs').mkdir()
+    (tmp_path / 'runs' / 'translate').symlink_to(trained.path)
+    for name, block in zip(('application.py', 'gunicorn.conf.py'), python_blocks('docs/serving.md')[1:3]):
+        (tmp_path / name).write_text(block)
+    packages = os.path.dirname(os.path.dirname(gunicorn.__file__))
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'gunicorn', *preload, '--workers', '2', '--timeout', '120', '--bind', '127.0.0.1:0',
+         'application:application'], cwd=str(tmp_path), stderr=subprocess.PIPE, universal_newlines=True,
+        env=environment(PYTHONPATH=os.pathsep.join([str(ROOT), packages])))
+    try:
+        port = next(match.group(1) for match in (re.search('Listening at: http://127.0.0.1:([0-9]+)', line)
+                                                 for line in process.stderr) if match)
+        texts = ['nine', 'five two', 'one two three'] * 3
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:  # so that both workers answer
+            answers = list(pool.map(lambda text: urllib.request.urlopen(
+                'http://127.0.0.1:%s/' % port, text.encode('utf-8'), timeout=120).read(), texts))
+    finally:
+        process.terminate()
+        errors = process.communicate(timeout=60)[1]
+    assert 'Traceback' not in errors
+    assert b''.join(answer + b'\n' for answer in answers) == run(
+        'predict.py', '--run', trained.path, '--input', '-', cwd=tmp_path, text='\n'.join(texts).encode('utf-8')).stdout
 
 
 def test_the_memory_of_a_search_is_estimated_before_it_begins(a, monkeypatch):

@@ -18,7 +18,8 @@ def estimate(trainer):
 
     plan = train.plan(settings.batch_size, settings.seed, 0, shuffle=True)
     largest = max(plan, key=lambda batch: cells(train, [batch]))
-    trainer.update([largest] * settings.accumulate)  # allocates the memory; TensorFlow's first step is slow
+    # Allocates the memory; TensorFlow's first step is slow.
+    trainer.update([largest] * min(settings.accumulate, len(plan)))
     groups = evenly_spread([plan[i:i + settings.accumulate] for i in range(0, len(plan), settings.accumulate)])
     started = time.monotonic()
     for group in groups:
