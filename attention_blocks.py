@@ -82,28 +82,29 @@ def additive_scores_gradient(op, d_scores, *_):
 class GlobalAttention(attention.GlobalAttention):
     """`attention.GlobalAttention`, with the additive score in blocks, and keys of its own for the search."""
 
-    one_step = False  # whether the layer computes one step of a decoder, which gives positions
+    one_step = False        # whether `attend` computes one step of a decoder, which gives positions
+    prepared_keys = True    # whether `attend` gets `step_keys` then: from a decoder, not from `call`
 
     def call(self, inputs, mask=None):
-        self.one_step = len(inputs) == 3
-        return super(GlobalAttention, self).call(inputs, mask)
-
-    def keys(self, memory):
-        return self.step_keys(memory) if self.one_step else super(GlobalAttention, self).keys(memory)
+        self.prepared_keys = False
+        try:
+            return super(GlobalAttention, self).call(inputs, mask)
+        finally:
+            self.prepared_keys = True
 
     def step_keys(self, memory):
-        """The keys for one step of a decoder, `attend` with positions: those of the score general hold its kernel.
+        """The keys for `attend` with positions, one step of a decoder: those of the score general hold its kernel.
 
         h_t (W_a h_s) in place of (h_t W_a) h_s: one product a sentence in place of one a step.
         """
-        return self.product_keys(memory) if self.score == 'general' else super(GlobalAttention, self).keys(memory)
+        return self.product_keys(memory) if self.score == 'general' else self.keys(memory)
 
     def attend(self, query, memory, keys, source_mask=None, positions=None):
         self.one_step = positions is not None
         return super(GlobalAttention, self).attend(query, memory, keys, source_mask, positions)
 
     def scores(self, query, keys):
-        if self.score == 'general' and self.one_step:
+        if self.score == 'general' and self.one_step and self.prepared_keys:
             return tf.matmul(query, keys, transpose_b=True)
         plain = super(GlobalAttention, self).scores
         if self.score != 'concat':

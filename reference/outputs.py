@@ -96,7 +96,7 @@ def forward_stages(model):
         memory = model.memory
         query = model.decoder_states
         for hop in range(settings.hops):
-            output = model.attention.attend(query, memory.states, memory.keys, memory.mask)
+            output = model.attention.attend(query, memory.states, model.attention.keys(memory.states), memory.mask)
             if hop + 1 < settings.hops:
                 query = model.cell.combine.call(K.concatenate([output.context, query]))
         stages.update([('scores', output.scores), ('masked_scores', output.masked_scores),

@@ -80,6 +80,17 @@ def test_positions_that_a_decoder_gives_move_the_window_in_the_same_way(float64,
                       for module in (attention, attention_windows)], MASKS['left'], positions)
 
 
+def test_a_step_leaves_the_keys_of_whole_sequences_as_they_are(float64, session):
+    layer = attention_blocks.GlobalAttention('general', scale=True)
+    layer.build([(None, None, DM), (None, None, DQ)])
+    random = np.random.RandomState(1)
+    memory, query = [tf.constant(random.normal(size=shape)) for shape in ((B, S, DM), (B, 2, DQ))]
+    step = layer.attend(query, memory, layer.step_keys(memory), None, tf.zeros([B, 2], tf.float64)).context
+    whole = layer.attend(query, memory, layer.keys(memory)).context
+    K.get_session()  # gives the kernels their values
+    assert np.allclose(*session.run([step, whole]), atol=1e-12)
+
+
 @pytest.mark.parametrize('local', [False, True])
 def test_the_keys_of_one_step_hold_the_kernel_of_the_score_general(float64, session, local):
     positions = np.arange(B * T).reshape(B, T) % 12
