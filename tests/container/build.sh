@@ -70,14 +70,16 @@ make_image() {
 runs=$temporary/runs
 run() {
     echo "+ docker run IMAGE $*"
+    code=0
     container=$(buildah from --pull-never "$image")
     # buildah lays an image's own volumes over those of the command line; other tools the other way round.
     buildah config --volume /data- --volume /runs- "$container"
     # shellcheck disable=SC2046
     buildah run --volume "$runs:/runs" --volume "$PWD/samples:/data:ro" "$container" -- \
-        $(buildah inspect --format '{{range .OCIv1.Config.Entrypoint}}{{.}} {{end}}' "$container") "$@"
+        $(buildah inspect --format '{{range .OCIv1.Config.Entrypoint}}{{.}} {{end}}' "$container") "$@" || code=$?
     buildah rm "$container" > /dev/null
     container=
+    return $code
 }
 
 mkdir -m 1777 "$temporary/runs"
@@ -101,7 +103,7 @@ for step in ${*:-base image import commands check test}; do
             mkdir -m 755 "$runs"
             ! run train.py 2> "$temporary/refused" || exit 1
             cat "$temporary/refused"
-            grep -q 'train.py: runs/translate: cannot be .*create it yourself with mkdir before' "$temporary/refused"
+            grep -q 'train.py: runs/translate: cannot be created .*create it yourself with mkdir before' "$temporary/refused"
             ! grep Traceback "$temporary/refused" || exit 1
             test -z "$(ls "$runs")"
             runs=$temporary/runs
