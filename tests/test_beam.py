@@ -294,7 +294,7 @@ def test_maximum_lengths_follow_from_the_source():
     (dict(min_length=6, max_length=5), 'min_length 6 is above max_length 5: lower the one or raise the other'),
     (dict(no_repeat_ngram=1.5), 'no_repeat_ngram'), (dict(beam_width=2 ** 40), 'to 1000'),
     (dict(coverage_penalty=1e308), 'coverage_penalty must be a number from 0 to'),
-    (dict(no_repeat_ngram=2 ** 52), 'to 1000'), (dict(min_length=10 ** 8), 'to 10000,'),
+    (dict(no_repeat_ngram=2 ** 52), 'to 100,'), (dict(min_length=10 ** 8), 'to 10000,'),
     (dict(max_length=2 ** 63), 'max_length'), (dict(max_length_ratio=1e4), '1000')], ids=str)
 def test_contradicting_options_are_refused_in_one_line(options, message):
     with pytest.raises(UserError) as caught:

@@ -577,6 +577,8 @@ LINES = [
     r'training: 150 pairs of numbers/train\.tsv \(150 read; dropped: 0 with an empty side, 0 over-long\)',
     r'validation: 20 pairs of numbers/val\.tsv \(20 read; dropped: 0 with an empty side, 0 over-long\)',
     r'vocabularies: 14 source and 14 target tokens',
+    r'unknown tokens of source and target: training 0\.0 % and 0\.0 %, validation [0-9.]+ % and [0-9.]+ %, '
+    r'test [0-9.]+ % and [0-9.]+ %',
     r'model: [0-9,]+ parameters, 1 threads',
     r'epoch [1-8]: train perplexity [0-9.]+, accuracy [0-9.]+ %; validation perplexity [0-9.]+, accuracy [0-9.]+ %'
     r'( \(best\))?; [0-9]+ words/s, [0-9:]+ in all, [0-9:]+ left',

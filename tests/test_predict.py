@@ -42,8 +42,8 @@ from text.tokenizers import make_tokenizer
     (['--score-pairs', '--input', '-', '--replace-unk'], '--replace-unk'),
     (['--coverage-penalty', '1e308'], "'1e308' is not a number from 0 to"),
     (['--beam-width', '1000000'], 'to 1000'), (['--threads', '1000000000'], 'to 512'),
-    (['--min-length', '1000000'], 'to 100000'), (['--min-length', 'x'], 'from 0 to'),
-    (['--batch-size', '1' + '0' * 20], 'to 65536'), (['--no-repeat-ngram', str(2 ** 52)], 'to 1000'),
+    (['--min-length', '1000000'], 'to 10000'), (['--min-length', 'x'], 'from 0 to'),
+    (['--batch-size', '1' + '0' * 20], 'to 65536'), (['--no-repeat-ngram', str(2 ** 52)], 'to 100'),
     (['--no-repeat-ngram', '2.5'], "'2.5'"),
 ])
 def test_options_that_contradict_one_another_are_wrong_usage(capsys, arguments, told):

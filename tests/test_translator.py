@@ -377,11 +377,13 @@ def test_the_application_for_gunicorn_on_the_page_on_serving_works(trained, tmp_
 
 
 def test_the_memory_of_a_search_is_estimated_before_it_begins(a, monkeypatch):
-    monkeypatch.setattr(translator, 'available_memory', lambda: 2 ** 30)
+    monkeypatch.setattr(translator, 'MINIMUM_MEMORY', 1)  # below that, nothing is asked of the system
+    monkeypatch.setattr(translator, 'available_memory', lambda: 2 ** 24)
     with pytest.raises(UserError, match='with beam_width 1000 over 12 tokens, for a source of 5 tokens and outputs '
-                       'of up to 100000, takes about [0-9.]+ GiB of memory, and there are 1.0 GiB: lower beam_width'):
-        a.translate(TEXTS, beam_width=1000, max_length=100000)
+                       'of up to 1000, takes about [0-9.]+ GiB of memory, and there are 0.0 GiB: lower beam_width'):
+        a.translate(TEXTS, beam_width=1000, max_length=1000)
     # Fewer sentences at a time where that is enough.
+    monkeypatch.setattr(translator, 'available_memory', lambda: 2 ** 30)
     sizes = []
     monkeypatch.setattr(a, '_search', lambda sources, *_: sizes.append(len(sources)) or 1 // 0)
     with pytest.raises(ZeroDivisionError):
