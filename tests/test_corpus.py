@@ -80,7 +80,7 @@ def test_utf16_is_named_and_not_offered_a_replacement(tmpdir, encoding):
 
 @pytest.mark.parametrize('content, told', [
     ('nine\n'.encode('utf-16-le')[:-1], 'is UTF-16'), (gzip.compress(b'nine\n'), 'is gzip data: unpack it with zcat'),
-    ('nine\n'.encode('utf-16'), 'is UTF-16')])
+    ('nine\n'.encode('utf-16'), 'is UTF-16')], ids=['UTF-16 without a mark', 'gzip', 'UTF-16'])
 def test_data_that_are_no_utf8_text_are_named_even_where_bytes_may_be_replaced(tmpdir, content, told):
     path = write(tmpdir, 'x', content)
     for mode in ('error', 'replace'):

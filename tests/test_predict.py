@@ -500,7 +500,8 @@ def test_a_device_without_an_end_is_refused_before_it_fills_the_memory(trained, 
 
 @pytest.mark.parametrize('content, told', [
     (b'nine\rfive\r', 'carriage returns only'), (gzip.compress(b'nine\n' * 99), 'is gzip data'),
-    ('nine\n'.encode('utf-16'), 'is UTF-16'), (b'a' * (2 ** 24 + 1), 'line 1 has more than 16777216 bytes')])
+    ('nine\n'.encode('utf-16'), 'is UTF-16'), (b'a' * (2 ** 24 + 1), 'line 1 has more than 16777216 bytes')],
+                         ids=['CR', 'gzip', 'UTF-16', 'no line end'])
 def test_a_pipe_that_is_no_text_is_refused(tmp_path, content, told):
     (tmp_path / 'text').write_bytes(content)
     with open(str(tmp_path / 'text'), 'rb') as stream:
