@@ -75,14 +75,14 @@ class LocalAttention(GlobalAttention, attention.LocalAttention):
     """
 
     def attend(self, query, memory, keys, source_mask=None, positions=None):
-        given = (query, memory, keys, source_mask, positions)
-        whole = super(LocalAttention, self).attend(*given)
+        arguments = (query, memory, keys, source_mask, positions)
+        whole = super(LocalAttention, self).attend(*arguments)
         shape = tf.shape(memory)
         pay = tf.convert_to_tensor(windows_pay(self.window, shape[1]))
         ranks_of_positions = Ranks(source_mask, shape[0], shape[1])
 
         def all_positions():
-            output = super(LocalAttention, self).attend(*given)
+            output = super(LocalAttention, self).attend(*arguments)
             return [output.context, tf.zeros([1, 1, 1], output.weights.dtype), tf.zeros([1, 1, 1], tf.int32),
                     output.weights]
 
@@ -158,12 +158,12 @@ def banded(query, keys, values, score_kernel, ranks, window):
     positions = (size * tf.range(blocks) - window)[:, None] + tf.range(seen)                            # (blocks, C)
     positions = tf.tile(positions[None], tf.stack([batch, 1, 1]))                                       # (B, blocks, C)
     places = tf.reshape(ranks.look_up(positions), tf.stack([batch * blocks, seen]))
-    taken = taken_in_blocks(ranks.ranks, blocks, size, window)
-    values = take(values, places, taken)                                                # (B blocks, C, Dm)
+    readers = readers_in_blocks(ranks.ranks, blocks, size, window)
+    values = take(values, places, readers)                                                # (B blocks, C, Dm)
     if score_kernel is None:
         scores = tf.matmul(query, values, transpose_b=True)                                 # (B blocks, R, C)
     else:
-        scores = additive_scores(query, take(keys, places, taken), score_kernel)
+        scores = additive_scores(query, take(keys, places, readers), score_kernel)
     band = tf.range(seen) - tf.range(size)[:, None]                                                     # (R, C)
     there = (positions >= 0) & (positions < ranks.counts[:, None, None])
     there = tf.reshape(there, tf.stack([batch * blocks, 1, seen]))
@@ -177,7 +177,7 @@ def banded(query, keys, values, score_kernel, ranks, window):
             by_step(positions, seen)]
 
 
-def taken_in_blocks(ranks, blocks, size, window):
+def readers_in_blocks(ranks, blocks, size, window):
     """Where `banded` reads each source position: in one block or two, as R >= 2 W.
 
     Returns places in its rows `(B blocks C, D)`, int32 `(2, B, S)`. A place that does not exist is the first row of the
@@ -193,26 +193,26 @@ def taken_in_blocks(ranks, blocks, size, window):
     return tf.stack([place(last, tf.ones_like(ranks, tf.bool)), place(first, first < last)])
 
 
-def take(x, places, taken):
-    """The rows `places` of `(B S, D)`, whose gradient reads where each row was taken.
+def take(x, places, readers):
+    """The rows `places` of `(B S, D)`, whose gradient gathers from where each row was read.
 
     # Arguments
         x: `(B, S, D)`. places: int32 `(m, C)`.
-        taken: places in the rows `(m C, D)` of the result, int32 `(2, B, S)`.
+        readers: places in the rows `(m C, D)` of the result, int32 `(2, B, S)`.
 
     # Returns
         `(m, C, D)`.
     """
     rows = tf.gather(tf.reshape(x, [-1, x.shape[2].value]), places)
-    return attach_gradient('Take', [rows], [x, taken])[0]
+    return attach_gradient('Take', [rows], [x, readers])[0]
 
 
 @tf.RegisterGradient('Take')
 def take_gradient(op, d_rows, *_):
     """The sum over both places, without adding to rows of an array of zeros."""
-    taken = op.inputs[2]
+    readers = op.inputs[2]
     flat = tf.reshape(d_rows, [-1, op.inputs[0].shape[2].value])
-    return [None, tf.gather(flat, taken[0]) + tf.gather(flat, taken[1]), None]
+    return [None, tf.gather(flat, readers[0]) + tf.gather(flat, readers[1]), None]
 
 
 # Any windows

@@ -117,9 +117,9 @@ def unflatten(kind, tensors):
     cell, tensors = CELLS[kind.cell], list(tensors)
 
     def take(count):
-        taken = tensors[:count]
+        head = tensors[:count]
         del tensors[:count]
-        return taken
+        return head
     predictive = kind.alignment == 'predictive'
     return Inputs(take(kind.layers), take(kind.layers * (1 if cell is _LSTM else 2)), take(kind.layers * cell.states),
                   *take(1), take(kind.layers * kind.dropout), *take(5), take(2 * kind.windowed), take(kind.additive),
@@ -161,7 +161,7 @@ def decode(kind, inputs):
             result.set_shape([None, None, units])
     name = 'FeedingDecoder/%s' % (tuple(kind),)
     if name not in REGISTERED:
-        tf.RegisterGradient(name)(lambda *given: decode_gradient(kind, *given))
+        tf.RegisterGradient(name)(lambda *arguments: decode_gradient(kind, *arguments))
         REGISTERED.add(name)
     return attach_gradient(name, results, flatten(inputs))[:2]
 
@@ -186,14 +186,14 @@ def decode_gradient(kind, op, d_attentional, d_top, *_):
         aligned += [results[4], tf.tanh(product(top, inputs.position_kernel[0]))]
     sums = first_sums(kind, inputs)
     sequences = [d_attentional, d_top, 1. - tf.square(attentional), top, inputs.times] + aligned + inputs.kept
-    flat = [x for one in factors for x in one]
+    flat = [x for layer in factors for x in layer]
 
     def step(states, slices):
         d_attentional, states = states[0], states[1:]
-        (given, d_inside, slope, query, time), slices = slices[:5], slices[5:]
+        (d_output, d_inside, slope, query, time), slices = slices[:5], slices[5:]
         aligned_slices, slices = slices[:len(aligned)], slices[len(aligned):]
         kept, factors = slices[:len(inputs.kept)], by_layer(kind, slices[len(inputs.kept):])
-        d_sum = (d_attentional + given) * slope
+        d_sum = (d_attentional + d_output) * slope
         joined = tf.matmul(d_sum, combine)
         d_context, d_inside = joined[:, :size], joined[:, size:] + d_inside
         d_query, added, needed = attention_step_gradient(kind, inputs, d_context, aligned_slices,
@@ -207,16 +207,16 @@ def decode_gradient(kind, op, d_attentional, d_top, *_):
                 du *= kept[number]
             d_inside = du + d_inside if kind.residual and number else du
             d_saved = d_kept + d_saved
-        after = [d_inside] + added + [x for one in d_states for x in one]
+        after = [d_inside] + added + [x for layer in d_states for x in layer]
         return after, [d_sum, d_context] + needed + d_saved
 
     zeros = [tf.zeros_like(x) for x in inputs.states]
-    states, found = scan(step, [tf.zeros_like(inputs.attentional)] + sums + zeros, sequences + flat,
-                         4 + 2 * predictive + kind.layers, reverse=True)
-    d_sum, d_context, weights, d_scores = found[:4]
-    d_projected = found[4 + 2 * predictive:]
+    states, by_step = scan(step, [tf.zeros_like(inputs.attentional)] + sums + zeros, sequences + flat,
+                           4 + 2 * predictive + kind.layers, reverse=True)
+    d_sum, d_context, weights, d_scores = by_step[:4]
+    d_projected = by_step[4 + 2 * predictive:]
     width = inputs.projected[0].shape[2].value
-    for x, last in [(d_sum, top.shape[2].value), (d_context, size)] + [(one, width) for one in d_projected]:
+    for x, last in [(d_sum, top.shape[2].value), (d_context, size)] + [(gradient, width) for gradient in d_projected]:
         x.set_shape([None, None, last])
     d_kernels, inside = [], previous(inputs.attentional, attentional)
     for number in range(kind.layers):
@@ -237,7 +237,7 @@ def decode_gradient(kind, op, d_attentional, d_top, *_):
     else:
         d_keys = tf.matmul(tf.transpose(d_scores, [1, 2, 0]), tf.transpose(top, [1, 0, 2]))
     if predictive:
-        d_score, d_hidden = found[4:6]
+        d_score, d_hidden = by_step[4:6]
         d_score.set_shape([None, None, 1])
         d_hidden.set_shape(top.shape)
         d_attention += [kernel_gradient(top, d_hidden), kernel_gradient(aligned[-1], d_score)]
@@ -270,24 +270,25 @@ class FeedingDecoder(InputFeedingRNN):
             x, kept[0] = x * kept[0][:, :, :width], kept[0][:, :, width:]
         size = first.kernel.shape[1].value
         projected = [add_bias(product(x, first.kernel[:width]), first.bias)]
-        projected += [tf.zeros_like(projected[0]) + one.bias for one in cell.cells[1:]]
+        projected += [tf.zeros_like(projected[0]) + layer.bias for layer in cell.cells[1:]]
         kernels = []
-        for one, own in zip(cell.cells, [first.kernel[width:]] + [one.kernel for one in cell.cells[1:]]):
-            joined = tf.concat([own, one.recurrent_kernel], 0)                                          # (2D, 4D or 3D)
+        own_kernels = [first.kernel[width:]] + [layer.kernel for layer in cell.cells[1:]]
+        for layer, own in zip(cell.cells, own_kernels):
+            joined = tf.concat([own, layer.recurrent_kernel], 0)                                        # (2D, 4D or 3D)
             kernels += [joined] if size == 4 * units else tf.split(joined, [2 * units, units], 1)
         kind, keys, prepared = self.attention_inputs(memory)
         kind = kind._replace(
             cell='lstm' if size == 4 * units else 'gru', gate=first.recurrent_activation.__name__,
             layers=len(cell.cells), residual=bool(cell.residual), dropout=bool(kept))
         times = K.cast(tf.range(tf.shape(x)[0]), K.dtype(x))
-        given = Inputs(projected, kernels, states, attentional[:, :units], kept, memory, keys, cell.combine.kernel,
-                       valid, times, [], *prepared)
+        arrays = Inputs(projected, kernels, states, attentional[:, :units], kept, memory, keys, cell.combine.kernel,
+                        valid, times, [], *prepared)
         if kind.alignment == 'global':
-            attentional, top = decode(kind, given)
+            attentional, top = decode(kind, arrays)
         else:
             attentional, top = tf.cond(
                 tf.convert_to_tensor(attention_windows.windows_pay(kind.window, tf.shape(memory)[1])),
-                lambda: decode(kind._replace(windowed=True), windowed(kind, given)), lambda: decode(kind, given))
+                lambda: decode(kind._replace(windowed=True), windowed(kind, arrays)), lambda: decode(kind, arrays))
         output = tf.concat([attentional, top], 2)                                                       # (T, B, 2D)
         output.set_shape([None, None, 2 * units])
         output = swap(output)                                                                           # (B, T, 2D)
@@ -318,7 +319,7 @@ class FeedingDecoder(InputFeedingRNN):
         if not cell.dropout:
             return []
         widths = [x.shape[2].value + units] + [units] * (len(cell.cells) - 1)
-        found = []
+        cell_factors = []
         for width, site in zip(widths, cell.sites):
             ones = tf.ones(tf.stack([tf.shape(x)[1], width]), x.dtype)
 
@@ -326,5 +327,5 @@ class FeedingDecoder(InputFeedingRNN):
                 return [], [cell.noise.dropout(ones, cell.dropout, site, slices[0])]
             (factors,) = scan(step, [], [K.cast(tf.range(tf.shape(x)[0]), K.dtype(x))], 1)[1]
             factors.set_shape([None, None, width])
-            found.append(factors)
-        return found
+            cell_factors.append(factors)
+        return cell_factors

@@ -204,8 +204,8 @@ def lstm_gradient(gate_name, op, dh_all, last_dc, *_):
 
     def step(states, slices):
         dh, dc = states
-        given, to_z, to_c, forget = slices
-        dh += given
+        d_output, to_z, to_c, forget = slices
+        dh += d_output
         dc += dh * to_c
         dz = tf.concat([dc, dc, dc, dh], 1) * to_z
         return [tf.matmul(dz, transposed), dc * forget], [dz]
@@ -306,7 +306,7 @@ def gru_gradient(gate_name, op, dh_all, *_):
 def _register():
     for name in GATES:
         for kind, gradient in (('FastLSTM/', lstm_gradient), ('FastGRU/', gru_gradient)):
-            tf.RegisterGradient(kind + name)(lambda *given, name=name, gradient=gradient: gradient(name, *given))
+            tf.RegisterGradient(kind + name)(lambda *x, name=name, gradient=gradient: gradient(name, *x))
 
 
 _register()

@@ -72,14 +72,14 @@ def output_gradient(tied, op, d_normalizer, d_score, *_):
     return [None] * 5 + [d_states, d_kernel, None]
 
 
-tf.RegisterGradient('FusedOutput')(lambda *given: output_gradient(False, *given))
-tf.RegisterGradient('FusedOutput/tied')(lambda *given: output_gradient(True, *given))
+tf.RegisterGradient('FusedOutput')(lambda *arguments: output_gradient(False, *arguments))
+tf.RegisterGradient('FusedOutput/tied')(lambda *arguments: output_gradient(True, *arguments))
 
 
-def losses_and_accuracy(made):
+def losses_and_accuracy(result):
     """Loss, -log p_y and accuracy `(N,)` of an `Output`."""
-    right = tf.cast(made.target >= made.maximum, made.target.dtype)
-    return [made.normalizer - made.score, made.normalizer - made.target, right]
+    right = tf.cast(result.target >= result.maximum, result.target.dtype)
+    return [result.normalizer - result.score, result.normalizer - result.target, right]
 
 
 def add_logarithms(x, y):
@@ -160,9 +160,9 @@ class FusedLoss(object):
         _, weights, memory, states, embedded, copied_ids = model.pointer_inputs
         size = model.target_size
         switch = tf.gather_nd(pointer.switch(tf.matmul(weights, memory), states, embedded)[:, :, 0], valid)
-        made = self._output(valid, tf.minimum(targets, size - 1))
+        output = self._output(valid, tf.minimum(targets, size - 1))
         attention, copied = tf.gather_nd(weights, valid), tf.gather(copied_ids, valid[:, 0])            # (N, S)
-        copy_weight = made.normalizer - switch
+        copy_weight = output.normalizer - switch
 
         def copies(mass):
             return tf.log(tf.maximum(mass, TINY)) + copy_weight
@@ -173,18 +173,18 @@ class FusedLoss(object):
         there = tf.not_equal(copied, PAD)
         same = tf.equal(copied, targets[:, None])
         copied_target = copies(total(same))
-        target = tf.where(targets < size, add_logarithms(made.score, copied_target), copied_target)
-        losses = add_logarithms(made.normalizer, copies(total(there))) - target
+        target = tf.where(targets < size, add_logarithms(output.score, copied_target), copied_target)
+        losses = add_logarithms(output.normalizer, copies(total(there))) - target
         # The best word of the source, and whether any other word is better.
         pairs = K.cast(tf.equal(copied_ids[:, :, None], copied_ids[:, None]), K.dtype(weights))         # (B, S, S)
         mass = tf.gather_nd(pointer.attention_to_words(weights, pairs), valid)                          # (N, S)
         copied_logits = tf.log(tf.maximum(mass, TINY)) + copy_weight[:, None]
         rows = tf.zeros_like(copied) + tf.range(tf.shape(copied)[0])[:, None]
-        written = tf.gather_nd(made.logits, tf.stack([rows, tf.minimum(copied, size - 1)], 2))
+        written = tf.gather_nd(output.logits, tf.stack([rows, tf.minimum(copied, size - 1)], 2))
         all_logits = tf.where(copied < size, add_logarithms(written, copied_logits), copied_logits)
         all_logits = tf.where(there, all_logits, tf.fill(tf.shape(all_logits), all_logits.dtype.min))
         best = tf.argmax(all_logits, 1, output_type=tf.int32)
         best_copy = tf.gather_nd(copied, tf.stack([rows[:, 0], best], 1))
-        right = tf.where(tf.reduce_max(all_logits, 1) >= made.maximum, tf.equal(best_copy, targets),
-                         (made.target >= made.maximum) & (targets < size))
+        right = tf.where(tf.reduce_max(all_logits, 1) >= output.maximum, tf.equal(best_copy, targets),
+                         (output.target >= output.maximum) & (targets < size))
         return losses, losses, tf.cast(right, K.floatx())

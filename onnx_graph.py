@@ -185,19 +185,19 @@ def scores(graph, settings, h):
             v = graph.weights['attention/norm'] * v / np.sqrt(np.sum(np.square(v)))
         query = graph.op('MatMul', h, graph.weight('attention/query_kernel'))
         pairs = graph.op('Add', graph.op('Unsqueeze', query, axes=[2]), graph.op('Unsqueeze', 'keys', axes=[1]))
-        found = graph.op('Squeeze', graph.op('MatMul', graph.op('Tanh', pairs), graph.constant(v)), axes=[3])
+        scores = graph.op('Squeeze', graph.op('MatMul', graph.op('Tanh', pairs), graph.constant(v)), axes=[3])
     elif score == 'location':
-        found = graph.op('MatMul', h, graph.weight('attention/kernel'))
+        scores = graph.op('MatMul', h, graph.weight('attention/kernel'))
         length = graph.op('Slice', graph.op('Shape', 'mask'), *[graph.constant([i], 'int64') for i in (1, 2)])
-        found = graph.op('Slice', found, graph.constant([0], 'int64'), length, graph.constant([2], 'int64'))
+        scores = graph.op('Slice', scores, graph.constant([0], 'int64'), length, graph.constant([2], 'int64'))
     else:
-        found = graph.op('MatMul', h, keys)
+        scores = graph.op('MatMul', h, keys)
         if score == 'scaled_dot':
-            found = graph.op('Div', found, graph.constant(settings['units'] ** 0.5))
-    return graph.op('Mul', found, graph.weight('attention/factor')) if settings['attention_scale'] else found
+            scores = graph.op('Div', scores, graph.constant(settings['units'] ** 0.5))
+    return graph.op('Mul', scores, graph.weight('attention/factor')) if settings['attention_scale'] else scores
 
 
-def align(graph, settings, found, h):
+def align(graph, settings, scores, h):
     """Weights (B, K, S): softmax over valid positions, and with local attention over those in the window."""
     mask = graph.op('Unsqueeze', 'mask', axes=[1])                                  # (B, 1, S)
     if settings['attention'] != 'global':
@@ -212,7 +212,7 @@ def align(graph, settings, found, h):
         outside = graph.op('Greater', graph.op('Abs', distance), graph.constant(window))
         mask = graph.op('Mul', mask, graph.op('Cast', graph.op('Not', outside), to=TensorProto.FLOAT))
     hidden = graph.op('Equal', mask, graph.constant(0.))
-    weights = graph.op('Softmax', graph.op('Where', hidden, graph.constant(LOWEST), found), axis=2)
+    weights = graph.op('Softmax', graph.op('Where', hidden, graph.constant(LOWEST), scores), axis=2)
     weights = graph.op('Mul', weights, mask)
     if settings['attention'] == 'local-p':                                          # eq. 10, sigma = W / 2
         ratio = graph.op('Div', distance, graph.constant(window))

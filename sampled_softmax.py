@@ -51,8 +51,8 @@ def draw(numbers, targets, size):
 
 def take(kernel, ids, axis):
     """Rows (`axis` 0) or columns (1) `ids` of a kernel; each comes once, so the gradient is a gather too."""
-    taken = tf.gather(kernel, ids, axis=axis)
-    return attach_gradient('TakeOnce/%d' % axis, [taken], [kernel, ids])[0]
+    rows = tf.gather(kernel, ids, axis=axis)
+    return attach_gradient('TakeOnce/%d' % axis, [rows], [kernel, ids])[0]
 
 
 def take_gradient(axis, op, gradient, *_):
@@ -63,5 +63,5 @@ def take_gradient(axis, op, gradient, *_):
     return [None, tf.gather(padded, order, axis=axis), None]
 
 
-tf.RegisterGradient('TakeOnce/0')(lambda *given: take_gradient(0, *given))
-tf.RegisterGradient('TakeOnce/1')(lambda *given: take_gradient(1, *given))
+tf.RegisterGradient('TakeOnce/0')(lambda *arguments: take_gradient(0, *arguments))
+tf.RegisterGradient('TakeOnce/1')(lambda *arguments: take_gradient(1, *arguments))

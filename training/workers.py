@@ -124,12 +124,12 @@ class HorovodWorkers(Workers):
         key = name, np.dtype(dtype).name
         with self._session.graph.as_default():
             if key not in self._graph:
-                given = tf.placeholder(np.dtype(dtype), [None], name='_'.join(key))
-                result = (self._horovod.allreduce(given, op=self._horovod.Sum) if name == 'sum'
-                          else self._horovod.broadcast(given, 0))
-                self._graph[key] = given, result
-            given, result = self._graph[key]
-            return self._session.run(result, {given: values})
+                feed = tf.placeholder(np.dtype(dtype), [None], name='_'.join(key))
+                result = (self._horovod.allreduce(feed, op=self._horovod.Sum) if name == 'sum'
+                          else self._horovod.broadcast(feed, 0))
+                self._graph[key] = feed, result
+            feed, result = self._graph[key]
+            return self._session.run(result, {feed: values})
 
     def sum(self, values):
         values = np.asarray(values, 'f8')
