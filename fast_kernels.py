@@ -110,6 +110,7 @@ def swap(x):
 @tf.RegisterGradient('Swap')
 def swap_gradient(op, gradient, *_):
     """The same rows back."""
+    gradient = tf.convert_to_tensor(gradient)  # of a layer that returns its last output, it is `IndexedSlices`
     gradient.set_shape([None, None, op.inputs[1].shape[2].value])
     return [None, swap(gradient)]
 

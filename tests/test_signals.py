@@ -35,7 +35,7 @@ COMMANDS = {
     'export': ['run', 'out']}
 STAGES = [('predict', 'check_files'), ('predict', 'text_format'), ('predict', 'translate'),
           ('predict', 'output_formats.write_page'), ('predict', 'output_formats.OutputFile.close'),
-          ('evaluate', 'read_pairs'), ('evaluate', 'best_texts'), ('evaluate', 'model_rows'),
+          ('evaluate', 'read_pairs'), ('evaluate', 'best_hypotheses'), ('evaluate', 'model_rows'),
           ('evaluate', 'text_metrics'), ('evaluate', 'confidence_intervals'), ('evaluate', 'band_rows'),
           ('export', 'check'), ('export', 'build'), ('export', 'write_saved_model'), ('export', 'os.rename')]
 
