@@ -106,9 +106,9 @@ def main(_):
     if speed:
         time_plot(runs, speed, os.path.join(DOCS, 'variants-time.png'))
     with open(PAGE, encoding='utf-8') as stream:
-        text = stream.read()
+        text = with_section(stream.read())  # before the page is opened to write: an error leaves it as it is
     with open(PAGE, 'w', encoding='utf-8', newline='\n') as stream:
-        stream.write(with_section(text))
+        stream.write(text)
 
 
 if __name__ == '__main__':
