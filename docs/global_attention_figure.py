@@ -19,8 +19,8 @@ WEIGHTS = [.05, .1, .1, .75]  # of the step that writes the coat
 NEXT = '\u5927\u8863'
 ENCODER, DECODER, ATTENTION, OUTPUT = '#dbe8f6', '#fbe3d0', '#d9efdc', '#ece4f4'
 EDGE, GREY = '#34495e', '#555555'
-SIZE = 10.7, 6.0  # of the coordinates
-SCALE = .9        # inches for one of them: a smaller figure has larger letters
+SIZE = 13.1, 6.4  # of the coordinates
+SCALE = .8        # inches for one of them: a smaller figure has larger letters
 
 
 def main():
@@ -64,62 +64,72 @@ def words(axes, x, y, text, size=12):
 
 
 def draw(axes):
-    encoder, decoder, state, above = [.95, 2.05, 3.15, 4.25], [6.5, 7.7, 8.9], 1.35, 2.5
+    encoder, decoder, state, above, joined = [1.0, 2.6, 4.2, 5.8], [8.1, 9.75, 11.4], 1.4, 2.75, 4.5
     # Encoder: words, states, the last state to the decoder.
     for number, (x, word, weight) in enumerate(zip(encoder, SOURCE, WEIGHTS), 1):
         words(axes, x, .35, word)
         arrow(axes, (x, .55), (x, state - .3))
+        shape(axes, x + .08, .8, '(B, E)')
         box(axes, x, state, .72, .6, r'$\bar{h}_%d$' % number, ENCODER, 15)
         if number > 1:
             arrow(axes, (encoder[number - 2] + .36, state), (x - .36, state))
+            shape(axes, x - .8, state + .13, '(B, D)', ha='center')
         # The weight in grades of green, and an arrow to the sum that is as thick as the weight is large.
         arrow(axes, (x, state + .3), (x, above - .28))
+        shape(axes, x + .08, 2.08, '(B, Dm)')
         box(axes, x, above, .8, .56, '%.2f' % weight, (1 - .6 * weight, 1 - .2 * weight, 1 - .55 * weight), 12)
-        arrow(axes, (x, above + .28), (2.6 + (x - 2.6) * .4, 3.83), '#3d9b4c', .8 + 4 * weight)
-    box(axes, 2.6, 4.1, 3.3, .54, r'context  $c_t=\sum_s a_t(s)\,\bar{h}_s$', ATTENTION, 13)
+        end = 3.4 + (x - 3.4) * .5
+        arrow(axes, (x, above + .28), (end, joined - .27), '#3d9b4c', .8 + 4 * weight)
+        shape(axes, (x + end) / 2 + .1 + .06 * weight, 3.63, '(B, Dm)')
+    box(axes, 3.4, joined, 3.4, .54, r'context  $c_t=\sum_s a_t(s)\,\bar{h}_s$', ATTENTION, 13)
     # Decoder: words, states; the last one asks.
     for number, (x, word) in enumerate(zip(decoder, TARGET)):
         words(axes, x, .35, word)
         arrow(axes, (x, .55), (x, state - .3))
+        shape(axes, x + .08, .8, '(B, E)')
         name = ['h_{t-2}', 'h_{t-1}', 'h_t'][number]
         box(axes, x, state, .82, .6, '$%s$' % name, DECODER, 15)
         if number:
             arrow(axes, (decoder[number - 1] + .41, state), (x - .41, state))
+            shape(axes, x - .825, state + .13, '(B, D)', ha='center')
     arrow(axes, (encoder[-1] + .36, state), (decoder[0] - .41, state))
+    shape(axes, (encoder[-1] + decoder[0]) / 2 - .03, state + .13, '(B, D)', ha='center')
     # Scores: the query goes to all weights.
-    box(axes, 6.8, above, 2.1, .56, r'$\mathrm{softmax}_s\ \mathrm{score}(h_t,\bar{h}_s)$', ATTENTION, 12)
-    arrow(axes, (decoder[-1], state + .3), (7.85, above), bend=.25)
-    arrow(axes, (5.75, above), (encoder[-1] + .4, above))
+    box(axes, 8.7, above, 2.1, .56, r'$\mathrm{softmax}_s\ \mathrm{score}(h_t,\bar{h}_s)$', ATTENTION, 12)
+    arrow(axes, (decoder[-1], state + .3), (9.75, above), bend=.25)
+    shape(axes, decoder[-1] - .56, 2.2, '(B, D)', ha='right')
+    arrow(axes, (7.65, above), (encoder[-1] + .4, above))
+    shape(axes, (7.65 + encoder[-1] + .4) / 2, above + .13, '(B, S)', ha='center')
     # Joined state and output.
-    box(axes, 8.9, 4.1, 2.5, .54, r'$\tilde{h}_t=\tanh(W_c[c_t;h_t])$', OUTPUT, 13)
-    arrow(axes, (decoder[-1], state + .3), (decoder[-1], 3.83))
-    arrow(axes, (4.25, 4.1), (7.65, 4.1))
-    box(axes, 8.9, 5.05, 2.5, .54, r'$p(y_t)=\mathrm{softmax}(W_s\tilde{h}_t)$', OUTPUT, 13)
-    arrow(axes, (8.9, 4.37), (8.9, 4.78))
-    arrow(axes, (8.9, 5.32), (8.9, 5.6))
-    words(axes, 8.9, 5.79, NEXT, 13)
-    labels(axes, encoder, decoder, state, above)
+    box(axes, decoder[-1], joined, 2.5, .54, r'$\tilde{h}_t=\tanh(W_c[c_t;h_t])$', OUTPUT, 13)
+    arrow(axes, (decoder[-1], state + .3), (decoder[-1], joined - .27))
+    shape(axes, decoder[-1] + .08, 3.4, '(B, D)')
+    arrow(axes, (5.1, joined), (decoder[-1] - 1.25, joined))
+    shape(axes, 7.6, joined + .13, '(B, Dm)', ha='center')
+    box(axes, decoder[-1], 5.45, 2.5, .54, r'$p(y_t)=\mathrm{softmax}(W_s\tilde{h}_t)$', OUTPUT, 13)
+    arrow(axes, (decoder[-1], joined + .27), (decoder[-1], 5.18))
+    shape(axes, decoder[-1] + .08, 4.97, '(B, D)')
+    arrow(axes, (decoder[-1], 5.72), (decoder[-1], 6.02))
+    shape(axes, decoder[-1] + .08, 5.86, '(B, V)')
+    words(axes, decoder[-1], 6.21, NEXT, 13)
+    names(axes, decoder[-1], state, above, joined)
 
 
-def labels(axes, encoder, decoder, state, above):
-    """Shapes on the arrows, the names of the parts and the numbers of the equations."""
-    shape(axes, encoder[-1] + .08, .72, '(B, S, E)')
-    shape(axes, encoder[-1] + .08, state + .5, '(B, S, Dm)')
-    shape(axes, (encoder[-1] + decoder[0]) / 2 - .03, state + .16, '(B, D)', ha='center')
-    shape(axes, decoder[-1] + .08, .72, '(B, T, E)')
-    shape(axes, decoder[-1] + .08, 3.2, '(B, T, D)')
-    shape(axes, decoder[-1] - .3, 1.95, '(B, T, D)', ha='right')
-    shape(axes, (5.75 + encoder[-1] + .4) / 2, above + .08, '(B, T, S)', ha='center', va='bottom')
-    shape(axes, 5.95, 4.17, '(B, T, Dm)', ha='center', va='bottom')
-    shape(axes, 8.98, 4.58, '(B, T, D)')
-    shape(axes, 8.98, 5.44, '(B, T, V)')
+def names(axes, last, state, above, joined):
+    """The names of the parts, the numbers of the equations, and the shapes over all steps."""
     grey = dict(color=GREY, fontsize=10.5, va='center')
     axes.text(.12, state, 'encoder', rotation=90, ha='center', **grey)
-    axes.text(decoder[-1] + .62, state, 'decoder', rotation=90, ha='center', **grey)
-    axes.text(6.8, above + .45, 'eq. 7, 8', ha='center', **grey)
-    axes.text(10.5, 4.1, 'eq. 5', rotation=90, ha='center', **grey)
-    axes.text(10.5, 5.05, 'eq. 6', rotation=90, ha='center', **grey)
-    axes.text(.3, above, r'$a_t$', ha='center', fontsize=14, va='center')
+    axes.text(last + .62, state, 'decoder', rotation=90, ha='center', **grey)
+    axes.text(8.7, above + .45, 'eq. 7, 8', ha='center', **grey)
+    axes.text(last + 1.5, joined, 'eq. 5', rotation=90, ha='center', **grey)
+    axes.text(last + 1.5, 5.45, 'eq. 6', rotation=90, ha='center', **grey)
+    axes.text(.35, above, r'$a_t$', ha='center', fontsize=14, va='center')
+    axes.text(.5, 5.98, 'Each arrow: the shape of one step.  Over all steps:', **grey)
+    for place, (name, text) in enumerate([(r'$\bar{h}$', '(B, S, Dm)'), ('$h$', '(B, T, D)'), ('$a$', '(B, T, S)'),
+                                          ('$c$', '(B, T, Dm)'), (r'$\tilde{h}$', '(B, T, D)'),
+                                          ('$p$', '(B, T, V)')]):
+        axes.text(.5 + 1.58 * place, 5.62, name, fontsize=13, va='center')
+        shape(axes, .74 + 1.58 * place, 5.62, text)
 
 
 if __name__ == '__main__':
