@@ -45,8 +45,9 @@ serve: setup ## install the packages for `serve.py` and its tests into .venv
 distributed: setup ## build Horovod for several workers into .venv (needs g++ and make; minutes)
 	@sh distributed.sh $(PYTHON)
 
-tutorial: tutorial-setup ## open the tutorial, docs/tutorial.ipynb, in Jupyter
-	$(PYTHON) -m notebook docs/tutorial.ipynb
+JUPYTER =
+tutorial: tutorial-setup ## open the tutorial in Jupyter; as root, or without a browser: JUPYTER='--allow-root --no-browser'
+	$(PYTHON) -m notebook $(JUPYTER) docs/tutorial.ipynb
 
 tutorial-setup: setup ## install the packages for the tutorial and its test into .venv
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-tutorial.txt
