@@ -105,7 +105,7 @@ def resamplings(text):
 
 def length_bounds(text):
     """The upper bounds of the bands of source lengths in the text of an option, for argparse."""
-    numbers = [int(part) if part.isdigit() else 0 for part in text.split(',')]
+    numbers = [int(part) if part.isdecimal() else 0 for part in text.split(',')]
     if sorted(set(numbers)) != numbers or numbers[0] < 1:
         raise argparse.ArgumentTypeError('%r: give increasing numbers from 1, such as 10,20' % text[:60])
     return numbers

@@ -189,7 +189,7 @@ def read_manifest(folder):
                 raise ValueError('the tolerance of %s is not two numbers from 0' % name)
             if not isinstance(entry.get('shapes', {}), dict):
                 raise ValueError('the shapes of %s are no object' % name)
-            if not all(array[5:].split('/')[0].isdigit() for array in entry['arrays'] if array.startswith('step_')):
+            if not all(array[5:].split('/')[0].isdecimal() for array in entry['arrays'] if array.startswith('step_')):
                 raise ValueError('a step without a number in %s' % name)
         for call in manifest.get('calls', ()):
             if not all(isinstance(call[key], str) for key in ('name', 'class')) or not isinstance(call['config'], dict):

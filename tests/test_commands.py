@@ -1032,6 +1032,7 @@ def test_outputs_that_do_not_fit_are_refused(cheap, tmp_path):
              '5 pairs')
     one_line(evaluated(cheap, tmp_path, '--compare', 'none'), 'evaluate.py', 'none', 'No such file')
     for arguments, told in ((['--alignments', 'a'], '--alignments'), (['--by-length', '3'], '--source'),
+                            (['--source', 'src', '--by-length', '\u00b2'], 'give increasing numbers from 1'),
                             (['--source', 'src', '--plot', 'x'], '--by-length')):
         result = evaluated(cheap, tmp_path, *arguments)
         assert result.code == 2 and told in result.stderr

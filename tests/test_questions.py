@@ -50,7 +50,10 @@ def test_a_table_of_context_question_answer_gives_question_and_context(tmp_path)
 
 
 @pytest.mark.parametrize('form, text, told', [
-    ('babi', 'Mary moved.\n', 'line 1: .*number'),
+    ('babi', 'Mary moved.\n', 'line 1: does not begin with a number and a space, as bAbI stories do$'),
+    ('babi', '\u00b2 Mary moved.\n', 'line 1: does not begin'),  # a digit for str.isdigit, and no number for int
+    ('babi', 'a\tb\n', 'line 1: .*; is this a file of source and target[?] --format pairs$'),
+    ('babi', 'a\tb\tc\n', 'line 1: .*; is this a file of context, question and answer[?] --format qa$'),
     ('babi', '1 Mary moved.\n3 John sat.\n', 'line 2: has number 3 after 1'),
     ('babi', '2 Mary moved.\n', 'line 1: has number 2 after 0'),
     ('babi', '1 Mary moved.\n2 Where?\thall\t2\n', 'line 2: supporting fact 2'),
@@ -62,7 +65,11 @@ def test_a_table_of_context_question_answer_gives_question_and_context(tmp_path)
     ('babi', '1 \n', 'line 1: has no text'),
     ('babi', '1 A.\n', 'has no question'),
     ('babi', '', 'has no question'),
-    ('qa', 'a\tb\n', 'line 1: not context'),
+    ('qa', 'a\tb\n', 'line 1: not context.*; is this a file of source and target[?] --format pairs$'),
+    ('qa', '1 Mary moved.\n', 'line 1: not context.*; is this a bAbI file[?] --format babi$'),
+    ('qa', 'a\tb\tc\nd\n', 'line 2: not context, question and answer with a tab between them$'),
+    ('pairs', '1 Mary moved.\n', 'line 1: no tab.*; is this a bAbI file[?] --format babi$'),
+    ('pairs', 'Mary moved.\n', 'line 1: no tab between source and target$'),
     ('qa', 'a\tb\tc\n\n', 'line 2: not context'),
     ('qa', 'a\t \tc\n', 'line 1: not context'),
 ])
@@ -133,13 +140,16 @@ def test_sources_of_other_formats_need_no_answers():
     reader = questions.SourceReader('qa', 'a')
     assert list(reader.sources(['It rained.\tWhat fell?', '', 'Sun.\tWhat shone?\tsun'])) == [
         'What fell? | It rained.', '', 'What shone? | Sun.']
-    with pytest.raises(UserError, match='a: line 4: not context and question'):
+    with pytest.raises(UserError, match='a: line 4: not context and question .*pairs, for bAbI stories --format '
+                       'babi$'):
         list(reader.sources(['no tab']))
     reader = questions.SourceReader('babi', 'a')
     assert list(reader.sources(['1 Ann went home.', '2 Is it so?'])) == ['Is it so? | Ann went home.']
     assert list(reader.sources(['3 Ben left.', '4 Who\tBen\t3'])) == ['Who | Ann went home. Ben left.']
     with pytest.raises(UserError, match='a: line 5: has number 9 after 4'):
         list(reader.sources(['9 Ann left.']))
+    with pytest.raises(UserError, match='a: line 6: does not begin .*pairs, for context and question --format qa$'):
+        list(reader.sources(['Ann left.']))
 
 
 def test_the_page_of_applications_shows_options_and_formats_that_work(tmp_path):

@@ -398,7 +398,8 @@ def test_a_malformed_or_pickled_file_is_refused_in_one_line(tmp_path, make):
     assert 'bad.npz' in str(refused.value) and '\n' not in str(refused.value)
 
 
-@pytest.mark.parametrize('text', ['', '[]', '{"files": []}', '{"files": {"x.npz": {}}}', '{"files": {"x.npz": 1}}'])
+@pytest.mark.parametrize('text', ['', '[]', '{"files": []}', '{"files": {"x.npz": {}}}', '{"files": {"x.npz": 1}}',
+                                  '{"files": {"x.npz": {"arrays": {"step_\\u00b2/a": ""}}}}'])
 def test_an_invalid_manifest_is_refused_in_one_line(tmp_path, text):
     good = save(tmp_path / 'good.npz', stages())
     (tmp_path / 'MANIFEST.json').write_text(text)

@@ -98,8 +98,8 @@ def _table_pairs(path, on_bad_utf8):
     for number, line in enumerate(read_lines(path, on_bad_utf8), 1):
         columns = line.split('\t', 2)
         if len(columns) < 2:
-            form = '; is this a bAbI file? --format babi' if line.split(' ')[0].isdigit() else ''
-            raise UserError('%s: line %d: no tab between source and target%s' % (path, number, form))
+            raise UserError('%s: line %d: no tab between source and target%s'
+                            % (path, number, questions.other_format(line, 'pairs')))
         yield columns[0], columns[1]
     _check_count(path, number)
 
@@ -160,7 +160,7 @@ def read_vectors(path, vocabulary, size):
     ids, rows = [], []
     for number, line in enumerate(read_lines(path), 1):
         token, *numbers = line.rstrip(' ').rsplit(' ', size)  # from the right: a token may contain spaces
-        if number == 1 and line.split()[1:] == numbers[-1:] and line.replace(' ', '').isdigit():
+        if number == 1 and line.split()[1:] == numbers[-1:] and line.replace(' ', '').isdecimal():
             if int(numbers[0]) != size:
                 raise UserError('%s: has vectors of %s numbers, not %d; give --embedding %s'
                                 % (path, numbers[0], size, numbers[0]))

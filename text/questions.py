@@ -4,6 +4,7 @@ The encoder reads `question | story`. The question comes first, so that the enco
 The decoder writes the answer.
 """
 import collections
+import re
 
 from command_line import UserError
 from text.text_files import read_lines
@@ -41,6 +42,17 @@ def read_questions(paths, form, on_bad_utf8='error'):
             raise UserError('%s: has no question' % path)
 
 
+def other_format(line, form):
+    """The end of a message about a line that is not in the format `form`: the format that it seems to have."""
+    tabs = line.count('\t')
+    if re.match('[0-9]+ ', line):
+        what, other = 'a bAbI file', 'babi'
+    else:
+        what, other = {1: ('a file of source and target', 'pairs'),
+                       2: ('a file of context, question and answer', 'qa')}.get(tabs, ('', form))
+    return '' if other == form else '; is this %s? --format %s' % (what, other)
+
+
 def _question(question, sentences, answer, supporting):
     return Question('%s | %s' % (question, ' '.join(sentences)), answer, sentences, supporting)
 
@@ -49,7 +61,8 @@ def _table(path, lines):
     for number, line in lines:
         fields = [field.strip() for field in line.split('\t')]
         if len(fields) != 3 or not all(fields):
-            raise UserError('%s: line %d: not context, question and answer with a tab between them' % (path, number))
+            raise UserError('%s: line %d: not context, question and answer with a tab between them%s'
+                            % (path, number, other_format(line, 'qa')))
         yield _question(fields[1], [fields[0]], fields[2], [])
 
 
@@ -79,8 +92,10 @@ class _BabiStories(object):
             return None
         count, _, rest = line.partition(' ')
         fields = [field.strip() for field in rest.split('\t')]
-        require(count.isdigit() and len(count) < 10, 'does not begin with a number and a space' + (
-            '' if self.answers else ': bAbI is the format of the run; for sources as they are give --format pairs'))
+        hint = other_format(line, 'babi') if self.answers else \
+            '; for sources as they are give --format pairs, for context and question --format qa'
+        require(count.isdecimal() and len(count) < 10,
+                'does not begin with a number and a space, as bAbI stories do' + hint)
         require(int(count) in (1, self.last + 1), 'has number %s after %d: the lines of a story are numbered from 1 '
                 'without gaps' % (count, self.last))
         if count == '1':
@@ -130,7 +145,8 @@ class SourceReader(object):
                 fields = [field.strip() for field in line.split('\t')]
                 if len(fields) not in (2, 3) or not all(fields[:2]):
                     raise UserError('%s: line %d: not context and question with a tab between them; for sources as '
-                                    'they are give --format pairs' % (self.place, self.count))
+                                    'they are give --format pairs, for bAbI stories --format babi'
+                                    % (self.place, self.count))
                 yield _question(fields[1], [fields[0]], '', []).source
             else:
                 yield line
