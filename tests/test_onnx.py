@@ -42,10 +42,10 @@ KINDS = [
      BEAM + ['--no-repeat-ngram', '1', '--max-length-ratio', '1.5'])]
 
 
-def translate(folder, texts, *options):
+def translate(folder, texts, *options, **changes):
     """translate.py in a process of its own, without this checkout on its path. texts: bytes."""
     return subprocess.run([sys.executable, 'translate.py'] + list(options), cwd=str(folder), input=texts,
-                          env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                          env=environment(**changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def translated(folder, *options, texts=TEXTS):
@@ -77,6 +77,32 @@ def test_the_outputs_of_an_onnx_folder_are_those_of_predict(changes, options, tm
             if changes.get('score') != 'none' and one.tokens:
                 assert np.allclose(one.alignment, other['alignment'], atol=1e-5)
     assert several >= 4 or not options
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('source', ['jieba', 'space'])
+def test_a_folder_needs_jieba_only_where_it_divides_sources(source, tmp_path):
+    from translator import Translator
+    words = ['研究生', '命', '研究', '生命', '昨天晚上', '，', '好', 'Python']
+    path = random_run(tmp_path / 'run', words, source_tokenizer=source, target_tokenizer='jieba')
+    export.main(['--format', 'onnx'] + BEAM + [str(path), str(tmp_path / 'folder')])
+    texts = ['研究生命昨天晚上，Python好', '', '昨天晚上 好 ， 北京 研究 生命', '命好研究生 ，昨天晚上好']
+    translator = Translator.load(str(path), threads=1)
+    assert source == 'space' or translator.source_tokenizer.tokenize(texts[0])[:3] == ['研究', '生命', '昨天晚上']
+    expected = [[one.text for one in row if one.ranking > -1e30]
+                for row in translator.translate(texts, beam_width=4, n_best=3, length_penalty=.7)]
+    assert len({word for row in expected for text in row for word in words if word in text}) >= 4
+    rows = [[one['text'] for one in row] for row in translated(tmp_path / 'folder', texts=texts)]
+    assert rows == expected and sum(map(len, rows)) >= 8
+    (tmp_path / 'hidden').mkdir()
+    (tmp_path / 'hidden' / 'jieba.py').write_text('raise ImportError("no jieba")\n')
+    done = translate(tmp_path / 'folder', texts[0].encode('utf-8') + b'\n', PYTHONPATH=tmp_path / 'hidden')
+    if source == 'jieba':
+        assert done.returncode == 1 and not done.stdout
+        assert done.stderr == (b'translate.py: the tokenizer jieba needs the package jieba: '
+                               b'python -m pip install jieba==0.42.1\n')
+    else:
+        assert done.returncode == 0 and done.stdout.decode('utf-8').splitlines() == rows[0]
 
 
 def test_an_option_of_the_search_replaces_the_exported_one(tmp_path):

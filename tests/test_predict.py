@@ -290,8 +290,8 @@ def test_each_line_is_answered_while_the_pipe_stays_open(trained):  # noqa: F811
     assert err.decode('utf-8').startswith('predict.py: standard input: line 5, byte 1: 0xFF')
 
 
-def random_run(path, **changes):
-    """A run with random weights whose outputs have `<unk>`."""
+def random_run(path, words=('one', 'two', 'three'), **changes):
+    """A run with random weights whose outputs have `<unk>`. words: of both vocabularies."""
     import tf_session
     from keras import backend as K
     from seq2seq_model import Seq2Seq
@@ -299,7 +299,7 @@ def random_run(path, **changes):
     from small_models import set_weights
     from text.questions import separators
     stories = changes.get('encoder') == 'dmn'
-    words = Vocabulary(list(SPECIALS) + ['one', 'two', 'three'] + ['|', '.', '?'] * stories)
+    words = Vocabulary(list(SPECIALS) + list(words) + ['|', '.', '?'] * stories)
     config = dict(defaults(), **dict(dict(units=4, embedding=4, threads=1, target_tokenizer='word'), **changes))
     vocabularies = {'vocab.%s.txt' % side: words.to_bytes() for side in ('source', 'target')}
     one = tf_session.new_session(threads=1)
