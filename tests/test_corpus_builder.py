@@ -2,6 +2,7 @@
 import collections
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 
@@ -159,7 +160,8 @@ DAMAGES = [damage_bytes, lambda entry: (entry / 'lines').unlink(),
            lambda entry: (entry / 'manifest.json').write_bytes(b'{"key": "x", "files": {}}'),
            lambda entry: (entry / 'manifest.json').write_bytes(b'no JSON'),
            lambda entry: (entry / 'manifest.json').unlink(),
-           lambda entry: (entry / 'content.json').write_bytes(b'{}')]
+           lambda entry: (entry / 'content.json').write_bytes(b'{}'),
+           lambda entry: (shutil.rmtree(str(entry)), entry.write_bytes(b'a file'))]
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
@@ -177,6 +179,19 @@ def test_damaged_cache_is_built_again_with_one_line(tmp_path, small_limits, capf
     again, lines = prepare()
     assert again == records and len(lines) == 1 and 'the corpus is built again from its text' in lines[0]
     assert prepare() == (records, []) and [path.name for path in (tmp_path / 'cache').iterdir()] == [entry.name]
+
+
+@pytest.mark.parametrize('large', [False, True])
+def test_a_resumed_run_tells_that_its_large_corpus_was_missing_in_the_cache(request, tmp_path, capfd, large):
+    if large:
+        request.getfixturevalue('small_limits')
+    settings, paths, cache = settings_of(), {'train': write(tmp_path / 'a', random_pairs())}, tmp_path / 'cache'
+    for run, remove, expected in ((None, False, 0), (object(), True, int(large)), (object(), False, 0)):
+        if remove:
+            shutil.rmtree(str(cache), ignore_errors=True)
+        preparation.prepare(settings, paths, hashes(paths), run, cache=str(cache))
+        lines = [line for line in capfd.readouterr().err.splitlines() if 'again' in line]
+        assert len(lines) == expected and all('was missing; the corpus was built again' in line for line in lines)
 
 
 def test_each_setting_that_a_corpus_depends_on_changes_the_entry(tmp_path, small_limits, monkeypatch):

@@ -114,7 +114,10 @@ class CacheEntry(object):
         if os.path.lexists(self.path):
             damaged = self._temporary_path()
             os.rename(self.path, damaged)
-            shutil.rmtree(damaged, ignore_errors=True)
+            if os.path.isdir(damaged) and not os.path.islink(damaged):
+                shutil.rmtree(damaged, ignore_errors=True)
+            else:
+                os.unlink(damaged)
         os.rename(path, self.path)
         sync_folder(self._folder)
         self._remove_unused()

@@ -2,6 +2,7 @@
 import collections
 import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
 
@@ -75,10 +76,13 @@ def prepare(settings, paths, hashes=None, run=None, cache=None, keep=True):
     else:
         tokenizers, models = read_tokenizers(run, settings), {}
     entry = CacheEntry(cache, _key(settings, hashes, 'val' in paths, tokenizers)) if cache else None
+    missing = run is not None and entry is not None and not os.path.lexists(entry.path)
     content = entry.read() if entry else None
     if content is None:
         train, vocabularies, counts = _build(settings, text, tokenizers, limits, ' '.join(paths['train']),
                                              entry if keep else None)
+        if missing and os.path.lexists(entry.path):  # a small corpus has no entry
+            tell('%s: was missing; the corpus was built again from its text' % entry.path)
     else:
         vocabularies = [Vocabulary.from_bytes(content['vocabularies'][side].encode('utf-8'), entry.path)
                         for side in SIDES]
