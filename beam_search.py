@@ -52,18 +52,23 @@ def max_lengths(source_lengths, options, ops=np):
     return limits.astype('i') if ops is np else tf.to_int32(limits)
 
 
-def sentence_bytes(options, vocabulary, source, target, state, score):
-    """Estimates the peak memory of the search for one sentence, in bytes. Rounded up from measured peaks.
+def sentence_bytes(options, vocabulary, source, target, state, token, score=0, copies=False):
+    """Estimates the peak memory of the search for one sentence, its encoder included, in bytes.
+
+    Rounded up from the peaks that `benchmarks/search_memory.py` measures.
 
     # Arguments
         options: `Options`.
         vocabulary, source, target: number of tokens of the vocabulary, the source, and the longest output.
         state: number of values in the decoder's state.
-        score: number of values that the attention's score computes for a source token and a hypothesis.
+        token: number of values that the encoder and the attention's score compute for a source token.
+        score: number of values that the score computes for a source token and a hypothesis at the same time.
+        copies: Boolean, the model copies words of the source.
     """
     width = options.beam_width
-    step = width * (8 * vocabulary + 4 * state + source * (4 + 2 * score) + 8 * (width + 4) + 2 * target)
-    return 4 * (step + 5 * target * width * (source + 8))
+    logits = vocabulary * (2 + 2 * bool(options.no_repeat_ngram) + 2 * copies)
+    step = logits + 4 * state + source * (4 + 2 * score) + 8 * (width + 4) + 2 * target
+    return 4 * (width * (step + 5 * target * (source + 8)) + source * token)
 
 
 def search(step, states, max_lengths, options=Options(), source_mask=None):

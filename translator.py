@@ -140,18 +140,14 @@ class Translator(object):
 
     def _sentences_in_memory(self, longest, options):
         """Maximum number of sources of up to `longest` tokens in one batch, for all workers at the same time."""
-        target = int(beam_search.max_lengths([longest], options)[0])
-        needed = sum(beam_search.sentence_bytes(
-            options, len(self.target_vocabulary), longest, target, sum(model.cell.state_size),
-            (model.settings.attention_units or model.settings.units) if model.settings.score in ('concat', 'additive')
-            else 0) for model in self.models)
+        sizes = len(self.target_vocabulary), longest, int(beam_search.max_lengths([longest], options)[0])
+        needed = sum(beam_search.sentence_bytes(options, *sizes, **search_sizes(model)) for model in self.models)
         if needed * self.workers < MINIMUM_MEMORY:
             return MINIMUM_MEMORY // (needed * self.workers)
         memory = available_memory() or 2 ** 63  # if the system does not report it
         require(needed <= memory, 'a search with beam_width %d over %d tokens, for a source of %d tokens and outputs '
-                'of up to %d, takes about %.1f GiB of memory, and there are %.1f GiB: lower beam_width or '
-                'max_length, or shorten the source',
-                options.beam_width, len(self.target_vocabulary), longest, target, needed / 2. ** 30, memory / 2. ** 30)
+                'of up to %d, takes about %.1f GiB of memory, and there are %.1f GiB: lower beam_width or max_length, '
+                'or shorten the source', options.beam_width, *sizes, needed / 2. ** 30, memory / 2. ** 30)
         return max(1, memory // (2 * self.workers * needed))
 
     @staticmethod
@@ -350,6 +346,14 @@ class Translator(object):
 def attends(model):
     """Whether a model has attention."""
     return model.attention is not None
+
+
+def search_sizes(model):
+    """The sizes of a model that `beam_search.sentence_bytes` takes, a dict."""
+    sizes, fast = model.settings, model.settings.kernels == 'fast'  # additive scores one hypothesis at a time
+    additive = (sizes.attention_units or sizes.units) if sizes.score in ('concat', 'additive') else 0
+    return dict(state=sum(model.cell.state_size), score=0 if fast else additive, copies=sizes.copy,
+                token=5 * ((sizes.encoder_units or sizes.units) + sizes.embedding) + 3 * fast * additive)
 
 
 def mean(tensors):

@@ -1,8 +1,12 @@
-"""The estimate of a training's memory, compared with measured peaks, and the refusal of large runs."""
+"""The estimates of the memory of trainings and searches, compared with measured peaks; the refusal of large runs."""
 import builtins
 import io
+import types
 
 import pytest
+import translator  # imports TensorFlow in the right order
+import beam_search
+from search_options import Options
 from text.corpus_builder import encode_pairs
 from text.vocabulary import SPECIALS, Vocabulary
 from storage import machine
@@ -27,6 +31,26 @@ MEASURED = [(dict(given[0], kernels='keras'), *given[1:]) for given in KERAS] + 
 def test_the_estimate_is_slightly_above_the_measured_peaks(given, batch, source, target, measured):
     found = memory_estimate.step_bytes(resolve_settings(given), 10004, 10004, batch, source, target) / GIB
     assert measured <= found < 1.6 * measured
+
+
+# K, V, S, T, B, the n of no_repeat_ngram, the score, and the peak of benchmarks/search_memory.py in MB.
+SEARCHES = [(1, 330, 500, 20, 256, 0, 'general', 574), (1, 330, 500, 20, 256, 0, 'concat', 588),
+            (1, 30000, 20, 4, 2000, 0, 'general', 360), (1, 30000, 20, 4, 2000, 2, 'general', 885),
+            (5, 330, 20, 50, 256, 0, 'general', 47), (10, 330, 500, 20, 32, 0, 'concat', 94),
+            (10, 330, 500, 200, 32, 0, 'general', 532), (50, 330, 20, 50, 64, 0, 'general', 82),
+            (50, 330, 500, 20, 32, 0, 'concat', 280), (50, 30000, 20, 4, 64, 0, 'general', 411),
+            (50, 30000, 20, 4, 64, 2, 'general', 1230), (50, 30000, 20, 4, 64, 0, 'copy', 1145),
+            (200, 330, 20, 50, 32, 0, 'general', 244)]
+
+
+@pytest.mark.parametrize('width, words, source, target, batch, ngram, score, measured', SEARCHES)
+def test_the_estimate_of_a_search_is_above_the_measured_peak(width, words, source, target, batch, ngram, score,
+                                                             measured):
+    config = resolve_settings({'copy': True} if score == 'copy' else {'score': score})
+    model = types.SimpleNamespace(settings=config, cell=types.SimpleNamespace(state_size=4 * [config.units]))
+    found = batch * beam_search.sentence_bytes(
+        Options(beam_width=width, no_repeat_ngram=ngram), words, source, target, **translator.search_sizes(model))
+    assert measured <= found / 2. ** 20 < 2 * measured
 
 
 def test_each_side_and_each_size_counts():
