@@ -75,7 +75,7 @@ def port(entry, arrays):
         stages = model.forward(inputs['source'], inputs['given'], inputs.get('copied'))
         gold = inputs.get('alignments')
         if gold is not None:
-            gold = gold * ops.convert_to_numpy(model.encode(inputs['source'])[1])[:, None]
+            gold = gold * ops.convert_to_numpy(model.start(inputs['source'])[0][1])[:, None]
         stages.update(losses(stages, inputs['output'], model.settings, gold))
         stages = {name: ops.convert_to_numpy(value) for name, value in stages.items()}
         each = stages['token_losses']

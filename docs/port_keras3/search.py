@@ -8,7 +8,7 @@ The formulas are those of docs/porting.md: what is never chosen, limits, penalti
 from collections import namedtuple
 
 from model import END, PAD, START, UNK     # before Keras: chooses the backend
-from keras import ops
+from keras import ops, tree
 import numpy as np
 
 Hypothesis = namedtuple('Hypothesis', 'ids log_probabilities weights margins ranking')
@@ -36,11 +36,6 @@ def rank(hypothesis, valid, length_penalty, coverage_penalty):
     if coverage_penalty:
         value += coverage_penalty * np.log(np.clip(np.sum(hypothesis.weights, axis=0), 1e-7, 1.))[valid].sum()
     return value
-
-
-def select(states, rows):
-    cells, attentional = states
-    return [[ops.take(state, rows, axis=0) for state in cell] for cell in cells], ops.take(attentional, rows, axis=0)
 
 
 def search(model, source, limit, beam_width=1, n_best=1, length_penalty=0., coverage_penalty=0., min_length=0,
@@ -92,7 +87,8 @@ def search(model, source, limit, beam_width=1, n_best=1, length_penalty=0., cove
         hope = [sum(one.log_probabilities) / length_divisor(limit, length_penalty) for one in live]
         if len(finished) >= n_best and hope and finished[n_best - 1].ranking >= max(hope):
             break
-        states = select(states, np.array(rows + [0] * (beam_width - len(rows)), 'int32'))
+        rows = np.array(rows + [0] * (beam_width - len(rows)), 'int32')
+        states = tree.map_structure(lambda state: ops.take(state, rows, axis=0), states)
     return finished[:n_best]
 
 

@@ -29,7 +29,7 @@ def pad(rows, length=1):
 
 def encode_story(model, source):
     """Ids (B, S) to encoder states (B, S, Dm), their mask (B, S), true at the last token of each sentence, and the
-    first states of the decoder.
+    last states of one layer, the question's.
 
     One cell reads the question, and its last states are the decoder's first. One reads each sentence: each input is
     the word's embedding, the question's state, and 1 if the question contains the word. The encoder's layers read the
@@ -43,13 +43,13 @@ def encode_story(model, source):
     for row, (_, sentences) in enumerate(stories):
         for n, (position, _) in enumerate(sentences):
             places[row, n, position] = True
-    _, states = model.read('question_encoder', model.source_embedding(questions), questions != 0)
+    _, *states = model.read('question_encoder', model.source_embedding(questions), questions != 0)
     match = (words[:, :, None] == np.repeat(questions, count, axis=0)[:, None]).any(axis=2) & (words > END)
     embedded = model.source_embedding(words)                                                        # (B N, L, E)
     question = ops.repeat(ops.repeat(states[0], count, axis=0)[:, None], words.shape[1], axis=1)
     joined = ops.concatenate([embedded, question, ops.cast(match[:, :, None], embedded.dtype)], axis=-1)
-    _, last = model.read('sentence_encoder', joined, words != 0)
+    _, *last = model.read('sentence_encoder', joined, words != 0)
     story = ops.reshape(last[0], (len(source), count, -1))                                          # (B, N, Dm)
-    fused = model.read_both_ways(story, places.any(axis=2))[0] + story
+    fused = model.encode(story, places.any(axis=2))[0] + story
     memory = ops.einsum('bns,bnd->bsd', ops.cast(places, fused.dtype), fused)
-    return memory, ops.convert_to_tensor(places.any(axis=1)), states
+    return memory, ops.convert_to_tensor(places.any(axis=1)), [states]
