@@ -5,6 +5,7 @@ is opened only if it is a regular file, and an array is loaded only if its decla
 """
 from collections import OrderedDict
 import errno
+import io
 import json
 import os
 import stat
@@ -16,6 +17,8 @@ MANIFEST = 'MANIFEST.json'
 KINDS = 'biufU'             # of types: booleans, numbers, text
 MAXIMUM_BYTES = 2 ** 28     # of an array whose size no manifest declares
 MAXIMUM_JSON = 2 ** 26
+MAXIMUM_HEADER = 2 ** 12    # of an array; NumPy writes about 80 characters
+MAXIMUM_REASON = 300        # characters of a message that comes from NumPy or zipfile
 FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -29,7 +32,9 @@ def printable(text):
 
 
 def one_line(error):
-    return printable(' '.join(str(error).split()) or type(error).__name__)
+    """The message of an error, or its type; a stranger's file can make it as long as a name in an archive."""
+    text = printable(' '.join(str(error).split()) or type(error).__name__)
+    return text if len(text) <= MAXIMUM_REASON else text[:MAXIMUM_REASON] + ' ...'
 
 
 def open_regular(path):
@@ -123,10 +128,17 @@ class ArrayFile(object):
 def read_header(stream):
     """(shape, type) of an array in NumPy's own format, without its numbers."""
     version = np.lib.format.read_magic(stream)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in read:
+    readers = {(1, 0): (2, np.lib.format.read_array_header_1_0), (2, 0): (4, np.lib.format.read_array_header_2_0)}
+    if version not in readers:
         raise ValueError('version %s of the format' % (version,))
-    shape, _, dtype = read[version](stream)
+    size, read = readers[version]
+    prefix = stream.read(size)
+    length = int.from_bytes(prefix, 'little')
+    header = stream.read(min(length, MAXIMUM_HEADER))
+    # Python's parser, which NumPy asks, writes to stderr where too many brackets or signs are nested.
+    if length > MAXIMUM_HEADER or sum(header.count(sign) for sign in (b'(', b'[', b'{', b'-', b'+', b'~')) > 20:
+        raise ValueError('a header that no array of plain numbers has')
+    shape, _, dtype = read(io.BytesIO(prefix + header))
     if dtype.hasobject:
         raise ValueError('Object arrays cannot be loaded')
     return tuple(int(length) for length in shape), dtype

@@ -13,6 +13,7 @@ import regress
 from command_line import UserError
 from reference import bundle, capture, compare, layer_calls, old_model
 from reference.outputs import opened_session
+from reference.sets import array_hash
 from test_commands import ROOT
 
 BUILDERS = str(ROOT / 'tests' / 'old_models_here.py')
@@ -163,6 +164,39 @@ def test_a_gradient_is_complete_before_any_weight_changes(images):
     for name in ('conv/kernel', 'conv/bias', 'normed/gamma', 'out/kernel'):
         m = 0.9 * slot(arrays, 'm', name) + 0.1 * arrays['gradient/' + name]
         assert np.allclose(arrays['step_1/slot/%s/m' % name], m, rtol=1e-5, atol=1e-8)
+
+
+def damaged_set(folder, made, change):
+    """A copy of a bundle, changed by a function of its arrays and manifest, with fitting hashes."""
+    files, manifest = bundle.read_set(str(folder))
+    change(files, manifest)
+    made.mkdir()
+    for name, arrays in files.items():
+        np.savez(str(made / name), **arrays)
+        manifest['files'][name].update(arrays={key: array_hash(key, value) for key, value in arrays.items()},
+                                       shapes={key: list(value.shape) for key, value in arrays.items()})
+    (made / 'MANIFEST.json').write_text(json.dumps(manifest))
+    return str(made)
+
+
+@pytest.mark.parametrize('told, change', [
+    ('KeyError', lambda files, manifest: manifest.pop('kind')),
+    ('KeyError', lambda files, manifest: manifest.update(kind=[])),
+    ('TypeError', lambda files, manifest: manifest.update(model=None)),
+    ('KeyError', lambda files, manifest: manifest.pop('training')),
+    ('KeyError', lambda files, manifest: manifest.pop('environment')),
+    ('AttributeError', lambda files, manifest: manifest.update(environment=3)),
+    ('ValueError: Cannot feed', lambda files, manifest: files['inputs.npz'].update(
+        {'input/conv_input': np.zeros((1, 2), 'f')})),
+    ('KeyError', lambda files, manifest: files['inputs.npz'].pop('input/conv_input')),
+    ('weights are not those', lambda files, manifest: files['weights.npz'].pop('parameter/out/bias')),
+    ('ValueError', lambda files, manifest: files['weights.npz'].update({'parameter/out/bias': np.zeros(9, 'f')}))])
+def test_check_refuses_a_bundle_whose_parts_do_not_fit_in_one_line(images, tmp_path, monkeypatch, told, change):
+    from reference import sets
+    monkeypatch.setattr(sets, 'in_processes', lambda function, jobs, *_: [function(job) for job in jobs])
+    with pytest.raises(UserError, match=told) as refused:
+        regress.main(['check', damaged_set(images[0] / 'bundle', tmp_path / 'bad', change)])
+    assert '\n' not in str(refused.value) and len(str(refused.value)) < 1000
 
 
 def test_check_runs_a_bundle_again_byte_for_byte(images, monkeypatch, capsys):

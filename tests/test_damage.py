@@ -1,8 +1,16 @@
 """Every array of a set with each type, shape and damage: `compare` names it or refuses the file in one line."""
+import io
+import random
+import struct
+import time
+import zipfile
+
 import numpy as np
 import pytest
 
+from command_line import UserError
 from reference import compare
+import regress
 from test_commands import ROOT
 
 FILES = ['dot-gru.float64'] + [pytest.param(name, marks=pytest.mark.slow) for name in (
@@ -82,3 +90,83 @@ def test_every_array_of_a_type_that_has_no_place_in_a_set_is_refused(tmp_path, n
             assert '\n' not in str(error.value)
             tried += 1
     summary('%s: %d arrays of types without a place in a set, all refused' % (name, tried))
+
+
+# ---- Damaged files --------------------------------------------------------------------------------------------
+HEADER = "{'descr': %s, 'fortran_order': %s, 'shape': %s}\n"
+DESCRIPTIONS = ["'<f8'", "'>f8'", "'|O'", "'O'", "'<f16'", "'<c16'", "[('a','<f4')]", "'<U999999999'", "'<U0'", "'V0'",
+                "'|S0'", "'foo'", "'M8'", '3', 'None', "'<f8,<f8'", "('<f8',(2,))", "('<f8',(10**9,))", "'<f3'", "''",
+                "'>U3'", "'e'", "'?'", "'g'", "'<m8[ns]'"]
+SHAPES = ['()', '(0,)', '(-1,)', '(3,-2)', '(1000000000,)', '(99999999999,99999999999)', '(1.5,)', "('a',)", '3', '[3]',
+          '(True,)', 'None', '(3,)*40', '(%s)' % ('1,' * 33), '(0,%s)' % ('99999999999,' * 3), '(%s,)' % ('9' * 5000)]
+OTHERS = ['', '{}', '[]', '{', 'x' * 60000, '(' * 5000, '{' * 200, '-' * 3000 + '1', '\0' * 10, '[' * 90 + ']' * 90,
+          "{'descr': '<f8', 'fortran_order': False}", HEADER[:-2] % ("'<f8'", 'False', '(3,)') + ", 'x': 1}",
+          '__import__("os").abort()'] + [HEADER % ("'<f8'", order, '(3,)') for order in ('True', '1', 'None', "'x'")]
+HEADERS = [HEADER % (one, 'False', '(3,)') for one in DESCRIPTIONS] + [
+    HEADER % ("'<f8'", 'False', shape) for shape in SHAPES] + OTHERS
+
+
+def npy(header, body=b'', version=(1, 0), size=None):
+    header = header.encode('latin-1')
+    return b'\x93NUMPY' + bytes(version) + struct.pack(
+        '<H' if version == (1, 0) else '<I', len(header) if size is None else size) + header + body
+
+
+def archive(content, name='scores', method=zipfile.ZIP_STORED):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, 'w', method) as made:
+        made.writestr(name + '.npy', content)
+    return file.getvalue()
+
+
+def changed_files(data):
+    """Yields (description, bytes) of a set's file, each damaged in another way; `data` is one that is valid."""
+    drawn = random.Random(0)
+    for end in range(0, len(data), len(data) // 100):
+        yield 'cut', data[:end]
+    for count in [1, 1, 3, 20] * 100:
+        made = bytearray(data)
+        for _ in range(count):
+            made[drawn.randrange(len(made))] = drawn.randrange(256)
+        yield 'bytes', bytes(made)
+    for at in list(range(80)) + list(range(data.index(b'PK\x01\x02'), len(data))):
+        for value in (0, 255, data[at] ^ 1):
+            yield 'zip', data[:at] + bytes([value]) + data[at + 1:]
+    for header in HEADERS:
+        for version in ((1, 0), (2, 0), (3, 0)):
+            for body in (b'', b'\0' * 24, b'\0' * 23, b'\xff' * 24, b'\0' * 4096):
+                yield 'header', archive(npy(header, body, version))
+    good = npy(HEADERS[0], b'\0' * 24)
+    for size, version in ((0, (1, 0)), (1, (1, 0)), (65535, (1, 0)), (2 ** 32 - 1, (2, 0))):
+        yield 'header', archive(npy(HEADERS[0], b'\0' * 24, version, size))
+    yield 'longer than its header says', archive(npy(HEADERS[0], b'\0' * 2 ** 28), method=zipfile.ZIP_DEFLATED)
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        yield 'method', archive(good, method=method)
+    for name in ('../x', '/etc/x', '\x1b[2Jx', 'a' * 60000, '', 'x/', '\u202e', 'step_\u00b2/x'):
+        yield 'name', archive(good, name)
+    yield 'zip', b'PK\x05\x06' + b'\0' * 18
+    for made in (b'x' * 1000 + data, data + b'x' * 1000, data + b'x' * 100000, data + data):
+        yield 'zip', made
+
+
+@pytest.mark.slow
+def test_a_damaged_file_is_compared_or_refused_in_one_line(tmp_path, capfd, summary):
+    names = ['initial/encoder_1/bias', 'parameter/source_embedding/embeddings', 'parameter/encoder_1/kernel']
+    arrays = compare.read_arrays(str(ROOT / 'reference' / 'dot-gru.float64.npz'))
+    good, bad = tmp_path / 'good.npz', tmp_path / 'bad.npz'
+    np.savez(str(good), scores=np.zeros(3), **{name: arrays[name] for name in names})
+    ends = {'refused': 0, 0: 0, 1: 0}
+    for what, content in changed_files(good.read_bytes()):
+        bad.write_bytes(content)
+        started = time.process_time()
+        try:
+            end = regress.main(['compare', str(good), str(bad)])
+        except UserError as error:
+            end = 'refused'
+            assert '\n' not in str(error) and str(error).isprintable() and len(str(error)) < 1000
+        ends[end] += 1  # any other end is an exception that the test shows
+        out, err = capfd.readouterr()
+        assert err == '' and '\x1b' not in out and time.process_time() - started < 5, what
+    tried = sum(ends.values())
+    assert ends['refused'] > tried // 2
+    summary('%d damaged files tried: %d refused in one line, %d compared' % (tried, ends['refused'], ends[0] + ends[1]))
