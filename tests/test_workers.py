@@ -1,5 +1,6 @@
 """Several workers in real processes of horovodrun on this machine: the bits of one process, stops, kills, mistakes."""
 import os
+import random
 import re
 import shutil
 import signal
@@ -11,7 +12,7 @@ import pytest
 
 from storage.run_directory import RunDirectory
 from test_commands import ROOT, environment, no_tensorflow, number_pairs, run, write_pairs  # noqa: F401
-from test_resume import outcome
+from test_resume import outcome, state_of
 from text.batches import plan_batches
 from training.workers import Workers, check_group
 from command_line import UserError
@@ -23,13 +24,40 @@ needs_horovod = pytest.mark.skipif(not os.path.exists(HOROVODRUN), reason='no Ho
 SMALL = ['--units', '16', '--embedding', '16', '--threads', '1', '--batch-size', '8', '--epochs', '3',
          '--dropout', '.3', '--accumulate', '2', '--source-tokenizer', 'space', '--target-tokenizer', 'space',
          '--seed', '5']
-# train.py that does something to itself after an update: sys.argv has worker, update, statement, then train.py's.
+# train.py that does something to itself at its start or before an update: sys.argv has worker, 'start' or the number of
+# the update, and a statement, then train.py's.
 FAULT = '''
-import os, runpy, signal, sys, time
+import os, runpy, signal, sys, threading, time
 root, worker, count, statement = sys.argv[1:5]
 sys.path.insert(0, root)
 sys.argv[:] = ['train.py'] + sys.argv[5:]
-if os.environ.get('HOROVOD_RANK', '0') == worker:
+rank = os.environ.get('HOROVOD_RANK', '0')
+with open('pid.' + rank, 'w') as stream:
+    stream.write(str(os.getpid()))
+
+def kill(victim):
+    with open('pid.%d' % victim) as stream:
+        os.kill(int(stream.read()), signal.SIGKILL)
+
+def cut(name, victim):
+    """Kills a worker in the middle of the writing of the next file that has this in its path."""
+    from storage import run_directory
+    whole, write = run_directory.write_bytes, os.write
+
+    def half(descriptor, data):
+        write(descriptor, data[:len(data) // 2])
+        kill(victim)
+        time.sleep(60)  # the death of the other worker ends this one
+
+    def write_bytes(path, data):
+        os.write = half if name in path else write
+        whole(path, data)
+
+    run_directory.write_bytes = write_bytes
+
+if rank == worker and count == 'start':
+    exec(statement)
+elif rank == worker:
     import tf_session
     from training.trainer import Trainer
     original = Trainer.update
@@ -155,6 +183,25 @@ def test_two_workers_give_the_bits_of_one_process_that_accumulates_two(home, ker
 
 @needs_horovod
 @pytest.mark.slow
+def test_two_workers_agree_with_one_process_that_accumulates_four(home, summary):
+    # In another order of additions: docs/scaling.md. 25 batches: the last group has one, and the second worker none.
+    four, arrays = SMALL + ['--accumulate', '4'], []
+    result = run('train.py', '--data', 'numbers', '--run', 'one-4', *four, cwd=home)
+    assert result.code == 0, result.stderr
+    codes, lines = horovodrun(2, home, '--data', 'numbers', '--run', 'two-4', *four)
+    assert codes == {0: 0, 1: 0}, lines
+    for name in ('one-4', 'two-4'):
+        with RunDirectory.open(str(home / name)) as opened:
+            arrays.append(opened.read_checkpoint()[0])
+    assert list(arrays[0]) == list(arrays[1])
+    worst = max(np.abs(arrays[0][name] - arrays[1][name]).max() for name in arrays[0] if name.startswith('model/'))
+    assert worst < 1e-6
+    summary('two workers, --accumulate 4, %d updates: weights differ from those of one process by at most %.1e'
+            % (state_of(home / 'two-4')['update'], worst))
+
+
+@needs_horovod
+@pytest.mark.slow
 def test_a_run_is_stopped_by_either_worker_and_resumed_by_other_numbers_of_workers(home):
     codes, lines = horovodrun(2, home, '--data', 'numbers', '--run', 'turns', *SMALL,
                               fault=(1, 15, 'os.kill(os.getpid(), signal.SIGTERM)'))
@@ -171,17 +218,34 @@ def test_a_run_is_stopped_by_either_worker_and_resumed_by_other_numbers_of_worke
 
 @needs_horovod
 @pytest.mark.slow
-@pytest.mark.parametrize('worker', [0, 1])
-def test_a_killed_worker_ends_the_job_with_a_line_and_the_run_resumes(home, worker):
-    path = home / ('killed-%d' % worker)
-    codes, lines = horovodrun(2, home, '--data', 'numbers', '--run', path.name, *SMALL,
-                              fault=(worker, 20, 'os.kill(os.getpid(), signal.SIGKILL)'))
-    assert codes[worker] == 128 + signal.SIGKILL and codes[1 - worker] != 0
-    assert said(lines) == ['train.py: a worker was killed, or its machine cannot be reached any more: the last '
-                           'checkpoint is whole; continue it with --resume']
-    codes, _ = horovodrun(2, home, '--run', path.name, '--resume')
+def test_a_run_whose_workers_are_killed_at_random_moments_ends_as_one_never_stopped(home, summary):
+    path, chosen = home / 'killed', random.Random(9)
+    # Who is killed, by which process, before which of the 13 updates of an epoch, and how.
+    (inside, end), files = chosen.sample([0, 1], 2), chosen.sample(['checkpoint/', 'checkpoint/last'], 2)
+    kills = [
+        (0, 0, 'start', 'threading.Timer(%.3f, kill, (0,)).start()' % chosen.uniform(0, 2.5)),
+        (1, 1, 'start', 'threading.Timer(%.3f, kill, (1,)).start()' % chosen.uniform(0, 2.5)),
+        (inside, inside, chosen.randint(0, 11),
+         'threading.Timer(%.3f, kill, (%d,)).start()' % (chosen.uniform(0, .05), inside)),
+        # After the validation of an epoch, before its checkpoint; and while worker 0 writes that.
+        (end, end, 12, 'self.evaluate = lambda *a, f=self.evaluate: (f(*a), kill(%d))' % end),
+        (0, 0, 12, 'cut(%r, 0)' % files[0]),
+        (1, 0, 12, 'cut(%r, 1)' % files[1])]
+    chosen.shuffle(kills)
+    for worker, actor, update, how in kills:
+        begun = (path / 'config.json').exists()
+        if update != 'start':
+            update += state_of(path)['update'] if (path / 'checkpoint' / 'last').exists() else 0
+        codes, lines = horovodrun(2, home, '--run', path, *(['--resume'] if begun else ['--data', 'numbers'] + SMALL),
+                                  fault=(actor, update, how))
+        assert codes[worker] == 128 + signal.SIGKILL, (how, lines)
+        assert said(lines) == ['train.py: a worker was killed, or its machine cannot be reached any more: the last '
+                               'checkpoint is whole; continue it with --resume'] or update == 'start', (how, lines)
+    codes, _ = horovodrun(2, home, '--run', path, '--resume')
     assert codes == {0: 0, 1: 0}
     assert outcome(path) == outcome(home / 'one')
+    assert not [name for name in os.listdir(str(path)) if name.endswith('.tmp')]
+    summary('kill -9 of either of two workers at random moments: %d tried and resumed, the same weights' % len(kills))
 
 
 @needs_horovod
