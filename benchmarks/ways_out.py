@@ -62,14 +62,13 @@ def has(python, module):
 
 def ways(options, made):
     """(name, Python, kind, folder, KERAS_BACKEND) of each way."""
-    run = os.path.abspath(options.run)
-    yield 'predict.py', sys.executable, 'predict', run, ''
+    yield 'predict.py', sys.executable, 'predict', options.run, ''
     yield 'saved_model', sys.executable, 'saved_model', made['saved_model'], ''
     for python in [sys.executable] + options.python:
         if has(python, 'onnxruntime'):
             version = subprocess.check_output([python, '-c', 'import onnxruntime; print(onnxruntime.__version__)'])
             yield 'onnx, onnxruntime %s' % version.decode().strip(), python, 'onnx', made['onnx'], ''
-    yield 'serve.py', sys.executable, 'serve', run, ''
+    yield 'serve.py', sys.executable, 'serve', options.run, ''
     for python in options.python:
         for backend in ('jax', 'torch'):
             if has(python, backend) and has(python, 'keras'):
@@ -81,6 +80,7 @@ def ways(options, made):
 def main(argv):
     options = parse(argv)
     texts = list(read_lines(options.sentences))[:options.lines]
+    options.run = os.path.abspath(options.run)
     run = RunDirectory.open(options.run)
     tokenizer = read_tokenizers(run, with_defaults(run.read_config()))[0]
     with tempfile.TemporaryDirectory() as folder:
