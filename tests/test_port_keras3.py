@@ -11,7 +11,7 @@ import pytest
 from test_commands import ROOT
 
 FOLDER = os.path.join(str(ROOT), 'docs', 'port_keras3')
-PYTHONS = ('python3.13', 'python3.12', 'python3.11', 'python3.10', 'python3', os.environ.get('KERAS3_PYTHON', ''))
+PYTHONS = (os.environ.get('KERAS3_PYTHON', ''), 'python3.13', 'python3.12', 'python3.11', 'python3.10', 'python3')
 FILES = {'torch': ['general-lstm.float32.npz', 'concat-gru.float32.npz', 'local-p-gru.float32.npz', 'sample.npz',
                    'location-lstm.float32.npz', 'none-lstm.float32.npz', 'copy-gru.float32.npz',
                    'guided-lstm.float32.npz', 'dmn-gru.float32.npz'],
