@@ -172,13 +172,17 @@ class GlobalAttention(Layer):
         keys = K.dot(memory, self.memory_kernel)
         return K.bias_add(keys, self.bias) if self.normalize else keys
 
+    def step_keys(self, memory):
+        """The keys for a decoder that calls `attend` at each step; a subclass may prepare more of the score."""
+        return self.keys(memory)
+
     def attend(self, query, memory, keys, source_mask=None, positions=None):
         """Scores, weights and context from prepared keys; a decoder calls this at each step.
 
         # Arguments
             query: decoder states `(B, T, Dq)`.
             memory: encoder states `(B, S, Dm)`.
-            keys: `self.keys(memory)`.
+            keys: `self.keys(memory)`, or `self.step_keys(memory)`.
             source_mask: booleans `(B, S)`, or `None` if all positions are valid.
             positions: target positions `(B, T)` counted from 0, or `None` for 0 ... T-1.
 
@@ -190,7 +194,7 @@ class GlobalAttention(Layer):
         return AttentionOutput(tf.matmul(weights, memory), weights, scores, masked_scores)
 
     def scores(self, query, keys):
-        """Scores `(B, T, S)` before the mask, eq. 7 and 8, of decoder states `(B, T, Dq)` and `self.keys(memory)`."""
+        """Scores `(B, T, S)` before the mask, eq. 7 and 8, of decoder states `(B, T, Dq)` and keys as for `attend`."""
         if self.score == 'dot':                                                     # eq. 7: h_t . h_s
             scores = tf.matmul(query, keys, transpose_b=True)
         elif self.score == 'scaled_dot':                                            # h_t . h_s / sqrt(Dm)

@@ -4,6 +4,8 @@ The additive score needs e = tanh(W_1 h_t + W_2 h_s) of every pair, (B, T, S, U)
 target position at a time, whose numbers fit the cache of the processor, and its gradient computes them again. Letters
 as in `attention`.
 """
+import collections
+
 from keras import backend as K
 import tensorflow as tf
 
@@ -79,39 +81,36 @@ def additive_scores_gradient(op, d_scores, *_):
     return [None, d_query, d_keys, d_kernel]
 
 
+StepKeys = collections.namedtuple('StepKeys', 'tensor')
+StepKeys.__doc__ = """Keys `(B, S, D)` for the few target positions of one step, where they differ from `keys`."""
+
+
 class GlobalAttention(attention.GlobalAttention):
-    """`attention.GlobalAttention`, with the additive score in blocks, and keys of its own for the search."""
+    """`attention.GlobalAttention`, with the additive score in blocks, and keys of its own for the steps of a search."""
 
-    one_step = False        # whether `attend` computes one step of a decoder, which gives positions
-    prepared_keys = True    # whether `attend` gets `step_keys` then: from a decoder, not from `call`
-
-    def call(self, inputs, mask=None):
-        self.prepared_keys = False
-        try:
-            return super(GlobalAttention, self).call(inputs, mask)
-        finally:
-            self.prepared_keys = True
+    def scores(self, query, keys):
+        if isinstance(keys, StepKeys):
+            return self.step_scores(query, keys.tensor)
+        if self.score == 'concat':
+            return self.scores_in_blocks(query, keys)
+        return super(GlobalAttention, self).scores(query, keys)
 
     def step_keys(self, memory):
-        """The keys for `attend` with positions, one step of a decoder: those of the score general hold its kernel.
+        """Keys for `attend` at each step: those of the score general hold its kernel.
 
         h_t (W_a h_s) in place of (h_t W_a) h_s: one product a sentence in place of one a step.
         """
-        return self.product_keys(memory) if self.score == 'general' else self.keys(memory)
+        if self.score == 'general':
+            return StepKeys(self.product_keys(memory))
+        keys = self.keys(memory)
+        return StepKeys(keys) if self.score == 'concat' else keys
 
-    def attend(self, query, memory, keys, source_mask=None, positions=None):
-        self.one_step = positions is not None
-        return super(GlobalAttention, self).attend(query, memory, keys, source_mask, positions)
-
-    def scores(self, query, keys):
-        if self.score == 'general' and self.one_step and self.prepared_keys:
+    def step_scores(self, query, keys):
+        """Scores `(B, T, S)` from the tensor of `step_keys`."""
+        if self.score == 'general':
             return tf.matmul(query, keys, transpose_b=True)
-        plain = super(GlobalAttention, self).scores
-        if self.score != 'concat':
-            return plain(query, keys)
-        if not self.one_step:
-            return self.scores_in_blocks(query, keys)
         # The few target positions of one step are mostly too small for a loop of their own.
+        plain = super(GlobalAttention, self).scores
         return tf.cond(tf.size(keys) * tf.shape(query)[1] > LARGEST_STEP,
                        lambda: self.scores_in_blocks(query, keys), lambda: plain(query, keys))
 

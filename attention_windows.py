@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.python.ops import gen_array_ops
 
 import attention
-from attention_blocks import GlobalAttention, additive_scores, additive_step, additive_step_gradient
+from attention_blocks import GlobalAttention, StepKeys, additive_scores, additive_step, additive_step_gradient
 from fast_kernels import attach_gradient, scan
 
 # Minimum R: the products of smaller blocks are slow.
@@ -99,7 +99,10 @@ class LocalAttention(GlobalAttention, attention.LocalAttention):
     def attend_window(self, query, memory, keys, ranks, positions):
         """Context, weights `(B, T, n)` and their ranks, int32 `(B, T, n)`. Arguments as for `attend`."""
         projected, score_kernel = self.project(query)
-        keys = None if score_kernel is None else keys
+        if score_kernel is None:
+            keys = None
+        elif isinstance(keys, StepKeys):
+            keys = keys.tensor
         if self.alignment == 'monotonic' and positions is None:
             return banded(projected, keys, memory, score_kernel, ranks, self.window)
         centre = self.centres(query, ranks, positions)                                                  # (B, T, 1)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from model_layers import mean_of_hops
 
 Memory = collections.namedtuple('Memory', 'states mask keys')
-Memory.__doc__ = 'What every decoder step reads: encoder states (B, S, Dm), their mask (B, S), attention keys.'
+Memory.__doc__ = 'What every decoder step reads: encoder states (B, S, Dm), their mask (B, S), keys of the attention.'
 
 
 class DecoderCell(Layer):
@@ -124,5 +124,5 @@ class InputFeedingRNN(RNN):
     """The decoder's loop with input feeding: computes the attention keys once, then runs its `DecoderCell`."""
 
     def call(self, inputs, mask=None, training=None, initial_state=None, constants=None):
-        self.cell.keys = self.cell.attention.keys(inputs[-self._num_constants])
+        self.cell.keys = self.cell.attention.step_keys(inputs[-self._num_constants])
         return super(InputFeedingRNN, self).call(inputs, mask, training, initial_state, constants)

@@ -9,6 +9,7 @@ from keras import initializers
 from keras.engine import Input, Model
 from keras.layers import GRU, LSTM, Add, Average, Bidirectional, Concatenate, Dense, Embedding, GRUCell, LSTMCell
 import tensorflow as tf
+from tensorflow.python.util import nest
 
 from attention import GlobalAttention, LocalAttention
 import attention_blocks
@@ -93,9 +94,7 @@ class Seq2Seq(object):
         self.alignment_model = None if weights is None else Model(inputs, [logits, weights])
 
         # What a decoder step reads, for the search
-        keys = None
-        if self.attention is not None:
-            keys = getattr(self.attention, 'step_keys', self.attention.keys)(memory)
+        keys = None if self.attention is None else self.attention.step_keys(memory)
         mask = self._sentence_ends > .5 if settings.encoder == 'dmn' else K.not_equal(self.source, PAD)
         self.memory = Memory(memory, mask, keys)
 
@@ -280,7 +279,7 @@ class Seq2Seq(object):
             if keys is memory.states:
                 keys = encoder_states
             elif keys is not None:
-                keys = tf.gather(keys, rows)
+                keys = nest.map_structure(lambda one: tf.gather(one, rows), keys)
             memory = Memory(encoder_states, tf.gather(memory.mask, rows), keys)
             copied = None if copied is None else tf.gather(copied, rows)
         if self.settings.copy:

@@ -24,6 +24,7 @@ from storage.config_file import config_bytes, read_config_file
 from storage.files import file_sha256
 from storage.run_directory import RunDirectory
 from text import corpus, preparation, questions
+from text.corpus_builder import encode_pairs
 from text.vocabulary import UNK
 from training import initial_weights, memory_estimate
 from training.workers import WorkerEnded, check_group, connect
@@ -306,9 +307,7 @@ def describe_previous(previous):
 # ---- Data -----------------------------------------------------------------------------------------------------
 def tell_unknown_tokens(settings, text, paths):
     """Tells the shares of <unk> in each part of the text, estimated from a sample; warns if training has many."""
-    samples = collections.OrderedDict(
-        (part, [pairs.record(index)[:2] for index in range(0, len(pairs), max(1, len(pairs) // SAMPLED))])
-        for part, pairs in (('training', text.train), ('validation', text.validation)))
+    corpora = collections.OrderedDict([('training', text.train), ('validation', text.validation)])
     if 'test' in paths:
         try:
             pairs = list(itertools.islice(corpus.read_pairs(paths['test'], settings.format, settings.on_bad_utf8),
@@ -316,22 +315,19 @@ def tell_unknown_tokens(settings, text, paths):
         except UserError as error:      # training does not need it
             tell('warning: the test text cannot be read: %s' % error)
             pairs = []
-        samples['test'] = [encode_pair(settings, text, pair) for pair in pairs]
-    shares = collections.OrderedDict((part, [unknown_share(sequences) for sequences in zip(*records)])
-                                     for part, records in samples.items() if records)
+        tokens = [[tokenizer.tokenize(pair[side]) for pair in pairs] for side, tokenizer in enumerate(text.tokenizers)]
+        corpora['test'] = encode_pairs(*tokens, *text.vocabularies, settings.copy)
+    shares = collections.OrderedDict()
+    for part, pairs in corpora.items():
+        sample = [pairs.record(index) for index in range(0, len(pairs), max(1, len(pairs) // SAMPLED))]
+        if sample:
+            shares[part] = [unknown_share(sequences) for sequences in list(zip(*sample))[:2]]
     tell('unknown tokens of source and target: %s' % ', '.join(
         '%s %.1f %% and %.1f %%' % (part, 100. * source, 100. * target) for part, (source, target) in shares.items()))
     for side, share in zip(('source', 'target'), shares['training']):
         if share > MANY_UNKNOWN:
             tell('warning: %.1f %% of the %s tokens are <unk>: check --%s-tokenizer, --%s-vocabulary and --min-count'
                  % (100 * share, side, side, side))
-
-
-def encode_pair(settings, text, pair):
-    """Source and target ids of a pair of texts; a run that copies has ids for the names of the source."""
-    tokens = [tokenizer.tokenize(one) for tokenizer, one in zip(text.tokenizers, pair)]
-    source, target = text.vocabularies
-    return source.encode(tokens[0]), target.encode(tokens[1], target.names(tokens[0]) if settings.copy else ())
 
 
 def unknown_share(sequences):

@@ -56,7 +56,7 @@ def test_a_large_step_of_a_search_computes_in_blocks_and_gives_the_same(session,
     found = []
     for limit in (10 ** 6, 1):
         monkeypatch.setattr(attention_blocks, 'LARGEST_STEP', limit)
-        weights = layer.attend(query, memory, layer.keys(memory), None, tf.zeros([B, 2])).weights
+        weights = layer.attend(query, memory, layer.step_keys(memory), None, tf.zeros([B, 2])).weights
         K.get_session()  # gives the kernels their values
         found.append(session.run(weights))
     assert np.allclose(*found, atol=1e-6)
