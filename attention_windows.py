@@ -2,18 +2,17 @@
 
 Cost and memory grow with T W and not with T S. Positions of a window count the valid source positions of a row, from
 0: the rank r of a source position s is the number of valid positions before it. Letters as in `attention`; n positions
-of a window, R target positions of a block, C source positions that a block sees.
+of a window, R target positions of a block, C source positions that a block sees, m chunks of Q slots.
 """
 from keras import backend as K
 import tensorflow as tf
 from tensorflow.python.ops import gen_array_ops
 
 import attention
+from attention_bands import Bands, Ranks, Slots, block_size
 from attention_blocks import GlobalAttention, StepKeys, additive_scores, additive_step, additive_step_gradient
 from fast_kernels import attach_gradient, scan
 
-# Minimum R: the products of smaller blocks are slow.
-BLOCK = 20
 # Numbers (B, R, n, D) of the source that one step of a loop over any windows reads: 1 MB in float32.
 NUMBERS_OF_A_STEP = 2 ** 18
 
@@ -21,51 +20,6 @@ NUMBERS_OF_A_STEP = 2 ** 18
 def windows_pay(window, length):
     """Whether windows of 2 W + 1 positions are less work than all S positions at once."""
     return length > 2 * (2 * window + 1)
-
-
-class Ranks(object):
-    """Source positions in the order of their ranks.
-
-    # Arguments
-        source_mask: booleans `(B, S)`, or `None` if all positions are valid.
-        batch, length: B and S, int32 scalars.
-
-    # Attributes
-        places: for each rank the position in the rows of `(B S, D)`, int32 `(B, S)`; masked positions come last.
-        counts: the number of valid positions, int32 `(B,)`.
-        ranks: the rank of each source position, int32 `(B, S)`, -1 where masked.
-    """
-
-    def __init__(self, source_mask, batch, length):
-        self.batch, self.length = batch, length
-        if source_mask is None:
-            self.ranks = tf.tile(tf.range(length)[None], tf.stack([batch, 1]))
-            order, self.counts = self.ranks, tf.fill(batch[None], length)
-        else:
-            valid = tf.cast(source_mask, tf.int32)
-            self.counts = tf.reduce_sum(valid, 1)
-            self.ranks = tf.cumsum(valid, 1) * valid - 1
-            # The valid ones first, each kind in its order: the keys of a row differ.
-            order = tf.nn.top_k((valid + 1) * length - tf.range(length), length).indices
-        self.places = order + length * tf.range(batch)[:, None]
-
-    def look_up(self, ranks):
-        """Positions in the rows of `(B S, D)` of ranks `(B, ...)`; of any position where there is no such rank."""
-        shape = tf.shape(ranks)
-        ranks = tf.reshape(tf.clip_by_value(ranks, 0, self.length - 1), tf.stack([self.batch, -1]))
-        flat = tf.gather(tf.reshape(self.places, [-1]), ranks + self.length * tf.range(self.batch)[:, None])
-        return tf.reshape(flat, shape)
-
-    def to_dense(self, weights, ranks):
-        """Weights of windows `(B, T, n)`, 0 where there is no such rank, as weights of all positions `(B, T, S)`."""
-        shape = tf.shape(weights)
-        first = tf.range(shape[0] * shape[1]) * self.length
-        # The rows of one sentence follow each other, B T in all, and a position counts from the row's first.
-        places = self.look_up(ranks) - self.length * tf.range(self.batch)[:, None, None]
-        places += tf.reshape(first, tf.stack([shape[0], shape[1], 1]))
-        total = self.batch * shape[1] * self.length
-        dense = tf.scatter_nd(tf.reshape(places, [-1, 1]), tf.reshape(weights, [-1]), total[None])
-        return tf.reshape(dense, tf.stack([self.batch, shape[1], self.length]))
 
 
 class LocalAttention(GlobalAttention, attention.LocalAttention):
@@ -106,6 +60,8 @@ class LocalAttention(GlobalAttention, attention.LocalAttention):
         if self.alignment == 'monotonic' and positions is None:
             return banded(projected, keys, memory, score_kernel, ranks, self.window)
         centre = self.centres(query, ranks, positions)                                                  # (B, T, 1)
+        if score_kernel is None:
+            return sorted_windows(projected, memory, centre, self.alignment == 'predictive', ranks, self.window)
         first = tf.cast(tf.ceil(tf.stop_gradient(centre) - self.window), tf.int32)
         window = first + tf.range(2 * self.window + 1)                                                  # (B, T, n)
         distance = K.cast(window, K.dtype(query)) - centre
@@ -113,7 +69,7 @@ class LocalAttention(GlobalAttention, attention.LocalAttention):
         gaussian = tf.ones_like(distance)
         if self.alignment == 'predictive':
             gaussian = K.exp(-2. * K.square(distance / self.window))                                    # eq. 10
-        return attend_windows(
+        return additive_windows(
             projected, keys, memory, score_kernel, gaussian, ranks.look_up(window), inside) + [window]
 
     def project(self, query):
@@ -152,26 +108,21 @@ def banded(query, keys, values, score_kernel, ranks, window):
     # Returns
         context `(B, T, Dm)`, weights `(B, T, C)`, and the rank of each weight, int32 `(B, T, C)`.
     """
-    size = max(2 * window, BLOCK)
-    seen = size + 2 * window
+    size = block_size(window)
     batch, steps, width = tf.shape(query)[0], tf.shape(query)[1], query.shape[2].value
     blocks = (steps + size - 1) // size
+    bands = Bands(ranks, window, blocks)
     query = tf.pad(query, [[0, 0], [0, blocks * size - steps], [0, 0]])
     query = tf.reshape(query, tf.stack([batch * blocks, size, width]))
-    positions = (size * tf.range(blocks) - window)[:, None] + tf.range(seen)                            # (blocks, C)
-    positions = tf.tile(positions[None], tf.stack([batch, 1, 1]))                                       # (B, blocks, C)
-    places = tf.reshape(ranks.look_up(positions), tf.stack([batch * blocks, seen]))
-    readers = readers_in_blocks(ranks.ranks, blocks, size, window)
-    values = take(values, places, readers)                                                # (B blocks, C, Dm)
+    values = bands.take(values)                                                             # (B blocks, C, Dm)
     if score_kernel is None:
         scores = tf.matmul(query, values, transpose_b=True)                                 # (B blocks, R, C)
     else:
-        scores = additive_scores(query, take(keys, places, readers), score_kernel)
+        scores = additive_scores(query, bands.take(keys), score_kernel)
+    seen = size + 2 * window
     band = tf.range(seen) - tf.range(size)[:, None]                                                     # (R, C)
-    there = (positions >= 0) & (positions < ranks.counts[:, None, None])
-    there = tf.reshape(there, tf.stack([batch * blocks, 1, seen]))
-    weights, _ = attention.masked_softmax(scores, there & (band >= 0) & (band <= 2 * window))
-    positions = tf.tile(positions[:, :, None], tf.stack([1, 1, size, 1]))
+    weights, _ = attention.masked_softmax(scores, bands.there[:, None] & (band >= 0) & (band <= 2 * window))
+    positions = tf.tile(bands.positions[:, :, None], tf.stack([1, 1, size, 1]))
 
     def by_step(x, last):
         # The gradient of this slice pads; that of [:, :steps] is slow.
@@ -180,48 +131,41 @@ def banded(query, keys, values, score_kernel, ranks, window):
             by_step(positions, seen)]
 
 
-def readers_in_blocks(ranks, blocks, size, window):
-    """Where `banded` reads each source position: in one block or two, as R >= 2 W.
+# Windows around any p_t, a score that is a product
 
-    Returns places in its rows `(B blocks C, D)`, int32 `(2, B, S)`. A place that does not exist is the first row of the
-    sentence, which has rank -W and so no gradient.
-    """
-    seen = size + 2 * window
-    last, first = (ranks + window) // size, (ranks - window) // size    # // rounds down: -1 is before all blocks
-    start = blocks * seen * tf.range(tf.shape(ranks)[0])[:, None]
-
-    def place(block, there):
-        there &= (ranks >= 0) & (block >= 0) & (block < blocks)
-        return start + tf.where(there, block * seen + ranks - block * size + window, tf.zeros_like(ranks))
-    return tf.stack([place(last, tf.ones_like(ranks, tf.bool)), place(first, first < last)])
-
-
-def take(x, places, readers):
-    """The rows `places` of `(B S, D)`, whose gradient gathers from where each row was read.
+def sorted_windows(query, values, centre, gaussian, ranks, window):
+    """Attention of each target position to a window around its p_t, those of neighbouring windows at a time.
 
     # Arguments
-        x: `(B, S, D)`. places: int32 `(m, C)`.
-        readers: places in the rows `(m C, D)` of the result, int32 `(2, B, S)`.
+        query, values, ranks, window: as for `banded`.
+        centre: p_t `(B, T, 1)`.
+        gaussian: Boolean, multiply the weights by eq. 10.
 
     # Returns
-        `(m, C, D)`.
+        As `banded`.
     """
-    rows = tf.gather(tf.reshape(x, [-1, x.shape[2].value]), places)
-    return attach_gradient('Take', [rows], [x, readers])[0]
+    size = block_size(window)
+    blocks = ranks.length // size + 1
+    bands = Bands(ranks, window, blocks)
+    block = tf.clip_by_value(tf.cast(centre[..., 0], tf.int32) // size, 0, blocks - 1)                  # (B, T)
+    slots = Slots(block, blocks)
+    values, query, centre = bands.take(values, slots.bands), slots.fill(query), slots.fill(centre)
+    scores = tf.matmul(query, values, transpose_b=True)                                                 # (m, Q, C)
+    # A rank that does not exist is far from all windows.
+    far = tf.fill(tf.shape(bands.places), 10 ** 9)
+    positions = tf.where(bands.there, tf.reshape(bands.positions, tf.shape(far)), far)
+    distance = tf.cast(tf.gather(positions, slots.bands), K.dtype(query))[:, None] - centre             # (m, Q, C)
+    weights, _ = attention.masked_softmax(scores, tf.abs(distance) <= window)
+    if gaussian:
+        weights *= tf.exp(-2. * tf.square(distance / window))                                           # eq. 10
+    window_ranks = (size * block - window)[:, :, None] + tf.range(size + 2 * window)
+    return [slots.read(tf.matmul(weights, values)), slots.read(weights), window_ranks]
 
 
-@tf.RegisterGradient('Take')
-def take_gradient(op, d_rows, *_):
-    """The sum over both places, without adding to rows of an array of zeros."""
-    readers = op.inputs[2]
-    flat = tf.reshape(d_rows, [-1, op.inputs[0].shape[2].value])
-    return [None, tf.gather(flat, readers[0]) + tf.gather(flat, readers[1]), None]
+# Windows around any p_t, the additive score
 
-
-# Any windows
-
-def attend_windows(query, keys, values, score_kernel, gaussian, places, inside):
-    """Attention to the source positions of any windows, R target positions at a time.
+def additive_windows(query, keys, values, score_kernel, gaussian, places, inside):
+    """Attention to the source positions of any windows, R target positions at a time, whose numbers fit the cache.
 
     # Arguments
         query, keys, values, score_kernel: as for `banded`.
@@ -250,23 +194,19 @@ def attend_windows(query, keys, values, score_kernel, gaussian, places, inside):
     last = query.shape[2].value
     query, gaussian, places, inside = [cut(x) for x in (query, gaussian, places, inside)]
     query.set_shape([None, None, None, last])
-    rows = [tf.reshape(x, [-1, x.shape[2].value]) for x in (values, keys) if x is not None]             # (B S, ...)
-    kernels = [] if score_kernel is None else [score_kernel]
+    values, keys = [tf.reshape(x, [-1, x.shape[2].value]) for x in (values, keys)]                      # (B S, ...)
 
     def step(states, slices):
         query, gaussian, places, inside = slices
-        near = tf.gather(rows[0], places)                                                               # (B, R, n, Dm)
-        if kernels:
-            scores = additive_window(query, tf.gather(rows[1], by_window(places)), score_kernel)[0]
-            scores = tf.reshape(tf.transpose(scores), tf.shape(places))
-        else:
-            scores = tf.matmul(near, query[..., None])[..., 0]
+        near = tf.gather(values, places)                                                                # (B, R, n, Dm)
+        scores = additive_window(query, tf.gather(keys, by_window(places)), score_kernel)[0]
+        scores = tf.reshape(tf.transpose(scores), tf.shape(places))
         softmax, _ = attention.masked_softmax(scores, inside)                                           # (B, R, n)
         return [], [tf.matmul((softmax * gaussian)[:, :, None], near)[:, :, 0], softmax]
 
     _, (context, softmax) = scan(step, [], [query, gaussian, places, inside], 2)
-    context, softmax = attach_gradient('AttendWindows', [context, softmax],
-                                       [query, gaussian, places] + rows + kernels)
+    context, softmax = attach_gradient('AdditiveWindows', [context, softmax],
+                                       [query, gaussian, places, values, keys, score_kernel])
     return [join(context), join(softmax * gaussian)]
 
 
@@ -280,17 +220,16 @@ def additive_window(query, near, score_kernel):
     return additive_step(tf.reshape(query, tf.stack([-1, near.shape[2].value])), near, score_kernel)
 
 
-@tf.RegisterGradient('AttendWindows')
-def attend_windows_gradient(op, d_context, d_softmax, *_):
+@tf.RegisterGradient('AdditiveWindows')
+def additive_windows_gradient(op, d_context, d_softmax, *_):
     """R target positions at a time, with c = sum_s a_s g_s m_s, a the softmax, g the Gaussian, m the states:
 
-        dw_s = dc m_s       da = da + g dw       dg = a dw       ds = a (da - sum_s a_s da_s)
-        dm_s = a_s g_s dc + ds_s q       dq = sum_s ds_s m_s       or those of `additive_step_gradient`
+        dw_s = dc m_s       da = da + g dw       dg = a dw       ds = a (da - sum_s a_s da_s)       dm_s = a_s g_s dc
 
-    What a position contributes to the states and keys of its window is added there in place.
+    and from ds through `additive_step_gradient`. What a position contributes to the states and keys of its window is
+    added there in place.
     """
-    _, softmax, query, gaussian, places, values = op.inputs[:6]
-    keys_and_kernel = list(op.inputs[6:])
+    _, softmax, query, gaussian, places, values, keys, score_kernel = op.inputs
 
     def step(states, slices):
         d_context, d_softmax, softmax, query, gaussian, places = slices
@@ -298,23 +237,15 @@ def attend_windows_gradient(op, d_context, d_softmax, *_):
         d_weights = tf.matmul(near, d_context[..., None])[..., 0]                                       # (B, R, n)
         d_softmax += gaussian * d_weights
         d_scores = softmax * (d_softmax - tf.reduce_sum(softmax * d_softmax, 2, keepdims=True))
-        weights = softmax * gaussian
-        if keys_and_kernel:
-            keys, score_kernel = keys_and_kernel
-            columns = by_window(places)
-            near_keys = tf.gather(keys, columns)
-            _, e = additive_window(query, near_keys, score_kernel)
-            d_query, d_keys, d_kernel = additive_step_gradient(
-                by_window(d_scores), e, score_kernel, tf.shape(near_keys))
-            d_query = tf.reshape(d_query, tf.shape(query))
-            d_near = weights[..., None] * d_context[:, :, None]
-            more = [add_rows(states[1], columns, d_keys), states[2] + d_kernel]
-        else:
-            d_query, more = tf.matmul(d_scores[:, :, None], near)[:, :, 0], []
-            d_near = tf.matmul(tf.stack([weights, d_scores], 3), tf.stack([d_context, query], 2))
-        return [add_rows(states[0], places, d_near)] + more, [d_query, softmax * d_weights]
+        weights, columns = softmax * gaussian, by_window(places)
+        near_keys = tf.gather(keys, columns)
+        _, e = additive_window(query, near_keys, score_kernel)
+        d_query, d_keys, d_kernel = additive_step_gradient(by_window(d_scores), e, score_kernel, tf.shape(near_keys))
+        states = [add_rows(states[0], places, weights[..., None] * d_context[:, :, None]),
+                  add_rows(states[1], columns, d_keys), states[2] + d_kernel]
+        return states, [tf.reshape(d_query, tf.shape(query)), softmax * d_weights]
 
-    states, (d_query, d_gaussian) = scan(step, [tf.zeros_like(x) for x in [values] + keys_and_kernel],
+    states, (d_query, d_gaussian) = scan(step, [tf.zeros_like(x) for x in (values, keys, score_kernel)],
                                          [d_context, d_softmax, softmax, query, gaussian, places], 2)
     return [None, None, d_query, d_gaussian, None] + states
 

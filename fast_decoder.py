@@ -9,6 +9,7 @@ import collections
 from keras import backend as K
 import tensorflow as tf
 
+from attention_bands import Ranks
 import attention_windows
 from decoder_cell import InputFeedingRNN
 from fast_decoder_attention import attention_step, attention_step_gradient, first_sums
@@ -250,7 +251,7 @@ def decode_gradient(kind, op, d_attentional, d_top, *_):
 def windowed(kind, inputs):
     """`Inputs` for steps that compute the positions of their windows alone."""
     shape = tf.shape(inputs.memory)
-    ranks = attention_windows.Ranks(inputs.valid > 0.5, shape[0], shape[1])
+    ranks = Ranks(inputs.valid > 0.5, shape[0], shape[1])
     keys = tf.transpose(inputs.keys, [1, 0, 2]) if kind.additive else inputs.keys                       # (B, S, U)
     return inputs._replace(keys=keys, order=[ranks.places, ranks.counts[:, None]])
 

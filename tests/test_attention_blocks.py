@@ -8,6 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings, strategies
 
 import attention
+import attention_bands
 import attention_blocks
 import attention_windows
 
@@ -70,6 +71,25 @@ def test_local_attention_that_computes_its_window_has_the_same_values_and_gradie
     monkeypatch.setattr(attention_windows, 'windows_pay', lambda window, length: True)
     compare(session, [module.LocalAttention(score, alignment, window=1, scale=True)
                       for module in (attention, attention_windows)], MASKS[mask], query_size=DM)
+
+
+@pytest.mark.parametrize('score', ['dot', 'concat'])
+def test_bands_of_several_blocks_have_the_same_values_and_gradients(float64, session, monkeypatch, score):
+    monkeypatch.setattr(attention_windows, 'windows_pay', lambda window, length: True)
+    length = 2 * attention_bands.BLOCK + 7
+    mask = np.random.RandomState(5).uniform(size=(2, length)) < .9
+    compare(session, [module.LocalAttention(score, 'monotonic', window=2) for module in (attention, attention_windows)],
+            mask, query_size=DM, shape=(2, length, length - 3))
+
+
+@pytest.mark.parametrize('slots', [3, 40])
+def test_windows_in_several_chunks_have_the_same_values_and_gradients(float64, session, monkeypatch, slots):
+    monkeypatch.setattr(attention_windows, 'windows_pay', lambda window, length: True)
+    monkeypatch.setattr(attention_bands, 'SLOTS', slots)
+    length = 2 * attention_bands.BLOCK + 7
+    mask = np.random.RandomState(5).uniform(size=(2, length)) < .9
+    compare(session, [module.LocalAttention('dot', 'predictive', 2) for module in (attention, attention_windows)], mask,
+            query_size=DM, shape=(2, length, length - 3))
 
 
 @pytest.mark.parametrize('window', [2, 10])
