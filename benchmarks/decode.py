@@ -16,9 +16,13 @@ The methods are:
 
 Our methods and the others run in two processes, since TensorFlow creates its threads once for a process.
 
+What greedy and beam search need at least is measured too: their matrix products alone, each shape on one thread, with
+the lengths of the outputs that were found. A sentence counts until its best hypothesis ends, a batch pads its sources.
+
 For runs whose decoder contrib can build: global attention with the score general or concat, no input feeding.
 """
 import argparse
+import collections
 import multiprocessing
 import os
 import statistics
@@ -42,6 +46,7 @@ import beam_search  # noqa: E402
 import settings  # noqa: E402
 from storage.run_directory import RunDirectory  # noqa: E402
 from command_line import UserError, non_negative_int, positive_int, run_command, tell  # noqa: E402
+from train_step import Alone, Product  # noqa: E402
 from translator import Translator  # noqa: E402
 
 
@@ -209,6 +214,55 @@ def keras_idiom(model):
     return decode
 
 
+# The products alone
+
+def products(config, words, lengths, steps, width):
+    """The matrix products of the search for a batch.
+
+    # Arguments
+        config: settings of the run. words: size of the target vocabulary.
+        lengths, steps: of each sentence the tokens of its source, and of its best hypothesis with `</s>`.
+        width: hypotheses of a sentence.
+    """
+    batch, length = len(lengths), max(lengths)
+    memory, units, embedding = config.encoder_units or config.units, config.units, config.embedding
+    gates, directions = (4 if config.cell == 'lstm' else 3), 1 + config.bidirectional
+    own, below, found = memory // directions, embedding, []
+    for _ in range(config.encoder_layers):
+        found += [Product(1, 1, batch * length, below, gates * own), Product(length, 1, batch, own, gates * own)
+                  ] * directions
+        below = memory
+    if config.bidirectional or memory != units:
+        states = config.decoder_layers * (2 if config.cell == 'lstm' else 1)
+        found.append(Product(states, 1, batch, memory, units))
+    score = (config.attention_units or units) if config.score != 'general' else units
+    found.append(Product(1, 1, batch * length, memory, score))                              # the keys
+    last = embedding if config.tie_embeddings else units
+    for sentences, count in collections.Counter(
+            sum(step < one for one in steps) for step in range(max(steps))).items():
+        rows, below = sentences * width, embedding
+        for _ in range(config.decoder_layers):
+            found.append(Product(count, 1, rows, below + units, gates * units))
+            below = units
+        if config.score == 'general':
+            found.append(Product(count, sentences, width, units, length))
+        else:
+            found += [Product(count, 1, rows, units, score), Product(count, 1, rows * length, score, 1)]
+        found += [Product(count, sentences, width, length, memory), Product(count, 1, rows, memory + units, units),
+                  Product(count, 1, rows, last, words)]
+        if config.tie_embeddings and embedding != units:
+            found.append(Product(count, 1, rows, units, embedding))
+    return found
+
+
+def seconds_of_products(config, words, lengths, outputs, width, size):
+    """Processor seconds of the products alone, in batches of `size` sentences sorted by the length of the source."""
+    alone, order = Alone(), sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    batches = [order[start:start + size] for start in range(0, len(order), size)]
+    return sum(alone.seconds_of(products(config, words, [lengths[i] for i in batch],
+                                         [len(outputs[i]) + 1 for i in batch], width)) for batch in batches)
+
+
 # Measuring
 
 def in_batches(decode, rows, size):
@@ -251,7 +305,8 @@ def theirs(translator, lines, options):
 def serve(make_ways, parallel_runs, lines, options, pipe):
     """A process that measures: for each name it receives, it answers seconds, processor seconds and the outputs.
 
-    Its first message has its threads and the names that it knows.
+    Its first message has its threads, the size of the target vocabulary, the tokens of each line, and the names that
+    it knows.
     """
     # The usual configuration of a session; ours differs.
     make = tf_session.new_session
@@ -259,7 +314,8 @@ def serve(make_ways, parallel_runs, lines, options, pipe):
     translator = Translator.load(options.run, options.threads)
     with tf_session.opened(translator.session):
         ways = make_ways(translator, lines, options)
-        pipe.send((translator.workers, list(ways)))
+        pipe.send((translator.workers, len(translator.target_vocabulary),
+                   [len(translator.encode(line)) for line in lines], list(ways)))
         for name in iter(pipe.recv, None):
             started, used = time.time(), time.process_time()
             outputs = ways[name]()
@@ -280,17 +336,19 @@ def first_translation(options):
 
 
 def check(options):
-    """Refuses a run whose decoder contrib cannot build."""
+    """The settings of the run. Refuses a run whose decoder contrib cannot build."""
     config = settings.with_defaults(RunDirectory.open(options.run).read_config())
     if (config.attention != 'global' or config.score not in ('general', 'concat', 'additive') or config.input_feeding
-            or config.attention_scale or config.attention_normalize or config.residual or config.copy):
+            or config.attention_scale or config.attention_normalize or config.residual or config.copy
+            or config.encoder == 'dmn'):
         raise UserError('%s: contrib cannot build its decoder: choose a run with --score general or concat, without '
                         'input feeding and similar extensions' % options.run)
+    return config
 
 
 def main(argv):
     options = parse(argv)
-    check(options)
+    config = check(options)
     lines = [line for line in read_lines(options.sentences) if line.strip()][:options.lines]
     if not lines:
         raise UserError('%s: has no text' % options.sentences)
@@ -306,7 +364,7 @@ def main(argv):
     for make_ways, parallel_runs in ((ours, True), (theirs, False)):
         pipe, end = context.Pipe()
         context.Process(target=serve, args=(make_ways, parallel_runs, lines, options, end), daemon=True).start()
-        threads, names = pipe.recv()
+        threads, words, lengths, names = pipe.recv()
         pipes.update((name, pipe) for name in names)
 
     def run(name):
@@ -334,6 +392,11 @@ def main(argv):
         times = [statistics.median(times[way]) for times in (seconds, processor) for way in (name, other)]
         print('%-40s %10.2f %7.1f %10.2f %7.1f  %d of %d' % (title, times[0], times[0] / times[1], times[2],
                                                              times[2] / times[3], same, count))
+    for name, width in (('greedy', 1), ('beam', options.beam_width)):
+        alone = seconds_of_products(config, words, lengths, outputs[name], width, size) * 1000 / len(lines)
+        print('%-40s %18s %10.2f %7s  %.0f %% of its processor time; the idiom, one by one: %.1f times' % (
+            'products of %s alone' % name, '', alone, '', 100 * alone / statistics.median(processor[name]),
+            statistics.median(processor['one']) / alone))
     print('%-40s %10.2f' % ('process start to first translation', statistics.median(starts)))
 
 
