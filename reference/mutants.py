@@ -5,10 +5,12 @@
 
 Named mutants are mistakes that people make; generated mutants change an operator, an axis or a constant of a line that
 the reference files run. Each is applied to a copy in memory, in a process that was forked before any TensorFlow session
-existed. It computes the files whose graph runs the changed line, until one differs beyond its tolerance.
+existed. It computes the files whose graph runs the changed line, until one differs beyond its tolerance. Named mutants
+of lines that no file runs have a test of `tests/` in place of a file, which must fail.
 """
 import ast
 import collections
+import contextlib
 import importlib
 import io
 import json
@@ -28,115 +30,19 @@ import numpy as np
 
 from command_line import CommandParser, run_command, tell
 from reference import compare
+from reference.named_mutants import KERAS, NAMED, TEST, Mutant
 from reports.progress import Progress
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GENERATED = ('attention', 'decoder_cell', 'seq2seq_model', 'pointer_generator', 'beam_search')
 # Modules with gradients by hand: for a mutant in one of these, the gradients are compared too.
-BY_HAND = ('fast_kernels', 'fused_loss', 'attention_blocks', 'attention_windows', 'fast_decoder')
+BY_HAND = ('fast_kernels', 'fused_loss', 'attention_bands', 'attention_blocks', 'attention_windows', 'fast_decoder',
+           'fast_decoder_attention')
 SECONDS = 40        # limit of processor time, for mutants that do not end
-KERAS = 'keras.layers.recurrent'
 # Files that together run all lines that the whole set runs; the first ones run most of them: local attention, blocked
 # n-grams, input feeding, copies, depth, penalties.
 VARIED = ('local-m-lstm', 'copy-gru', 'dot-gru', 'general-lstm', 'local-p-gru', 'concat-lstm', 'concat-gru',
           'none-lstm', 'scaled_dot-lstm', 'location-gru', 'dot-lstm', 'copy-lstm', 'train-adam')
-
-Mutant = collections.namedtuple('Mutant', 'name module old new line files stages')
-Mutant.__doc__ = """One change: `old` to `new` in a module's source, where `old` occurs once, or in the given line.
-
-files: reference files to compute, in this order. stages: the stages that may differ first, `None` for any.
-"""
-
-
-def named(name, module, old, new, files, *stages):
-    return Mutant(name, module, old, new, None, tuple(file + '.float32.npz' for file in files.split()), stages)
-
-
-NAMED = [
-    named('mask dropped', 'attention', 'if valid is None:', 'if True:', 'dot-lstm', 'masked_scores'),
-    named('mask multiplied', 'attention', 'tf.where(valid, scores, tf.fill(tf.shape(scores), scores.dtype.min))',
-          'scores * tf.cast(valid, scores.dtype)', 'general-gru', 'masked_scores'),
-    named('softmax on the wrong axis', 'attention', 'tf.nn.softmax(masked_scores)',
-          'tf.nn.softmax(masked_scores, axis=1)', 'dot-lstm', 'weights'),
-    named('[h; c] for [c; h]', 'seq2seq_model', 'Concatenate()([context, attentional])',
-          'Concatenate()([attentional, context])',
-          'dot-lstm', 'attentional_states'),
-    named('[h; c] for [c; h], input feeding', 'decoder_cell', 'K.concatenate([context, attentional])',
-          'K.concatenate([attentional, context])', 'dot-gru', 'attentional_states'),
-    named('tanh missing', 'seq2seq_model', "Dense(settings.units, activation='tanh', use_bias",
-          'Dense(settings.units, activation=None, use_bias', 'dot-lstm', 'attentional_states'),
-    named("encoder's first state for its last", 'seq2seq_model', 'last_states.append(states)',
-          'last_states.append([keras_layers.Lambda(lambda y: y[:, 0])(x) for _ in states])', 'dot-lstm',
-          'initial_states'),
-    named('gate order', KERAS, 'z0 = z[:, :self.units]\n            z1 = z[:, self.units: 2 * self.units]',
-          'z1 = z[:, :self.units]\n            z0 = z[:, self.units: 2 * self.units]', 'scaled_dot-lstm',
-          'encoder_states'),
-    named('forget bias 0', 'seq2seq_model', 'return layer(units, implementation=2,',
-          "kwargs.update({'unit_forget_bias': False} if self.settings.cell == 'lstm' else {})\n"
-          '        return layer(units, implementation=2,', 'scaled_dot-lstm', 'initial'),
-    named('hard_sigmoid swapped', 'seq2seq_model', 'recurrent_activation=self.settings.recurrent_activation',
-          "recurrent_activation='sigmoid'", 'dot-lstm', 'encoder_states'),
-    named('loss over padding', 'training.trainer', 'sample_weight=share * (output != PAD))',
-          'sample_weight=share * np.ones(output.shape))', 'train-adam', 'losses'),
-    named('mean per batch instead of per token', 'training.trainer', 'sample_weight=share * (output != PAD))',
-          'sample_weight=share * (output != PAD) * counts[number] / len(output))', 'train-adam', 'losses'),
-    named('window off by one', 'attention', 'K.abs(distance) <= self.window', 'K.abs(distance) < self.window',
-          'local-m-gru', 'masked_scores'),
-    named('Gaussian without its factor', 'attention', 'K.exp(-2. *', 'K.exp(-1. *', 'local-p-lstm', 'weights'),
-    named('beam without length normalisation', 'beam_search',
-          'rankings = scores / length_divisor(length, options.length_penalty, scores.dtype)', 'rankings = scores',
-          'dot-gru', 'beam'),
-    named('p_gen and 1 - p_gen swapped', 'pointer_generator', 'keepdims=True) - switch', 'keepdims=True) + switch',
-          'copy-lstm', 'logits'),
-    named('every hop with the decoder state', 'seq2seq_model', 'Concatenate()([context, attentional])',
-          'Concatenate()([context, x])', 'dmn-gru', 'scores', 'weights'),
-    named("<unk> matches <unk>", 'question_encoder', 'tf.logical_and(match, ids > END)', 'match', 'dmn-gru',
-          'encoder_states'),
-    named('guided by all positions', 'guided_alignment', 'gold *= tf.cast(valid, gold.dtype)[:, None]', 'gold *= 1.',
-          'dmn-gru guided-lstm', 'guided_losses'),
-    named('gold alignments not divided by their sum', 'guided_alignment',
-          'gold /= tf.where(total > 0., total, tf.ones_like(total))', 'gold /= 1.', 'guided-lstm', 'guided_losses'),
-    named("[h; c; x] for [c; h; x], the switch's", 'pointer_generator', 'K.concatenate([context, states, embedded])',
-          'K.concatenate([states, context, embedded])', 'copy-gru', 'p_gen'),
-    named('copies of a repeated word not summed', 'pointer_generator', 'return tf.matmul(weights, same)',
-          'return weights', 'copy-lstm', 'copy_distribution'),
-    named('a repeated word counted at each place', 'pointer_generator',
-          'tf.logical_and(first, tf.not_equal(copied_ids, PAD))', 'tf.not_equal(copied_ids, PAD)',
-          'copy-gru', 'logits'),
-    named('a name fed as another word', 'pointer_generator', 'tf.fill(tf.shape(ids), UNK)',
-          'tf.fill(tf.shape(ids), PAD)', 'copy-lstm', 'decoder_states'),
-    named('coverage of the step itself', 'pointer_generator', 'exclusive=True', 'exclusive=False', 'copy-lstm',
-          'coverage_losses'),
-    named('coverage loss without its weight', 'training.trainer', 'settings.coverage_loss * coverage_loss(',
-          'coverage_loss(', 'copy-lstm', 'token_losses'),
-    named('no weight decay', 'training.optimizer', 'self.lr * self.weight_decay * weight', '0. * weight', 'train-adam',
-          'step_1'),
-    named('decay on biases', 'training.optimizer', 'if self.weight_decay and K.ndim(weight) > 1:',
-          'if self.weight_decay:', 'train-adam', 'step_1'),
-    named('average not started at the weights', 'training.optimizer',
-          'K.minimum(K.constant(self.averaging), (t - 1.) / (t + 8.))', 'K.constant(self.averaging)', 'train-adam',
-          'step_1'),
-    named('decoder input off by one', 'text.batches', 'pad([[START] + target for target in targets])',
-          'pad([target + [END] for target in targets])', 'dot-lstm', 'input'),
-    named('fast LSTM: the forget gate from the wrong cell state', 'fast_kernels',
-          'previous(first_c, c) * gate.gradient(z_f, f)', 'c * gate.gradient(z_f, f)', 'fast-copy-lstm', 'gradient'),
-    named('fast LSTM: no gradient through tanh(c)', 'fast_kernels', 'o * (1. - tf.square(tanh_c)), f', 'o, f',
-          'fast-copy-lstm', 'gradient'),
-    named('fast GRU: the reset gate without its slope', 'fast_kernels', 'h * gate.gradient(a_r, r), z, r]',
-          'h, z, r]', 'fast-concat-gru', 'gradient'),
-    named('fast loops: a padded step repeats one step less', 'fast_kernels', 'self.read = tf.cumsum(mask, axis=1)',
-          'self.read = tf.cumsum(mask, axis=1, exclusive=True)', 'fast-concat-gru', 'encoder_states'),
-    named('fused loss: smoothing of the target only', 'fused_loss', '+ (smoothing / size * d_score)[:, None]', '',
-          'fast-feeding-lstm', 'gradient'),
-    named('fused copies: the switch of the other sign', 'fused_loss', 'output.normalizer - switch',
-          'output.normalizer + switch', 'fast-copy-lstm', 'token_losses'),
-    named('additive score in blocks: no slope of the tanh', 'attention_blocks',
-          'transpose_b=True) * (1. - tf.square(e))', 'transpose_b=True)', 'fast-concat-gru', 'gradient'),
-    named('fast decoder: no gradient through the fed state', 'fast_decoder', '(d_attentional + d_output) * slope',
-          'd_output * slope', 'fast-feeding-lstm', 'gradient'),
-    named('fast decoder: the residual without its gradient', 'fast_decoder',
-          'du + d_inside if kind.residual and number else du', 'du', 'fast-feeding-lstm', 'gradient'),
-]
 
 
 # Generating
@@ -263,12 +169,24 @@ def first_difference(file, recorded, manifest, searches, gradients=False):
     return compare.first_difference(compare.compare_sets({file: arrays}, {file: computed}, manifest, None, left_out)[0])
 
 
+def failing_test(test):
+    """Runs a test with the installed code; returns `TEST` if it fails, '' if it passes."""
+    import pytest
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        code = pytest.main(['-q', '-x', '-m', 'not slow', '-p', 'no:cacheprovider', os.path.join(ROOT, test)])
+    if code > 1:
+        raise RuntimeError('%s: %s' % (test, printed.getvalue()))
+    return TEST if code else ''
+
+
 def try_mutant(mutant, recorded, manifest):
     """Returns (stage that differs first or '', file, seconds) of a mutant."""
     started, file = time.time(), ''
     for file in mutant.files:
         def run():
             install(mutant)
+            if '::' in file:
+                return failing_test(file)
             # Most mutants show before any search, and the searches double the time.
             first = None if mutant.module == 'beam_search' else first_difference(
                 file, recorded, manifest, False, mutant.module in BY_HAND)

@@ -767,4 +767,6 @@ def test_every_named_change_still_fits_the_code():
     for mutant in mutants.NAMED:
         source, path = mutants.mutated(mutant)
         compile(source, path, 'exec')
-        assert set(mutant.stages) <= set(compare.STAGES)
+        assert set(mutant.stages) <= set(compare.STAGES) | {mutants.TEST}
+        for path, test in (file.split('::') for file in mutant.files if '::' in file):
+            assert 'def %s(' % test in (ROOT / path).read_text(encoding='utf-8')

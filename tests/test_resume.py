@@ -245,6 +245,20 @@ def test_a_larger_model_without_accumulation_resumes_exactly_too(cut, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_sampled_softmax_draws_the_words_that_a_run_never_stopped_draws(cut, tmp_path):
+    write_pairs(tmp_path / 'train.tsv', number_pairs(60, 3))
+    write_pairs(tmp_path / 'val.tsv', number_pairs(10, 4))
+    begin = ['--data', '.', *SETTINGS, '--epochs', '2', '--sampled-softmax', '4']
+    whole = run('train.py', '--run', 'whole', *begin, cwd=tmp_path)
+    assert whole.code == 0, whole.stderr
+    assert cut(tmp_path, 'update', 5, 'SIGTERM', '--run', 'cut', *begin).code == 143
+    state = state_of(tmp_path / 'cut')
+    assert state['update'] == 5 and state['position']    # inside the second epoch
+    resume(tmp_path, 'cut')
+    assert outcome(tmp_path / 'cut') == outcome(tmp_path / 'whole')
+
+
+@pytest.mark.slow
 def test_more_epochs_continue_where_the_run_ended(trained, tmp_path):  # noqa: F811
     path = tmp_path / 'run'
     fewer = [{'8': '5'}.get(text, text) if before == '--epochs' else text

@@ -1,0 +1,168 @@
+"""The named changes of `mutants`: mistakes that people make, each with what must notice it."""
+import collections
+
+KERAS = 'keras.layers.recurrent'
+
+Mutant = collections.namedtuple('Mutant', 'name module old new line files stages')
+Mutant.__doc__ = """One change: `old` to `new` in a module's source, where `old` occurs once, or in the given line.
+
+files: reference files to compute, in this order, or tests to run, as pytest names them. stages: the stages that may
+differ first, `None` for any; `TEST` for a test that fails.
+"""
+TEST = 'test'
+
+
+def named(name, module, old, new, files, *stages):
+    files = tuple(file if '::' in file else file + '.float32.npz' for file in files.split())
+    return Mutant(name, module, old, new, None, files, stages)
+
+
+def by_test(name, module, old, new, test):
+    return named(name, module, old, new, 'tests/test_%s' % test, TEST)
+
+
+WINDOW_TEST = ('attention_blocks.py::test_local_attention_that_computes_its_window_has_the_same_values_and_gradients')
+BANDS_TEST = 'attention_blocks.py::test_bands_of_several_blocks_have_the_same_values_and_gradients'
+SLOTS_TEST = 'attention_blocks.py::test_windows_in_several_chunks_have_the_same_values_and_gradients'
+FEEDING_TEST = 'fast_model.py::test_input_feeding_in_windows_gives_what_keras_gives'
+SAMPLE_TEST = 'sampled_softmax.py::test_losses_and_gradients_are_those_of_the_definition'
+NAMED = [
+    named('mask dropped', 'attention', 'if valid is None:', 'if True:', 'dot-lstm', 'masked_scores'),
+    named('mask multiplied', 'attention', 'tf.where(valid, scores, tf.fill(tf.shape(scores), scores.dtype.min))',
+          'scores * tf.cast(valid, scores.dtype)', 'general-gru', 'masked_scores'),
+    named('softmax on the wrong axis', 'attention', 'tf.nn.softmax(masked_scores)',
+          'tf.nn.softmax(masked_scores, axis=1)', 'dot-lstm', 'weights'),
+    named('[h; c] for [c; h]', 'seq2seq_model', 'Concatenate()([context, attentional])',
+          'Concatenate()([attentional, context])',
+          'dot-lstm', 'attentional_states'),
+    named('[h; c] for [c; h], input feeding', 'decoder_cell', 'K.concatenate([context, attentional])',
+          'K.concatenate([attentional, context])', 'dot-gru', 'attentional_states'),
+    named('tanh missing', 'seq2seq_model', "Dense(settings.units, activation='tanh', use_bias",
+          'Dense(settings.units, activation=None, use_bias', 'dot-lstm', 'attentional_states'),
+    named("encoder's first state for its last", 'seq2seq_model', 'last_states.append(states)',
+          'last_states.append([keras_layers.Lambda(lambda y: y[:, 0])(x) for _ in states])', 'dot-lstm',
+          'initial_states'),
+    named('gate order', KERAS, 'z0 = z[:, :self.units]\n            z1 = z[:, self.units: 2 * self.units]',
+          'z1 = z[:, :self.units]\n            z0 = z[:, self.units: 2 * self.units]', 'scaled_dot-lstm',
+          'encoder_states'),
+    named('forget bias 0', 'seq2seq_model', 'return layer(units, implementation=2,',
+          "kwargs.update({'unit_forget_bias': False} if self.settings.cell == 'lstm' else {})\n"
+          '        return layer(units, implementation=2,', 'scaled_dot-lstm', 'initial'),
+    named('hard_sigmoid swapped', 'seq2seq_model', 'recurrent_activation=self.settings.recurrent_activation',
+          "recurrent_activation='sigmoid'", 'dot-lstm', 'encoder_states'),
+    named('loss over padding', 'training.trainer', 'sample_weight=share * (output != PAD))',
+          'sample_weight=share * np.ones(output.shape))', 'train-adam', 'losses'),
+    named('mean per batch instead of per token', 'training.trainer', 'sample_weight=share * (output != PAD))',
+          'sample_weight=share * (output != PAD) * counts[number] / len(output))', 'train-adam', 'losses'),
+    named('window off by one', 'attention', 'K.abs(distance) <= self.window', 'K.abs(distance) < self.window',
+          'local-m-gru', 'masked_scores'),
+    named('Gaussian without its factor', 'attention', 'K.exp(-2. *', 'K.exp(-1. *', 'local-p-lstm', 'weights'),
+    named('beam without length normalisation', 'beam_search',
+          'rankings = scores / length_divisor(length, options.length_penalty, scores.dtype)', 'rankings = scores',
+          'dot-gru', 'beam'),
+    named('p_gen and 1 - p_gen swapped', 'pointer_generator', 'keepdims=True) - switch', 'keepdims=True) + switch',
+          'copy-lstm', 'logits'),
+    named('every hop with the decoder state', 'seq2seq_model', 'Concatenate()([context, attentional])',
+          'Concatenate()([context, x])', 'dmn-gru', 'scores', 'weights'),
+    named("<unk> matches <unk>", 'question_encoder', 'tf.logical_and(match, ids > END)', 'match', 'dmn-gru',
+          'encoder_states'),
+    named('guided by all positions', 'guided_alignment', 'gold *= tf.cast(valid, gold.dtype)[:, None]', 'gold *= 1.',
+          'dmn-gru guided-lstm', 'guided_losses'),
+    named('gold alignments not divided by their sum', 'guided_alignment',
+          'gold /= tf.where(total > 0., total, tf.ones_like(total))', 'gold /= 1.', 'guided-lstm', 'guided_losses'),
+    named("[h; c; x] for [c; h; x], the switch's", 'pointer_generator', 'K.concatenate([context, states, embedded])',
+          'K.concatenate([states, context, embedded])', 'copy-gru', 'p_gen'),
+    named('copies of a repeated word not summed', 'pointer_generator', 'return tf.matmul(weights, same)',
+          'return weights', 'copy-lstm', 'copy_distribution'),
+    named('a repeated word counted at each place', 'pointer_generator',
+          'tf.logical_and(first, tf.not_equal(copied_ids, PAD))', 'tf.not_equal(copied_ids, PAD)',
+          'copy-gru', 'logits'),
+    named('a name fed as another word', 'pointer_generator', 'tf.fill(tf.shape(ids), UNK)',
+          'tf.fill(tf.shape(ids), PAD)', 'copy-lstm', 'decoder_states'),
+    named('coverage of the step itself', 'pointer_generator', 'exclusive=True', 'exclusive=False', 'copy-lstm',
+          'coverage_losses'),
+    named('coverage loss without its weight', 'training.trainer', 'settings.coverage_loss * coverage_loss(',
+          'coverage_loss(', 'copy-lstm', 'token_losses'),
+    named('no weight decay', 'training.optimizer', 'self.lr * self.weight_decay * weight', '0. * weight', 'train-adam',
+          'step_1'),
+    named('decay on biases', 'training.optimizer', 'if self.weight_decay and K.ndim(weight) > 1:',
+          'if self.weight_decay:', 'train-adam', 'step_1'),
+    named('average not started at the weights', 'training.optimizer',
+          'K.minimum(K.constant(self.averaging), (t - 1.) / (t + 8.))', 'K.constant(self.averaging)', 'train-adam',
+          'step_1'),
+    named('decoder input off by one', 'text.batches', 'pad([[START] + target for target in targets])',
+          'pad([target + [END] for target in targets])', 'dot-lstm', 'input'),
+    named('fast LSTM: the forget gate from the wrong cell state', 'fast_kernels',
+          'previous(first_c, c) * gate.gradient(z_f, f)', 'c * gate.gradient(z_f, f)', 'fast-copy-lstm', 'gradient'),
+    named('fast LSTM: no gradient through tanh(c)', 'fast_kernels', 'o * (1. - tf.square(tanh_c)), f', 'o, f',
+          'fast-copy-lstm', 'gradient'),
+    named('fast GRU: the reset gate without its slope', 'fast_kernels', 'h * gate.gradient(a_r, r), z, r]',
+          'h, z, r]', 'fast-concat-gru', 'gradient'),
+    named('fast loops: a padded step repeats one step less', 'fast_kernels', 'self.read = tf.cumsum(mask, axis=1)',
+          'self.read = tf.cumsum(mask, axis=1, exclusive=True)', 'fast-concat-gru', 'encoder_states'),
+    named('fused loss: smoothing of the target only', 'fused_loss', '+ (smoothing / size * d_score)[:, None]', '',
+          'fast-feeding-lstm', 'gradient'),
+    named('fused copies: the switch of the other sign', 'fused_loss', 'output.normalizer - switch',
+          'output.normalizer + switch', 'fast-copy-lstm', 'token_losses'),
+    named('additive score in blocks: no slope of the tanh', 'attention_blocks',
+          'transpose_b=True) * (1. - tf.square(e))', 'transpose_b=True)', 'fast-concat-gru', 'gradient'),
+    named('fast decoder: no gradient through the fed state', 'fast_decoder', '(d_attentional + d_output) * slope',
+          'd_output * slope', 'fast-feeding-lstm', 'gradient'),
+    named('fast decoder: the residual without its gradient', 'fast_decoder',
+          'du + d_inside if kind.residual and number else du', 'du', 'fast-feeding-lstm', 'gradient'),
+    named('fast LSTM: no cell state back through padding', 'fast_kernels', 'forget * valid + (1. - valid)',
+          'forget * valid', 'fast-copy-lstm', 'gradient'),
+    named('fast biases: half a gradient', 'fast_kernels', 'tf.matmul(tf.ones_like(flat[:, :1]), flat',
+          'tf.matmul(.5 * tf.ones_like(flat[:, :1]), flat', 'fast-concat-gru', 'gradient'),
+    named('fused loss: the maximum not added again', 'fused_loss', 'tf.log(total) + maximum[:, 0]', 'tf.log(total)',
+          'fast-feeding-lstm', 'token_losses'),
+    named('keys of general: W_a for its transpose', 'attention_blocks', 'K.dot(memory, tf.transpose(self.kernel))',
+          'K.dot(memory, self.kernel)', 'fast-feeding-lstm', 'context', 'attentional_states', 'decoder_states'),
+    named('keys of a step used as those of a sequence', 'attention_blocks', 'StepKeys(self.product_keys(memory))',
+          'self.product_keys(memory)', 'fast-feeding-lstm', 'greedy'),
+    named('fast decoder: a softmax without its sum in the gradient', 'fast_decoder_attention',
+          'softmax * (d_softmax - tf.reduce_sum(softmax * d_softmax, 1, keepdims=True))', 'softmax * d_softmax',
+          'fast-feeding-lstm', 'gradient'),
+    named('fast decoder: the mask left out', 'fast_decoder_attention', 'inside, distance = inputs.valid > 0.5, None',
+          'inside, distance = inputs.valid > -1., None', 'fast-feeding-lstm', 'context', 'attentional_states',
+          'decoder_states'),
+    by_test('fast decoder: no gradient of p_t', 'fast_decoder_attention',
+            'd_score = d_centre * centre_of', 'd_score = 0. * d_centre * centre_of', FEEDING_TEST),
+    by_test('fast decoder: sigma for 2 sigma', 'fast_decoder_attention', 'tf.exp(-2. *', 'tf.exp(-.5 *', FEEDING_TEST),
+    by_test('fast decoder: windows over padding', 'fast_decoder_attention', '(ranks < counts)', '(ranks < length)',
+            FEEDING_TEST),
+    by_test('fast decoder: windows without the gradient of their states', 'fast_decoder_attention',
+            'weights[:, :, None] * d_context[:, None])', '0. * weights[:, :, None] * d_context[:, None])',
+            FEEDING_TEST),
+    by_test('windows: sigma for 2 sigma', 'attention_windows', 'tf.exp(-2. *', 'tf.exp(-.5 *', WINDOW_TEST),
+    by_test('windows of the additive score: sigma for 2 sigma', 'attention_windows', 'K.exp(-2. *', 'K.exp(-.5 *',
+            WINDOW_TEST),
+    by_test('windows over padding', 'attention_bands', '(self.positions < ranks.counts[:, None, None])',
+            '(self.positions < ranks.length)', WINDOW_TEST),
+    by_test('windows of the additive score over padding', 'attention_windows',
+            '(window < ranks.counts[:, None, None])', '(window < ranks.length)', WINDOW_TEST),
+    by_test('windows: no gradient of p_t', 'attention_windows', 'tf.shape(query)), softmax * d_weights]',
+            'tf.shape(query)), 0. * d_weights]', WINDOW_TEST),
+    by_test('windows: the gradient of the states without the Gaussian', 'attention_windows',
+            'weights, columns = softmax * gaussian', 'weights, columns = softmax', WINDOW_TEST),
+    by_test('windows: a full chunk goes on in the chunk of another band', 'attention_bands',
+            'chunks = (counts + size - 1) // size', 'chunks = tf.minimum(counts, 1)', SLOTS_TEST),
+    by_test('windows: chunks of one band do not add up', 'attention_bands',
+            'd_rows = tf.unsorted_segment_sum(', 'd_rows = tf.unsorted_segment_max(', SLOTS_TEST),
+    by_test('windows: a source position counted from the first of all', 'attention_bands',
+            'ranks + self.length * tf.range(self.batch)[:, None])', 'ranks)', WINDOW_TEST),
+    by_test('bands off by one', 'attention_windows', '(band <= 2 * window)', '(band < 2 * window)', WINDOW_TEST),
+    by_test('bands: a position that two blocks read has one gradient', 'attention_bands',
+            'tf.gather(flat, readers[0]) + tf.gather(flat, readers[1])', 'tf.gather(flat, readers[0])', BANDS_TEST),
+    by_test('sampled softmax: Q for P', 'sampled_softmax',
+            '-tf.log(-tf.expm1(tf.cast(draws, dtype) * tf.log1p(-q)))', '-tf.log(q)', SAMPLE_TEST),
+    by_test('sampled softmax: the correction of the other sign', 'sampled_softmax', 'correction = -tf.log',
+            'correction = tf.log', SAMPLE_TEST),
+    by_test('sampled softmax: gradients of the words before', 'sampled_softmax', 'tf.range(1, tf.shape(ids)[0] + 1)',
+            'tf.range(tf.shape(ids)[0])', SAMPLE_TEST),
+    by_test('sampled softmax: the targets of other rows count', 'fused_loss', 'exponentials * sample.drawn, places',
+            'exponentials, places', SAMPLE_TEST),
+    by_test('sampled softmax: the same words at each step', 'sampled_softmax', 'tf.exp(numbers *',
+            'tf.exp(0. * numbers + .5 *', 'sampled_softmax.py::test_training_draws_anew_at_each_step_and_validation_'
+            'takes_all_words'),
+]
