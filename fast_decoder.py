@@ -196,7 +196,8 @@ def decode_gradient(kind, op, d_attentional, d_top, *_):
         kept, factors = slices[:len(inputs.kept)], by_layer(kind, slices[len(inputs.kept):])
         d_sum = (d_attentional + d_output) * slope
         joined = tf.matmul(d_sum, combine)
-        d_context, d_inside = joined[:, :size], joined[:, size:] + d_inside
+        d_context, from_sum = tf.split(joined, [size, -1], 1)
+        d_inside += from_sum
         d_query, added, needed = attention_step_gradient(kind, inputs, d_context, aligned_slices,
                                                          states[:len(sums)], query, time)
         d_inside += d_query
@@ -270,10 +271,11 @@ class FeedingDecoder(InputFeedingRNN):
         if kept:
             x, kept[0] = x * kept[0][:, :, :width], kept[0][:, :, width:]
         size = first.kernel.shape[1].value
-        projected = [add_bias(product(x, first.kernel[:width]), first.bias)]
+        from_outside, from_inside = tf.split(first.kernel, [width, units], 0)
+        projected = [add_bias(product(x, from_outside), first.bias)]
         projected += [tf.zeros_like(projected[0]) + layer.bias for layer in cell.cells[1:]]
         kernels = []
-        own_kernels = [first.kernel[width:]] + [layer.kernel for layer in cell.cells[1:]]
+        own_kernels = [from_inside] + [layer.kernel for layer in cell.cells[1:]]
         for layer, own in zip(cell.cells, own_kernels):
             joined = tf.concat([own, layer.recurrent_kernel], 0)                                        # (2D, 4D or 3D)
             kernels += [joined] if size == 4 * units else tf.split(joined, [2 * units, units], 1)

@@ -16,9 +16,8 @@ import tensorflow as tf
 
 
 def hard_sigmoid_gradient(x, y):
-    """Derivative of `K.hard_sigmoid` at `x`: 0.2 where 0 <= 0.2 x + 0.5 <= 1. The value `y` is not enough to tell."""
-    line = 0.2 * x + 0.5
-    return 0.2 * tf.cast(tf.logical_and(line >= 0., line <= 1.), x.dtype)
+    """Derivative of `K.hard_sigmoid` at `x`: 0.2 where 0 <= 0.2 x + 0.5 <= 1, which is where that line is the value."""
+    return 0.2 * tf.cast(tf.equal(0.2 * x + 0.5, y), x.dtype)
 
 
 def sigmoid_gradient(x, y):
