@@ -8,7 +8,8 @@ Peers:
   score general, softmax over the vocabulary, sparse cross-entropy. Without input feeding, and one-way;
 - `contrib`: `tf.contrib.seq2seq`, an `AttentionWrapper` with `LuongAttention` around a `BasicLSTMCell`, with input
   feeding, one-way;
-- `nmt`: a checkout of tensorflow/nmt, scaled Luong attention with input feeding, one-way; it reads the files itself.
+- `nmt`: a checkout of tensorflow/nmt, scaled Luong attention with input feeding, one-way; it reads the files itself;
+- `joeynmt`: with `--joeynmt PYTHON`, a Python that has JoeyNMT, see joeynmt_worker.py; it reads the files itself.
 
 Each peer is a separate process, warmed up before the first round, and computes only while the others wait. Words are
 those of source and target, including the ends of sentences, as each program counts them.
@@ -192,7 +193,7 @@ def nmt(options, config, checkout):
 
 def parse(argv):
     """Splits off the options of this program; the rest are those of train_step.py."""
-    own, rest = {'--nmt': None, '--peers': ','.join(PEERS), '--worker': None}, []
+    own, rest = {'--nmt': None, '--joeynmt': None, '--peers': ','.join(PEERS), '--worker': None}, []
     arguments = iter(argv)
     for argument in arguments:
         if argument in own:
@@ -217,14 +218,19 @@ def main(argv):
         workers = {'fit': plain_keras, 'contrib': contrib, 'nmt': lambda *both: nmt(*both, own['--nmt'])}
         workers.get(name, lambda *both: ours(name, *both))(options, config)
         return 0
-    peers = own['--peers'].split(',') + ['nmt'] * bool(own['--nmt'])
-    if 'nmt' in peers and not config.train:
-        raise UserError('--nmt reads files: give --train FILE FILE')
+    readers = [name for name in ('nmt', 'joeynmt') if own['--' + name]]
+    if readers and not config.train:
+        raise UserError('--%s reads files: give --train FILE FILE' % readers[0])
     processes = collections.OrderedDict()
-    for name in peers:
+    for name in own['--peers'].split(',') + readers:
         command = [sys.executable, os.path.abspath(__file__)] + argv + ['--worker', name]
+        if name == 'joeynmt':
+            names = ('min_count', 'units', 'embedding', 'dropout', 'batch_size', 'threads')
+            command = [own['--joeynmt'], os.path.join(HERE, 'joeynmt_worker.py')] + list(config.train)
+            command += [str(getattr(config, name)) for name in names]
+        # A thread of OpenMP that waits would otherwise take the processor from the worker whose turn it is.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                   universal_newlines=True)
+                                   universal_newlines=True, env=dict(os.environ, OMP_WAIT_POLICY='PASSIVE'))
         if process.stdout.readline().strip() != 'ready' or ask(process, options.steps) is None:
             print('%-8s did not start: run the command with --worker %s to see why' % (name, name), flush=True)
             process.kill()
