@@ -1,4 +1,5 @@
-"""SIGTERM and SIGSTOP at each stage of predict, evaluate and export: nothing half made, and a pause changes nothing."""
+"""Signals at each stage of predict, evaluate, export and serve: nothing half made, and a pause changes nothing."""
+import importlib.util
 import os
 import shutil
 import signal
@@ -10,19 +11,22 @@ import pytest
 from test_commands import ROOT, environment, trained  # noqa: F401
 
 pytestmark = pytest.mark.slow
-# Sends itself a signal where the command first calls a function, then calls it.
+# Sends itself a signal where the command calls a function for the first time, or one written `name:2` for the second.
 AT_A_STAGE = '''
 import importlib, os, sys
 command, place, number = sys.argv[1:4]
 del sys.argv[1:4]
 module = importlib.import_module(command)
+place, _, calls = place.partition(':')
 owner, name = place.rsplit('.', 1)
+left = [int(calls or 1)]
 owner = eval(owner, {command: module, 'os': os})
 original = getattr(owner, name)
 
 def function(*arguments, **options):
-    setattr(owner, name, original)
-    os.kill(os.getpid(), int(number))
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), int(number))
     return original(*arguments, **options)
 
 setattr(owner, name, function)
@@ -32,7 +36,14 @@ COMMANDS = {
     'predict': ['--run', 'run', '--input', 'in', '--output', 'out', '--html', 'page', '--threads', '1'],
     'evaluate': ['--run', 'run', '--output', 'out', '--by-length', '2', '--plot', 'page', '--bootstrap', '20',
                  '--threads', '1'],
-    'export': ['run', 'out']}
+    'export': ['run', 'out'],
+    'predict --plot-dir': ['--run', 'run', '--input', 'in', '--output', 'out', '--plot-dir', 'pictures', '--threads',
+                           '1'],
+    'evaluate --html': ['--run', 'run', '--html', 'page', '--output', 'out', '--threads', '1'],
+    'export --format onnx': ['--format', 'onnx', 'run', 'out'],
+    'serve': ['--run', 'run', '--port', '0', '--threads', '1']}
+ONNX = pytest.mark.skipif(not importlib.util.find_spec('onnx'), reason='onnx is not installed: make onnx')
+SERVE = pytest.mark.skipif(not importlib.util.find_spec('waitress'), reason='waitress is not installed: make serve')
 STAGES = [('predict', 'check_files'), ('predict', 'text_format'), ('predict', 'translate'),
           ('predict', 'output_formats.write_page'), ('predict', 'output_formats.OutputFile.close'),
           ('evaluate', 'read_pairs'), ('evaluate', 'best_hypotheses'), ('evaluate', 'model_rows'),
@@ -40,13 +51,25 @@ STAGES = [('predict', 'check_files'), ('predict', 'text_format'), ('predict', 't
           ('export', 'check'), ('export', 'build'), ('export', 'write_saved_model'), ('export', 'os.rename')]
 
 
+# Stages of the commands that came later, and the files that may be left: whole ones.
+NEWER = [('predict', 'output_formats.write_page', set()),
+         ('predict --plot-dir', 'output_formats.plots.plot_alignment', {'pictures'}),
+         ('predict --plot-dir', 'output_formats.plots.write_output:2', {'pictures'}),
+         ('evaluate --html', 'write_page', set()), ('evaluate --html', 'write_output', {'page'}),
+         pytest.param('export --format onnx', 'onnx_files', set(), marks=ONNX),
+         pytest.param('export --format onnx', 'to_json', set(), marks=ONNX),
+         pytest.param('export --format onnx', 'os.rename', set(), marks=ONNX),
+         pytest.param('serve', 'listen', set(), marks=SERVE)]
+
+
 def start_at(command, stage, number, folder, trained):  # noqa: F811
     folder.mkdir()
     (folder / 'run').symlink_to(trained.path)
     shutil.copytree(str(trained.data), str(folder / 'numbers'))
     (folder / 'in').write_bytes(b'nine five\ntwo\n')
-    place = stage if stage.startswith('os.') else '%s.%s' % (command, stage)
-    return subprocess.Popen([sys.executable, '-c', AT_A_STAGE, command, place, str(int(number))] + COMMANDS[command],
+    name = command.split()[0]
+    place = stage if stage.startswith('os.') else '%s.%s' % (name, stage)
+    return subprocess.Popen([sys.executable, '-c', AT_A_STAGE, name, place, str(int(number))] + COMMANDS[command],
                             cwd=str(folder), env=environment(PYTHONPATH=str(ROOT)), stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -63,7 +86,35 @@ def test_a_command_stopped_at_any_stage_leaves_nothing_half_made(trained, tmp_pa
         assert (tmp_path / 'home' / 'out').read_bytes().count(b'\n') == 6
 
 
-@pytest.mark.parametrize('command, stage', [STAGES[2], STAGES[7], STAGES[12]])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['int', 'term'])
+@pytest.mark.parametrize('command, stage, left', NEWER)
+def test_a_newer_command_stopped_at_any_stage_leaves_whole_files(trained, tmp_path, command, stage, left,  # noqa: F811
+                                                                 number):
+    process = start_at(command, stage, number, tmp_path / 'home', trained)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, err.decode('utf-8'), out) == (
+        128 + number, '%s.py: stopped by %s\n' % (command.split()[0], number.name), b'')
+    home = tmp_path / 'home'
+    assert set(os.listdir(str(home))) - {'run', 'numbers', 'in'} == left
+    if 'page' in left:
+        assert (home / 'page').read_bytes().rstrip().endswith(b'</html>')
+    if 'pictures' in left:
+        pictures = {path.name: path.read_bytes()[-8:-4] for path in (home / 'pictures').iterdir()}
+        assert pictures == ({'0001.png': b'IEND'} if stage.endswith(':2') else {})
+
+
+@SERVE
+@pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 0)], ids=['int', 'term'])
+def test_a_server_that_serves_finishes_and_says_so(trained, tmp_path, number, code):  # noqa: F811
+    process = start_at('serve', 'serve', number, tmp_path / 'home', trained)
+    out, err = process.communicate(timeout=300)
+    lines = err.decode('utf-8').splitlines()
+    assert (process.returncode, out, lines[1:]) == (code, b'', ['finished the requests that had begun'])
+    assert lines[0].startswith('serving run at http://127.0.0.1:')
+
+
+@pytest.mark.parametrize('command, stage', [STAGES[2], STAGES[7], STAGES[12], NEWER[1][:2], NEWER[3][:2],
+                                            pytest.param('export --format onnx', 'onnx_files', marks=ONNX)])
 def test_a_pause_at_any_stage_changes_nothing(trained, tmp_path, command, stage):  # noqa: F811
     process = start_at(command, stage, signal.SIGSTOP, tmp_path / 'home', trained)
     assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
@@ -71,9 +122,10 @@ def test_a_pause_at_any_stage_changes_nothing(trained, tmp_path, command, stage)
     process.communicate(timeout=300)
     assert process.returncode == 0
     home = tmp_path / 'home'
-    if command == 'export':
-        assert (home / 'out' / 'saved_model.pb').stat().st_size > 1000
+    name, option = (command + ' ').split(' ', 1)
+    if name == 'export':
+        assert (home / 'out' / ('step.onnx' if option else 'saved_model.pb')).stat().st_size > 1000
     else:
-        assert (home / 'out').read_bytes().count(b'\n') == {'predict': 2, 'evaluate': 6}[command]
-        assert (home / 'page').stat().st_size > 1000
+        assert (home / 'out').read_bytes().count(b'\n') == {'predict': 2, 'evaluate': 6}[name]
+        assert (home / ('pictures/0002.png' if 'plot' in option else 'page')).stat().st_size > 1000
     assert not [name for name in os.listdir(str(home)) if name.startswith('.')]
