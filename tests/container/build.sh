@@ -2,9 +2,10 @@
 # Builds the image and runs its commands without a container engine or an image registry: buildah with chroot isolation,
 # on a base made of Debian's minimal system and the CPython 3.6 of .venv.
 #
-#     sudo sh tests/container/build.sh [base] [image] [import] [commands] [check] [test]
+#     sudo sh tests/container/build.sh [base] [image] [import] [commands] [check] [test] [distributed]
 #
-# Without arguments, all six in order. Needs root, buildah, debootstrap and a complete `make setup`; 20 minutes, 4 GB.
+# Without arguments, all seven in order; `distributed` builds the second target and trains with two workers in it.
+# Needs root, buildah, debootstrap and a complete `make setup`; 30 minutes, 9 GB.
 # The build uses the pip settings (index, certificates) of the calling user; they do not stay in the image.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -27,10 +28,10 @@ trap 'exit 130' INT TERM
 
 # Debian of the same release as this system, so that the copied interpreter finds its libc; other libraries that it needs
 # are copied too.
-make_base() {
+make_base() {  # NAME, PACKAGES: of Debian, joined by commas
     root=$temporary/root
-    debootstrap --variant=minbase "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$root" > "$temporary/debootstrap.log" ||
-        { tail "$temporary/debootstrap.log" >&2; exit 1; }
+    debootstrap --variant=minbase ${2:+--include="$2"} "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$root" \
+        > "$temporary/debootstrap.log" || { tail "$temporary/debootstrap.log" >&2; exit 1; }
     cp -a "$prefix/." "$root/usr/local/"
     find "$root/usr/local" -name '*.pyc' -delete
     find "$root/usr/local" -name '*.so*' -o -path '*/bin/python3.6' | xargs ldd 2>/dev/null |
@@ -47,23 +48,22 @@ make_base() {
     container=$(buildah from scratch)
     buildah add --quiet "$container" "$root" /
     buildah config --env PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin --cmd python3 "$container"
-    buildah commit --quiet "$container" "$base"
+    buildah commit --quiet "$container" "$1"
     buildah rm "$container" > /dev/null
     container=
     rm -rf "$root"
 }
 
-make_image() {
+make_image() {  # TARGET, NAME
+    target=$1 name=$2
     # Site, user and environment settings of pip in one file.
     .venv/bin/python -m pip config list | sed -n "s/^\(global\|:env:\)\.\(cert\|index-url\|proxy\)='\(.*\)'$/\2 = \3/p" |
         sort -u | { echo '[global]'; cat; } > "$temporary/pip.conf"
     set -- --volume "$temporary/pip.conf:/etc/pip.conf:ro"
     certificates=$(sed -n 's/^cert = //p' "$temporary/pip.conf")
     [ -z "$certificates" ] || set -- "$@" --volume "$(dirname "$certificates"):$(dirname "$certificates"):ro"
-    buildah bud --target run --build-arg "BASE=$base" "$@" --tag "$image" .
-    for name in "$base" "$image"; do
-        buildah images --noheading --format '{{.Name}} {{.Size}}' "$name"
-    done
+    buildah bud --target "$target" --build-arg "BASE=$base" --build-arg "COMPILER_BASE=$base-compiler" "$@" --tag "$name" .
+    buildah images --noheading --format '{{.Name}} {{.Size}}' "$name"
 }
 
 # As `docker run IMAGE ...` does: the image's entry point, user and environment, /data and /runs mounted.
@@ -83,10 +83,13 @@ run() {
 }
 
 mkdir -m 1777 "$temporary/runs"
-for step in ${*:-base image import commands check test}; do
+for step in ${*:-base image import commands check test distributed}; do
     case $step in
-        base) make_base ;;
-        image) make_image ;;
+        base)
+            make_base "$base" ''
+            buildah images --noheading --format '{{.Name}} {{.Size}}' "$base"
+            ;;
+        image) make_image run "$image" ;;
         import)
             run sh -c 'test "$(id -u)" != 0 && test "$PWD" = /app && touch /runs/file runs/file && ls /data/* && ! touch /app/file 2>/dev/null'
             run -c 'import keras, sys, tensorflow; print(sys.version, keras.__version__, tensorflow.__version__, "你好")'
@@ -112,11 +115,26 @@ for step in ${*:-base image import commands check test}; do
             # Built again, it gives the same bits: all that the check prints, the worst differences too, is the same.
             run regress.py check > "$temporary/first"
             cat "$temporary/first"
-            make_image
+            make_image run "$image"
             run regress.py check > "$temporary/second"
-            cmp "$temporary/first" "$temporary/second" && echo 'the same from two builds'
+            cmp "$temporary/first" "$temporary/second"
+            echo 'the same from two builds'
             ;;
         test) run test ;;
+        distributed)
+            make_base "$base-compiler" g++,make
+            make_image distributed "$image-distributed"
+            image=$image-distributed
+            # Two workers and one process that accumulates as many batches: the same losses.
+            set -- --data /data/translate --units 16 --embedding 16 --epochs 1 --accumulate 2 --threads 1
+            run horovodrun -np 2 -H localhost:2 --gloo python train.py "$@" --run runs/two
+            run train.py "$@" --run runs/one
+            for name in one two; do
+                cut -d, -f1-7 "$runs/$name/log.csv" | tee "$temporary/$name"
+            done
+            cmp "$temporary/one" "$temporary/two"
+            echo 'the same from two workers'
+            ;;
         *) echo "build.sh: no step $step" >&2; exit 2 ;;
     esac
 done
