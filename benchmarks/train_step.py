@@ -62,10 +62,10 @@ def corpora(options, config):
         sides = [[line.split()[:config.max_source_length] for line in read_lines(path)] for path in config.train]
         sides = list(zip(*[pair for pair in zip(*sides) if all(pair)]))
         vocabularies = []
-        for side in sides:
-            counts = collections.Counter(word for line in side for word in line)
+        for texts in [sides] if config.share_vocabulary else [[side] for side in sides]:
+            counts = collections.Counter(word for side in texts for line in side for word in line)
             kept = [word for word, count in counts.most_common() if count >= max(config.min_count, 1)]
-            vocabularies.append(Vocabulary(list(SPECIALS) + kept[:options.words]))
+            vocabularies += [Vocabulary(list(SPECIALS) + kept[:options.words])] * len(texts)
     else:
         random = np.random.RandomState(1)
         lengths = np.clip(random.normal(13, 4, (64 * 200, 2)), 4, 40).astype(int)
