@@ -85,8 +85,8 @@ PRESETS = collections.OrderedDict([
     ('multi30k', dict(
         source_tokenizer='bpe', target_tokenizer='bpe', source_vocabulary=8000, target_vocabulary=8000,
         share_vocabulary=True, score='general', units=256, embedding=256, encoder_units=512, tie_embeddings=True,
-        epochs=12, batch_size=64, learning_rate=2e-3, dropout=.4, label_smoothing=.1, averaging=.999, beam_width=5,
-        length_penalty=1.))])
+        batch_size=64, learning_rate=2e-3, dropout=.5, word_dropout=.1, label_smoothing=.1, averaging=.999,
+        beam_width=5, length_penalty=1.))])
 
 CORPORA = [name for name in PRESETS if name.split()[0] not in TASKS]
 NEED_FILES = ('multi30k',)  # presets of a corpus that samples/ does not have
