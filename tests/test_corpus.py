@@ -269,7 +269,7 @@ def test_a_glove_file_that_begins_with_a_number_loses_no_line(tmp_path):
 
 
 @pytest.mark.parametrize('text, parts', [('4 3\ncat 1 2 3\n', ('numbers, not 2', '--embedding 3')),
-                                         ('3 \u00b2\n', ('line 1', '--embedding')),  # no number for int
+                                         ('3 \u00b2\n', ('line 1', '--embedding')),  # int() cannot read it
                                          ('cat 1 2\ndog 1\n', ('line 2', '--embedding')),
                                          ('cat 1 2\ndog 1 two\n', ('line 2',)),
                                          ('cat 1 nan\n', ('line 1',)),

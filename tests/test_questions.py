@@ -51,7 +51,7 @@ def test_a_table_of_context_question_answer_gives_question_and_context(tmp_path)
 
 @pytest.mark.parametrize('form, text, told', [
     ('babi', 'Mary moved.\n', 'line 1: does not begin with a number and a space, as bAbI stories do$'),
-    ('babi', '\u00b2 Mary moved.\n', 'line 1: does not begin'),  # a digit for str.isdigit, and no number for int
+    ('babi', '\u00b2 Mary moved.\n', 'line 1: does not begin'),  # isdigit() is true, but int() cannot read it
     ('babi', 'a\tb\n', 'line 1: .*; is this a file of source and target[?] --format pairs$'),
     ('babi', 'a\tb\tc\n', 'line 1: .*; is this a file of context, question and answer[?] --format qa$'),
     ('babi', '1 Mary moved.\n3 John sat.\n', 'line 2: has number 3 after 1'),
