@@ -15,7 +15,8 @@ PYTHONS = (os.environ.get('KERAS3_PYTHON', ''), 'python3.13', 'python3.12', 'pyt
 FILES = {'torch': ['general-lstm.float32.npz', 'concat-gru.float32.npz', 'local-p-gru.float32.npz', 'sample.npz',
                    'location-lstm.float32.npz', 'none-lstm.float32.npz', 'copy-gru.float32.npz',
                    'guided-lstm.float32.npz', 'dmn-gru.float32.npz'],
-         'jax': ['local-m-lstm.float64.npz', 'copy-lstm.float64.npz', 'dmn-gru.float64.npz', 'sample-finished.npz']}
+         'jax': ['concat-lstm.float64.npz', 'local-m-lstm.float64.npz', 'copy-lstm.float64.npz', 'dmn-gru.float64.npz',
+                 'sample-finished.npz']}
 
 
 def find_python(backend):

@@ -58,7 +58,7 @@ class Attention(layers.Layer):
         if self.score == 'concat':                                                  # v_a . tanh(W_a [h_t; h_s])
             keys, v = memory @ self.w['memory_kernel'], self.w['score_kernel'][:, 0]
             if self.settings['attention_normalize']:
-                keys, v = keys + self.w['bias'], self.w['norm'] * v / ops.norm(v)
+                keys, v = keys + self.w['bias'], self.w['norm'] * v / ops.sum(v * v) ** 0.5
             scores = tanh((h @ self.w['query_kernel'])[:, None] + keys) @ v
         elif self.score == 'location':                                              # W_a h_t
             scores = (h @ self.w['kernel'])[:, :memory.shape[1]]
