@@ -317,7 +317,7 @@ def check(settings):
             '--max-length must be at least --min-length %d, not %s', settings.min_length, settings.max_length)
     check_work(settings, lambda name: SETTINGS[name].option)
     _check_alignments(settings)
-    _check_model(settings)
+    check_model(settings)
     _check_vocabularies(settings)
 
 
@@ -343,7 +343,8 @@ def _check_alignments(settings):
             '--guided-alignment needs gold alignments: --alignments FILE, or the supporting facts of --format babi')
 
 
-def _check_model(settings):
+def check_model(settings):
+    """Raises `UserError` for settings of which no model can be built."""
     width = settings.encoder_units or settings.units
     require(not settings.bidirectional or width % 2 == 0,
             'an encoder of %d units cannot be split between two directions: choose an even --encoder-units or '

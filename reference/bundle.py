@@ -15,6 +15,7 @@ import numpy as np
 
 MANIFEST = 'MANIFEST.json'
 KINDS = 'biufU'             # of types: booleans, numbers, text
+CALL_ARRAYS = ('inputs', 'outputs', 'input_masks', 'output_masks', 'states', 'weights')
 MAXIMUM_BYTES = 2 ** 28     # of an array whose size no manifest declares
 MAXIMUM_JSON = 2 ** 26
 MAXIMUM_HEADER = 2 ** 12    # of an array; NumPy writes about 80 characters
@@ -199,16 +200,26 @@ def read_manifest(folder):
                 raise ValueError('no list of arrays')
             if 'tolerance' in entry and not is_tolerance(entry['tolerance']):
                 raise ValueError('the tolerance of %s is not two numbers from 0' % name)
-            if not isinstance(entry.get('shapes', {}), dict):
-                raise ValueError('the shapes of %s are no object' % name)
+            if not all(is_list_of(int, shape) for shape in entry.get('shapes', {}).values()):
+                raise ValueError('the shapes of %s are not lists of numbers' % name)
             if not all(array[5:].split('/')[0].isdecimal() for array in entry['arrays'] if array.startswith('step_')):
                 raise ValueError('a step without a number in %s' % name)
+        absent = None if manifest.get('kind') == 'capture' else []
         for call in manifest.get('calls', ()):
             if not all(isinstance(call[key], str) for key in ('name', 'class')) or not isinstance(call['config'], dict):
                 raise ValueError('a call without name, class and config')
+            if not all(is_list_of((str, type(None)), call.get(key, absent)) for key in CALL_ARRAYS):
+                raise ValueError('the arrays of the call %s are not lists of names' % call['name'])
+        if not is_list_of(str, manifest.get('output_arrays', [])):
+            raise ValueError('output_arrays is not a list of names')
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SetError('%s: cannot be read as %s: %s' % (printable(path), what, one_line(error)))
     return manifest
+
+
+def is_list_of(kinds, value):
+    """Whether a value is a list of values of these types."""
+    return isinstance(value, list) and all(isinstance(one, kinds) for one in value)
 
 
 def is_tolerance(value):

@@ -15,15 +15,16 @@ import tensorflow as tf
 from keras import backend as K
 
 from command_line import UserError, tell
-from reference import bundle, compare, layer_calls, old_model, sample_inputs, sets
+from reference import bundle, compare, fitting, layer_calls, old_model, sample_inputs, sets
 from reference.outputs import KEPT, opened_session
 from reports.progress import Progress
-from storage.files import to_json, write_bytes
+from storage.files import show, to_json, write_bytes
 from storage.weights_file import array_hash
 
 GROUP_BYTES = 2 ** 28       # of arrays that one run of the graph returns
 TOLERANCE = (1e-4, 1e-5)    # relative to each number, and to the largest of its array
 AGREE = 1e-5
+OTHERS = 'give others with --inputs and --targets, or restore the bundle'
 SLOTS = {'Adam': ('m', 'v', 'vhat'), 'AMSGrad': ('m', 'v', 'vhat'), 'Nadam': ('m', 'v'), 'Adamax': ('m', 'u'),
          'SGD': ('moment',), 'RMSprop': ('accumulator',), 'Adagrad': ('accumulator',),
          'Adadelta': ('accumulator', 'delta')}
@@ -92,8 +93,9 @@ def in_groups(pairs, sizes):
 
 def write_forward(writer, pairs, feed):
     """Runs the graph in learning phase 0 and writes its arrays, a group at a time."""
-    session = K.get_session()
-    shapes = session.run([tf.shape(x) for _, x in pairs], feed)
+    session, shapes = K.get_session(), [tf.shape(x) for _, x in pairs]
+    with old_model.refused('the inputs do not fit the model', tf.errors.InvalidArgumentError, OTHERS):
+        shapes = session.run(shapes, feed)
     sizes = [np.prod(shape, dtype='f8') * x.dtype.base_dtype.size for shape, (_, x) in zip(shapes, pairs)]
     with Progress(len(pairs), 'arrays') as progress:
         for group in in_groups(pairs, sizes):
@@ -126,7 +128,8 @@ def make_train_function(model):
     def gradients(loss, variables):
         return tf.gradients(loss, variables, colocate_gradients_with_ops=True, gate_gradients=True)
 
-    with mock.patch.object(K, 'gradients', gradients):
+    with mock.patch.object(K, 'gradients', gradients), old_model.refused(
+            'the model cannot be trained', ValueError, 'name a loss of all its weights with --loss, or give --steps 0'):
         model._make_train_function()
 
 
@@ -145,6 +148,15 @@ def slot_arrays(optimizer, names):
     return slots
 
 
+def set_slots(optimizer, path, values):
+    """Sets the weights of an optimiser to the arrays of a file. UserError: they are not those of this optimiser."""
+    shapes = [K.int_shape(weight) for weight in optimizer.weights]
+    if [value.shape for value in values] != shapes or any(value.dtype.kind not in fitting.NUMBERS for value in values):
+        raise UserError('%s: the weights of the optimiser have the shapes %s, and %s needs %s: restore the file' % (
+            path, show([value.shape for value in values]), type(optimizer).__name__, show(shapes)))
+    optimizer.set_weights(values)
+
+
 def write_training(writer, model, weights, inputs, targets, steps, slots):
     """Losses, gradients and the optimiser's weights before the first update, weights and slots after some updates."""
     x, y = list(inputs.values()), list(targets.values())
@@ -153,17 +165,21 @@ def write_training(writer, model, weights, inputs, targets, steps, slots):
     # In the optimiser's own order
     order = [id(weight) for weight in model._collected_trainable_weights]
     trainable.sort(key=lambda pair: order.index(id(pair[1])))
-    _, _, sample_weights = model._standardize_user_data(x, y)
+    with old_model.refused('the targets do not fit the model', ValueError, OTHERS):
+        _, _, sample_weights = model._standardize_user_data(x, y)
     feed = dict(zip(model._feed_inputs + model._feed_targets + model._feed_sample_weights, x + y + sample_weights))
     feed[K.learning_phase()] = 1
-    gradients = K.gradients(model.total_loss, [weight for _, weight in trainable])
+    with old_model.refused('the loss has no gradient', LookupError, 'give --steps 0'):
+        gradients = K.gradients(model.total_loss, [weight for _, weight in trainable])
     known = [(name, tf.convert_to_tensor(one)) for (name, _), one in zip(trainable, gradients) if one is not None]
     model.reset_states()
-    for (name, _), value in zip(known, K.get_session().run([one for _, one in known], feed)):
+    with old_model.refused('the targets do not fit the model', tf.errors.InvalidArgumentError, OTHERS):
+        gradients = K.get_session().run([one for _, one in known], feed)
+    for (name, _), value in zip(known, gradients):
         writer.write('gradient/' + name, value)
     make_train_function(model)
     if slots:
-        model.optimizer.set_weights(slots)
+        set_slots(model.optimizer, *slots)
     for number, value in enumerate(K.batch_get_value(model.optimizer.weights)):
         writer.write('optimizer_start/%d' % number, value)
     losses = []
@@ -254,7 +270,7 @@ def describe_bundle(model, steps, entries, files, command):
         with warnings.catch_warnings():     # that tensors among a call's arguments are not kept: the calls have them
             warnings.simplefilter('ignore')
             config = layer_calls.plain(model.get_config())
-    except Exception as error:      # a custom layer without get_config
+    except old_model.REFUSALS as error:     # a custom layer without get_config
         config = None
         tell('the configuration of the model cannot be saved (%s): check needs --build' % error)
     manifest = OrderedDict([
@@ -289,7 +305,7 @@ def capture(options, folder, command):
 
         def inputs(calls):
             if options.inputs:
-                return sample_inputs.read_inputs(options.inputs, model)
+                return sample_inputs.read_inputs(options.inputs, model, calls)
             return sample_inputs.draw_inputs(model, calls)
 
         targets = options.targets and sample_inputs.read_named(options.targets, model.output_names, 'target')
@@ -305,8 +321,13 @@ def check(folder, options, chosen=()):
 
     # Arguments
         options: with `custom`, `build`, `trust`, for code that the bundle does not hold.
+
+    # Raises
+        UserError: the bundle is damaged, or its parts or the model do not fit together.
     """
     recorded, manifest = sets.read_recorded(folder, chosen)
+    fitting.check_environment(folder, manifest)
+    fitting.check_capture(folder, manifest)
     other = sets.differences_of_environment(manifest)
     with tempfile.TemporaryDirectory() as made:
         with opened_session():
@@ -319,35 +340,52 @@ def check(folder, options, chosen=()):
 
 def run_again(folder, manifest, options, made):
     """Writes the outputs of the model of a bundle, computed here, into the folder `made`."""
-    custom = old_model.custom_objects(options.custom)
-    trained, own = manifest['training'], manifest['model']
-    dropout = bool(manifest.get('dropout'))
-    path = os.path.join(folder, bundle.MANIFEST)
+    trained, dropout = manifest['training'], bool(manifest.get('dropout'))
+
+    def stored(name):
+        return bundle.ArrayFile(os.path.join(folder, name), manifest['files'][name])
+
     with old_model.dropout_off(not dropout):
-        if options.build:
-            model = old_model.build(options.build)
-        elif own['config'] is None:
-            raise UserError('%s: holds no configuration of the model: name the function that builds it with --build'
-                            % path)
-        else:
-            model = old_model.from_config(path, {'class_name': own['class_name'], 'config': own['config']}, custom,
-                                          options.trust)
-        if trained:
-            training = {'optimizer_config': {'class_name': trained['optimizer'], 'config': trained['config']},
-                        'loss': trained['loss']}
-            old_model.compile_model(model, training, custom=custom)
-    weights = layer_calls.weight_names(model)
-    arrays = bundle.ArrayFile(os.path.join(folder, 'weights.npz'), manifest['files']['weights.npz'])
-    names = ['parameter/' + name for name, _ in weights]
-    if sorted(names) != sorted(arrays):
-        raise UserError('%s: its weights are not those of this model' % folder)
-    K.batch_set_value([(weight, arrays[name]) for name, (_, weight) in zip(names, weights)])
-    stored = bundle.ArrayFile(os.path.join(folder, 'inputs.npz'), manifest['files']['inputs.npz'])
-    inputs = OrderedDict((name, stored['input/' + name]) for name in model.input_names)
-    targets = OrderedDict((name, stored['target/' + name]) for name in model.output_names if 'target/' + name in stored)
-    slots = None
+        model = model_of_bundle(folder, manifest, options)
+    weights, arrays = layer_calls.weight_names(model), stored('weights.npz')
+    expected = OrderedDict(('parameter/' + name, (K.int_shape(weight), fitting.NUMBERS)) for name, weight in weights)
+    fitting.check_same_names(arrays.path, arrays, expected)
+    fitting.check_arrays(arrays.path, arrays, expected)
+    K.batch_set_value([(weight, arrays[name]) for name, (_, weight) in zip(expected, weights)])
+    arrays, targets, slots = stored('inputs.npz'), OrderedDict(), None
+    fitting.check_arrays(arrays.path, arrays, OrderedDict(
+        ('input/' + name, (K.int_shape(x), fitting.NUMBERS)) for name, x in zip(model.input_names, model.inputs)))
+    inputs = OrderedDict((name, arrays['input/' + name]) for name in model.input_names)
     if trained:
-        training = bundle.ArrayFile(os.path.join(folder, 'training.npz'), manifest['files']['training.npz'])
-        slots = [training[name] for name in training if name.startswith('optimizer_start/')]
+        for name in model.output_names:
+            shape, _ = arrays.headers.get('target/' + name, ((), None))     # of any shape here: the loss decides
+            fitting.check_arrays(arrays.path, arrays, {'target/' + name: (shape, fitting.NUMBERS)})
+            targets[name] = arrays['target/' + name]
+        training = stored('training.npz')
+        fitting.check_arrays(training.path, training, {'losses': ((trained['steps'],), 'f')})
+        names = ['optimizer_start/%d' % number for number in range(len(training))]
+        slots = training.path, [training[name] for name in names if name in training]
     with old_model.dropout_off(not dropout):
-        write_capture(made, model, bool(trained), inputs, targets, trained.get('steps', 0), '', dropout, slots)
+        write_capture(made, model, bool(trained),
+                      lambda calls: sample_inputs.fitted(arrays.path, inputs, model, calls), targets,
+                      trained.get('steps', 0), '', dropout, slots)
+
+
+def model_of_bundle(folder, manifest, options):
+    """The model of a bundle, from its configuration or from `options.build`, compiled if the bundle has a training."""
+    path, custom = os.path.join(folder, bundle.MANIFEST), old_model.custom_objects(options.custom)
+    trained, own = manifest['training'], manifest['model']
+    if options.build:
+        model = old_model.build(options.build)
+    elif own['config'] is None:
+        raise UserError('%s: holds no configuration of the model: name the function that builds it with --build'
+                        % path)
+    else:
+        model = old_model.from_config(path, {'class_name': own['class_name'], 'config': own['config']}, custom,
+                                      options.trust)
+    old_model.require_graph(model, options.build or path)
+    if trained:
+        training = {'optimizer_config': {'class_name': trained['optimizer'], 'config': trained['config']},
+                    'loss': trained['loss']}
+        old_model.compile_model(model, training, custom=custom)
+    return model

@@ -21,11 +21,16 @@ import numpy as np
 import tensorflow as tf
 
 from command_line import UserError, tell
+from reference.bundle import one_line
 from storage.files import open_regular
 
 MODELS = ('Model', 'Sequential')
 CODE = ('Lambda',)                  # classes whose configuration holds a program
 SCRIPT_NAMES = {'tf': tf, 'np': np, 'keras': keras}     # that this program uses, as its script imported them
+# What Keras raises where the configuration or the file of a stranger makes no sense, of which it checks little. Caught
+# only around calls of Keras.
+REFUSALS = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, NameError, OSError,
+            RuntimeError, TypeError, ValueError, tf.errors.OpError)
 CUDNN = {'CuDNNLSTM': ('LSTM', dict(recurrent_activation='sigmoid')),
          'CuDNNGRU': ('GRU', dict(recurrent_activation='sigmoid', reset_after=True))}
 
@@ -137,9 +142,9 @@ def without_cudnn(config):
         if not isinstance(value, dict):
             return value
         value = {key: replaced(item) for key, item in value.items()}
-        if value.get('class_name') in CUDNN:
+        if value.get('class_name') in tuple(CUDNN) and isinstance(value.get('config'), dict):
             kind, more = CUDNN[value['class_name']]
-            names.append(value['config']['name'])
+            names.append(str(value['config'].get('name')))
             value = dict(value, class_name=kind, config=dict(value['config'], **more))
         return value
 
@@ -147,6 +152,19 @@ def without_cudnn(config):
 
 
 # Loading
+
+@contextlib.contextmanager
+def refused(what, kinds, remedy):
+    """Turns the exceptions by which Keras or TensorFlow refuse a stranger's model or arrays into a `UserError`.
+
+    # Arguments
+        what: the mistake, in words. kinds: exception class or tuple of them. remedy: what the user can do.
+    """
+    try:
+        yield
+    except kinds as error:
+        raise UserError('%s: %s: %s' % (what, one_line(getattr(error, 'message', error)), remedy)) from error
+
 
 @contextlib.contextmanager
 def dropout_off(off=True):
@@ -164,16 +182,18 @@ def dropout_off(off=True):
 
 def from_config(path, config, custom, trust):
     """The Keras model of a configuration, checked before anything of it is made."""
-    require_known(path, config, custom, trust)
-    if not tf.test.is_gpu_available():
-        config, names = without_cudnn(config)
-        if names:
-            tell('layers of cuDNN run as LSTM and GRU with sigmoid gates: %s' % ', '.join(names))
+    try:
+        require_known(path, config, custom, trust)
+        config, names = (config, []) if tf.test.is_gpu_available() else without_cudnn(config)
+    except RecursionError:
+        raise UserError('%s: the configuration of the model is nested too deeply: restore the file' % path)
+    if names:
+        tell('layers of cuDNN run as LSTM and GRU with sigmoid gates: %s' % ', '.join(names))
     known = dict(SCRIPT_NAMES, **custom)
     try:
         with keras.utils.CustomObjectScope(known):
             return keras.models.model_from_config(config, custom_objects=known)
-    except Exception as error:      # Keras raises many kinds of errors for the configuration of a stranger
+    except REFUSALS as error:
         name = isinstance(error, NameError) and re.search("'(.*)'", str(error))
         remedy = 'name the function that builds the model with --build'
         if name:
@@ -217,7 +237,7 @@ def load_weights(model, path, by_name=False):
                 tell('%s: has no weights for: %s' % (path, ', '.join(left)))
     except UserError:
         raise
-    except Exception as error:      # h5py and Keras raise many kinds of errors for a file that does not fit
+    except REFUSALS as error:
         raise UserError('%s: these weights do not fit the model: %s' % (path, ' '.join(str(error).split())))
 
 
@@ -253,7 +273,7 @@ def compile_model(model, training=None, loss=None, optimizer=None, custom=None):
             model.compile(optimizer_object, **options)
     except UserError:
         raise
-    except Exception as error:
+    except REFUSALS as error:
         raise UserError('the model cannot be compiled: %s: %s' % (type(error).__name__, ' '.join(str(error).split())))
     return True
 
@@ -274,7 +294,7 @@ def load(options):
         options: with `model`, `build`, `weights`, `by_name`, `custom`, `trust`, `loss`, `optimizer`, `dropout`.
 
     # Returns
-        The Keras model, whether it is compiled, and the weights of its optimiser or None.
+        The Keras model, whether it is compiled, and the weights of its optimiser after the name of their file, or None.
     """
     custom = custom_objects(options.custom)
     with dropout_off(not options.dropout):
@@ -294,4 +314,4 @@ def load(options):
             require_graph(model, what)
             load_weights(model, what)
         compiled = compile_model(model, training, options.loss, options.optimizer, custom)
-    return model, compiled, slots if not options.optimizer else None
+    return model, compiled, (what, slots) if slots and not options.optimizer else None

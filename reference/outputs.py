@@ -22,11 +22,13 @@ import beam_search
 from seq2seq_model import Seq2Seq
 from training.trainer import Trainer, token_loss
 import translator
-from reference import compare, numpy_model
+from reference import compare, fitting, numpy_model
 from reference.cases import LIMIT
 from settings import with_defaults
-from text.tokenizers import make_tokenizer
+from text.subwords import KINDS
+from text.tokenizers import MODEL_FILE, read_tokenizers
 
+SIDES = ('source', 'target')
 STEPS = 50                  # updates of a training
 KEPT = (1, 2, 10, 50)       # updates after which weights and slots are recorded
 
@@ -51,6 +53,13 @@ def opened_session(dtype='float32'):
 def separators_of(entry):
     """Returns the `Separators` in a manifest's entry, or `None`."""
     return Separators(*entry['separators']) if 'separators' in entry else None
+
+
+def check_parameters(model, arrays):
+    """Raises `UserError` if the arrays `parameter/<neutral name>` do not have the shapes of a `Seq2Seq`'s weights."""
+    fitting.check_arrays('the recorded model', arrays, OrderedDict(
+        ('parameter/' + numpy_model.neutral(weight.name), (K.int_shape(weight), 'f'))
+        for weight in model.training_model.weights))
 
 
 def set_parameters(model, arrays):
@@ -247,6 +256,7 @@ def case_outputs(entry, recorded, dtype, gradients=True, searches=True):
     arrays = OrderedDict()
     with opened_session(dtype):
         model = Seq2Seq(with_defaults(entry['model']), *entry['vocabulary'], separators=separators_of(entry))
+        check_parameters(model, recorded)    # before the first run of the graph, which makes its weights
         for name, value in get_parameters(model).items():
             if value.ndim < 2:  # biases and scalars start from constants; matrices from random numbers
                 arrays['initial/' + name] = value
@@ -286,6 +296,7 @@ def training_outputs(entry, recorded, dtype):
     arrays, losses = OrderedDict((name, recorded[name]) for name in ('input/source', 'input/target')), []
     with opened_session(dtype):
         trainer = Trainer(train_settings, *entry['vocabulary'], train=corpus, validation=corpus, run=None)
+        check_parameters(trainer.model, recorded)
         set_parameters(trainer.model, recorded)
         arrays.update(with_prefix('parameter/', get_parameters(trainer.model)))
         train_on_batch = trainer.keras_model.train_on_batch
@@ -316,11 +327,29 @@ def training_outputs(entry, recorded, dtype):
     return arrays
 
 
+def subword_models(run, run_settings):
+    """The lines of the subword models of a run as arrays `tokenizer/source` and `tokenizer/target`."""
+    texts = [(side, run.read_file(MODEL_FILE % side).decode('utf-8')) for side in SIDES
+             if getattr(run_settings, side + '_tokenizer') in KINDS]
+    return OrderedDict(('tokenizer/' + side, np.array(text.split('\n')[:-1])) for side, text in texts)
+
+
+class RecordedModels(object):
+    """The arrays of `subword_models`, with the methods of `RunDirectory` that tokenisers need."""
+
+    file = staticmethod(str)
+
+    def __init__(self, recorded):
+        self.files = {MODEL_FILE % side: recorded.get('tokenizer/' + side, ()) for side in SIDES}
+
+    def read_file(self, name):
+        return ''.join(line + '\n' for line in self.files[name]).encode('utf-8')
+
+
 def sides_of(entry, recorded):
     """Returns the pairs of a tokeniser and a vocabulary of source and target, from settings and arrays."""
-    run_settings = with_defaults(entry['model'])
-    return [(make_tokenizer(getattr(run_settings, side + '_tokenizer')),
-             Vocabulary(recorded['vocabulary/' + side].tolist())) for side in ('source', 'target')]
+    vocabularies = [Vocabulary(recorded['vocabulary/' + side].tolist()) for side in SIDES]
+    return list(zip(read_tokenizers(RecordedModels(recorded), with_defaults(entry['model'])), vocabularies))
 
 
 def run_outputs(entry, recorded, sides=None):
@@ -328,16 +357,20 @@ def run_outputs(entry, recorded, sides=None):
 
     # Arguments
         entry: dict, the entry of the manifest.
-        recorded: arrays with `parameter/...`, `vocabulary/source`, `vocabulary/target` and `text/source`.
+        recorded: arrays with `parameter/...`, `vocabulary/source`, `vocabulary/target` and `text/source`, and
+            `tokenizer/...` of subwords.
         sides: pairs of a tokeniser and a vocabulary, as `Translator` takes them; by default those of `sides_of`.
     """
     run_settings, texts = with_defaults(entry['model']), recorded['text/source'].tolist()
     sides, gradients = sides or sides_of(entry, recorded), entry.get('gradients', False)
     (_, source_vocabulary), (_, target_vocabulary) = sides
-    arrays = OrderedDict((name, recorded[name]) for name in ('vocabulary/source', 'vocabulary/target', 'text/source'))
+    arrays = OrderedDict((name, value) for name, value in recorded.items()
+                         if name in ('vocabulary/source', 'vocabulary/target', 'text/source')
+                         or name.startswith('tokenizer/'))
     with opened_session() as session:
         model = Seq2Seq(run_settings, len(source_vocabulary), len(target_vocabulary),
                         separators=separators(run_settings, source_vocabulary))
+        check_parameters(model, recorded)
         set_parameters(model, recorded)
         arrays.update(with_prefix('parameter/', get_parameters(model)))
         run, options = translator.Translator(model, session, *sides), beam_search.Options(**entry['beam'])

@@ -7,7 +7,7 @@ import numpy as np
 from keras import backend as K
 
 from command_line import UserError
-from reference import bundle
+from reference import bundle, fitting
 
 ROWS, STEPS, PIXELS = 5, 7, 32      # for sizes that a model leaves open
 LARGE = 50000                       # numbers in a row, above which two rows are enough
@@ -75,6 +75,10 @@ def read_named(path, names, what):
         raise UserError(str(error))
     found = OrderedDict((name[len(what) + 1:] if name.startswith(what + '/') else name, value)
                         for name, value in arrays.items())
+    for name, value in found.items():
+        if value.dtype.kind not in fitting.NUMBERS:
+            raise UserError('%s: %s is of the type %s, not numbers: give others'
+                            % (path, bundle.printable(name), value.dtype))
     if len(names) == len(found) == 1:
         return OrderedDict(zip(names, found.values()))
     for name in names:
@@ -87,18 +91,29 @@ def read_named(path, names, what):
     return OrderedDict((name, found[name]) for name in names)
 
 
-def read_inputs(path, model):
-    """Inputs from a file, in each input's type. UserError: names, shapes or kinds do not fit the model."""
-    arrays = read_named(path, model.input_names, 'input')
+def read_inputs(path, model, calls):
+    """Inputs from a file, in each input's type. UserError: they do not fit the model."""
+    return fitted(path, read_named(path, model.input_names, 'input'), model, calls)
+
+
+def fitted(path, arrays, model, calls):
+    """Inputs {name: array} in each input's type. UserError: names, shapes, kinds or ids do not fit the model."""
     for name, tensor in zip(model.input_names, model.inputs):
         value, shape = arrays[name], K.int_shape(tensor)
         if value.dtype.kind not in 'biuf' or value.ndim != len(shape) or any(
                 known not in (None, length) for known, length in zip(shape, value.shape)):
             raise UserError('%s: %s has the type %s and shape %s, and the model needs %s and %s' % (
                 path, name, value.dtype, value.shape, K.dtype(tensor), shape))
-        arrays[name] = value.astype(K.dtype(tensor))
+        arrays[name] = value = value.astype(K.dtype(tensor))
+        sizes = [layer.input_dim for layer in readers(calls, tensor) if isinstance(layer, keras.layers.Embedding)]
+        ids = value.astype('i8')
+        if sizes and value.size and not (0 <= ids.min() and ids.max() < min(sizes)):
+            raise UserError('%s: %s has ids from %d to %d, and the table of its Embedding has rows from 0 to %d: give '
+                            'others' % (path, name, ids.min(), ids.max(), min(sizes) - 1))
     if len({len(value) for value in arrays.values()}) > 1:
         raise UserError('%s: the inputs have unequal numbers of rows' % path)
+    if not all(value.size for value in arrays.values()):
+        raise UserError('%s: an input is empty: give at least one row' % path)
     return arrays
 
 

@@ -22,7 +22,7 @@ from text.text_files import read_lines
 import translator
 from reports.progress import Progress
 from storage.files import to_json, write_bytes
-from reference import cases, compare, finished_rules, outputs, verify
+from reference import cases, compare, finished_rules, fitting, outputs, verify
 from command_line import UserError, tell
 from settings import SETTINGS, with_defaults
 from storage.weights_file import array_hash
@@ -82,10 +82,13 @@ def make(job):
     """Returns (file, arrays) of one job: (file, manifest's entry, recorded arrays)."""
     file, entry, recorded = job
     dtype = 'float64' if '.float64.' in file else 'float32'
-    if entry['kind'] == 'run':
-        return file, outputs.run_outputs(entry, recorded)
-    return file, {'case': outputs.case_outputs, 'training': outputs.training_outputs}[entry['kind']](
-        entry, recorded, dtype)
+    try:
+        if entry['kind'] == 'run':
+            return file, outputs.run_outputs(entry, recorded)
+        return file, {'case': outputs.case_outputs, 'training': outputs.training_outputs}[entry['kind']](
+            entry, recorded, dtype)
+    except UserError as error:
+        raise UserError('%s: %s' % (file, error)) from error
 
 
 def in_processes(function, jobs, unit='jobs'):
@@ -142,8 +145,9 @@ def run_job(job):
     if separators:
         entry['separators'] = [separators.question_end, list(separators.sentence_ends)]
     sides = ((loaded.source_tokenizer, loaded.source_vocabulary), (loaded.target_tokenizer, loaded.target_vocabulary))
-    recorded = OrderedDict(('vocabulary/' + side, np.array(vocabulary.tokens))
-                           for side, (_, vocabulary) in zip(('source', 'target'), sides))
+    recorded = outputs.subword_models(loaded.run, loaded.settings)
+    recorded.update(('vocabulary/' + side, np.array(vocabulary.tokens))
+                    for side, (_, vocabulary) in zip(outputs.SIDES, sides))
     with tf_session.opened(loaded.session):
         recorded.update(outputs.with_prefix('parameter/', outputs.get_parameters(loaded.models[0])))
     if exported:
@@ -186,7 +190,8 @@ def finished_file(sample):
     """
     entry, arrays = sample
     entry = OrderedDict((key, value) for key, value in entry.items() if key != 'arrays')
-    recorded = OrderedDict(pair for pair in arrays.items() if pair[0].startswith(('parameter/', 'vocabulary/')))
+    recorded = OrderedDict((name, value) for name, value in arrays.items()
+                           if name.startswith(('parameter/', 'vocabulary/', 'tokenizer/')))
     sides = outputs.sides_of(entry, recorded)
     recorded['text/source'] = np.array(telling_texts(entry, recorded, sides)[0])
     return entry, outputs.run_outputs(entry, recorded, sides)
@@ -333,11 +338,12 @@ def differences_of_environment(manifest):
     """Returns the parts of this environment that differ from the recorded one; without any, results must be equal."""
     here, different = json.loads(json.dumps(environment())), []
     for part, recorded in manifest['environment'].items():
+        mine = here.get(part)
         if part == 'processor':
             continue    # 'arithmetic' shows what matters, also on an emulator
-        if isinstance(recorded, dict):
-            different += ['%s %s' % (part[:-1], name) for name in recorded if here[part].get(name) != recorded[name]]
-        elif here.get(part) != recorded:
+        if isinstance(recorded, dict) and isinstance(mine, dict):
+            different += ['%s %s' % (part[:-1], name) for name in recorded if mine.get(name) != recorded[name]]
+        elif mine != recorded:
             different.append(part)
     if in_processes(arithmetic, [()])[0] != manifest['arithmetic']:
         different.append('arithmetic of the processor')
@@ -345,9 +351,16 @@ def differences_of_environment(manifest):
 
 
 def check(folder, patterns=()):
-    """Computes a set again; returns the results and ties of the comparison and the differences of the environments."""
+    """Computes a set again; returns the results and ties of the comparison and the differences of the environments.
+
+    # Raises
+        UserError: the set is damaged, or its manifest and arrays do not fit together.
+    """
     recorded, manifest = read_recorded(folder, patterns)
+    fitting.check_environment(folder, manifest)
     recorded = OrderedDict((name, OrderedDict(file.items())) for name, file in recorded.items())
+    for file, arrays in recorded.items():
+        fitting.check_file(os.path.join(folder, file), manifest['files'][file], arrays)
     jobs = [(file, manifest['files'][file], arrays) for file, arrays in recorded.items()]
     differences = differences_of_environment(manifest)
     computed = OrderedDict(in_processes(make, jobs, 'files computed'))

@@ -13,8 +13,8 @@ import regress
 from command_line import UserError
 from reference import bundle, capture, compare, layer_calls, old_model
 from reference.outputs import opened_session
-from reference.sets import array_hash
 from test_commands import ROOT
+from test_fitting import damaged_set, one_process  # noqa: F401
 
 BUILDERS = str(ROOT / 'tests' / 'old_models_here.py')
 
@@ -166,37 +166,70 @@ def test_a_gradient_is_complete_before_any_weight_changes(images):
         assert np.allclose(arrays['step_1/slot/%s/m' % name], m, rtol=1e-5, atol=1e-8)
 
 
-def damaged_set(folder, made, change):
-    """A copy of a bundle, changed by a function of its arrays and manifest, with fitting hashes."""
-    files, manifest = bundle.read_set(str(folder))
-    change(files, manifest)
-    made.mkdir()
-    for name, arrays in files.items():
-        np.savez(str(made / name), **arrays)
-        manifest['files'][name].update(arrays={key: array_hash(key, value) for key, value in arrays.items()},
-                                       shapes={key: list(value.shape) for key, value in arrays.items()})
-    (made / 'MANIFEST.json').write_text(json.dumps(manifest))
-    return str(made)
+def training_is(**values):
+    return lambda files, manifest: manifest['training'].update(values)
+
+
+def array_is(file, name, value):
+    return lambda files, manifest: files[file].update({name: value})
 
 
 @pytest.mark.parametrize('told, change', [
-    ('KeyError', lambda files, manifest: manifest.pop('kind')),
-    ('KeyError', lambda files, manifest: manifest.update(kind=[])),
-    ('TypeError', lambda files, manifest: manifest.update(model=None)),
-    ('KeyError', lambda files, manifest: manifest.pop('training')),
-    ('KeyError', lambda files, manifest: manifest.pop('environment')),
-    ('AttributeError', lambda files, manifest: manifest.update(environment=3)),
-    ('ValueError: Cannot feed', lambda files, manifest: files['inputs.npz'].update(
-        {'input/conv_input': np.zeros((1, 2), 'f')})),
-    ('KeyError', lambda files, manifest: files['inputs.npz'].pop('input/conv_input')),
-    ('weights are not those', lambda files, manifest: files['weights.npz'].pop('parameter/out/bias')),
-    ('ValueError', lambda files, manifest: files['weights.npz'].update({'parameter/out/bias': np.zeros(9, 'f')}))])
-def test_check_refuses_a_bundle_whose_parts_do_not_fit_in_one_line(images, tmp_path, monkeypatch, told, change):
-    from reference import sets
-    monkeypatch.setattr(sets, 'in_processes', lambda function, jobs, *_: [function(job) for job in jobs])
+    # The manifest
+    ("forward.npz: its kind in MANIFEST.json is 'capture'", lambda files, manifest: manifest.pop('kind')),
+    ("its kind in MANIFEST.json is 'capture'", lambda files, manifest: manifest.update(kind=[])),
+    ('MANIFEST.json: model is not an object', lambda files, manifest: manifest.update(model=None)),
+    ('MANIFEST.json: model is not an object', lambda files, manifest: manifest['model'].pop('config')),
+    ('MANIFEST.json: training is not an object', lambda files, manifest: manifest.pop('training')),
+    ('MANIFEST.json: training has no optimizer', lambda files, manifest: manifest['training'].pop('loss')),
+    ('MANIFEST.json: steps of the training is not', training_is(steps='3')),
+    ('losses has the shape .3,.* shape .1000000000,', training_is(steps=10 ** 9)),
+    ('cannot be compiled: .*Unknown optimizer|cannot be compiled', training_is(optimizer='None')),
+    ('cannot be compiled', training_is(config={'rate': []})),
+    ('cannot be compiled', training_is(loss={'x': 3})),
+    ('MANIFEST.json: environment is not an object', lambda files, manifest: manifest.pop('environment')),
+    ('MANIFEST.json: environment is not an object', lambda files, manifest: manifest.update(environment=3)),
+    ('MANIFEST.json: arithmetic is not a hash', lambda files, manifest: manifest.pop('arithmetic')),
+    ('MANIFEST.json: cannot be read as the manifest', lambda files, manifest: manifest.update(output_arrays=3)),
+    ('MANIFEST.json: cannot be read as the manifest', lambda files, manifest: manifest['calls'][0].pop('inputs')),
+    ('MANIFEST.json: cannot be read as the manifest', lambda files, manifest: manifest['calls'][0].update(
+        output_masks=[{}])),
+    ('bad: has no inputs.npz', lambda files, manifest: (files.pop('inputs.npz'), manifest['files'].pop('inputs.npz'))),
+    # The model
+    ('the model cannot be created: ', lambda files, manifest: manifest['model'].update(config=3)),
+    ('the model cannot be created: ',
+     lambda files, manifest: manifest['model']['config']['layers'][0]['config'].clear()),
+    ('unknown classes: Nothing', lambda files, manifest: manifest['model'].update(class_name='Nothing')),
+    # The arrays
+    ('inputs.npz: input/conv_input has the shape .1, 2.', array_is('inputs.npz', 'input/conv_input', np.zeros((1, 2)))),
+    ('inputs.npz: input/conv_input has .* type <U1',
+     array_is('inputs.npz', 'input/conv_input', np.full((5, 6, 6, 2), 'a'))),
+    ('inputs.npz: has no array input/conv_input', lambda files, manifest: files['inputs.npz'].pop('input/conv_input')),
+    ('inputs.npz: an input is empty', array_is('inputs.npz', 'input/conv_input', np.zeros((0, 6, 6, 2)))),
+    ('inputs.npz: has no array target/out', lambda files, manifest: files['inputs.npz'].pop('target/out')),
+    ('the targets do not fit the model', array_is('inputs.npz', 'target/out', np.zeros((5, 4)))),
+    ('inputs.npz: target/out has .* type <U1', array_is('inputs.npz', 'target/out', np.full((5, 3), 'a'))),
+    ('weights.npz: does not fit the model, which needs parameter/out/bias',
+     lambda files, manifest: files['weights.npz'].pop('parameter/out/bias')),
+    ('weights.npz: does not fit the model, which has no parameter/x',
+     array_is('weights.npz', 'parameter/x', np.zeros(9))),
+    ('weights.npz: parameter/out/bias has the shape .9,', array_is('weights.npz', 'parameter/out/bias', np.zeros(9))),
+    ('weights.npz: parameter/out/bias has .* type <U1', array_is('weights.npz', 'parameter/out/bias', np.full(3, 'a'))),
+    ('training.npz: the weights of the optimiser have', array_is('training.npz', 'optimizer_start/3', np.zeros(9))),
+    ('training.npz: the weights of the optimiser have',
+     lambda files, manifest: files['training.npz'].pop('optimizer_start/12'))])
+def test_check_refuses_a_bundle_whose_parts_do_not_fit_in_one_line(
+        images, tmp_path, one_process, told, change):  # noqa: F811
     with pytest.raises(UserError, match=told) as refused:
         regress.main(['check', damaged_set(images[0] / 'bundle', tmp_path / 'bad', change)])
     assert '\n' not in str(refused.value) and len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize('where', ['reference.layer_calls.find_calls', 'reference.capture.write_forward',
+                                   'reference.old_model.require_known', 'reference.fitting.check_capture'])
+def test_a_bug_of_ours_shows_its_traceback(images, one_process, where):  # noqa: F811
+    with mock.patch(where, side_effect=TypeError('a bug')), pytest.raises(TypeError, match='a bug'):
+        regress.main(['check', str(images[0] / 'bundle')])
 
 
 def test_check_runs_a_bundle_again_byte_for_byte(images, monkeypatch, capsys):

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from unittest import mock
 import zipfile
 
 import numpy as np
@@ -13,8 +14,11 @@ import regress
 from reference import cases, compare, finished_rules, numpy_search, verify
 from reference.numpy_model import END, NumpyModel
 from command_line import UserError
+from settings import with_defaults
 from test_commands import ROOT, make_corpus
 from storage.weights_file import array_hash
+from text import subwords
+from text.vocabulary import SPECIALS
 
 PYTHONS = ['python3.13', 'python3.12', 'python3.11', 'python3.10', 'python3.9', 'python3',
            os.environ.get('PORT_PYTHON', 'python')]
@@ -693,11 +697,26 @@ def test_check_computes_some_of_the_committed_files_again():
     assert code == 0 and out.startswith('no stage differs'), out + err
 
 
+def test_a_run_is_computed_again_with_its_own_subwords_and_spacing_marks():
+    from reference import outputs
+    model = subwords.train(['low lower lowest new newer newest'] * 9, 'bpe', 280)
+    settings = dict(source_tokenizer='bpe', target_tokenizer='word', spacing_marks=True)
+    recorded = outputs.subword_models(mock.Mock(read_file=lambda name: model), with_defaults(settings))
+    assert list(recorded) == ['tokenizer/source'] and recorded['tokenizer/source'].dtype.kind == 'U'
+    recorded.update(('vocabulary/' + side, np.array(SPECIALS)) for side in ('source', 'target'))
+    (source, _), (target, _) = outputs.sides_of({'model': settings}, recorded)
+    text = 'lowest newest'
+    assert source.tokenize(text) == subwords.SubwordTokenizer.from_bytes(model, '').tokenize(text) != text.split()
+    assert target.detokenize(['9', 'p', '.\u203f', 'm', '.']) == '9 p.m.'
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('more', [
     ['--input-feeding'],
+    ['--source-tokenizer', 'bpe', '--source-vocabulary', '300', '--target-tokenizer', 'unigram', '--target-vocabulary',
+     '300'],
     # Large weights: after so little training two names of a source would else be as good as one another.
-    ['--copy', '--coverage-loss', '0.5', '--init-scale', '1']], ids=['input feeding', 'copying'])
+    ['--copy', '--coverage-loss', '0.5', '--init-scale', '1']], ids=['input feeding', 'subwords', 'copying'])
 def test_an_exported_run_is_a_bundle_that_the_numpy_model_and_check_agree_with(tmp_path, more):
     home = tmp_path / 'home'
     home.mkdir()
