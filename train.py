@@ -159,6 +159,8 @@ def lead(argv, workers):
             if previous is not None:
                 about['init_from'] = describe_previous(previous)
             run = stack.enter_context(RunDirectory.create(path, vars(settings), files, about, options.overwrite))
+        if run is not None:
+            workers.watch_run(run.path)
 
         # The model.
         import tf_session

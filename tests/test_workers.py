@@ -18,6 +18,8 @@ from training.workers import Workers, check_group
 from command_line import UserError
 from settings import with_defaults
 
+KILLED = 'train.py: a worker was killed, or its machine cannot be reached any more: '
+CONTINUE, AGAIN = 'the last checkpoint is whole; continue it with --resume', 'start it again with the same command'
 HOROVODRUN = os.path.join(os.path.dirname(sys.executable), 'horovodrun')
 needs_horovod = pytest.mark.skipif(not os.path.exists(HOROVODRUN), reason='no Horovod: make distributed')
 # 200 pairs in batches of 8 are 25 batches: the last group of an epoch has one batch, and one worker is idle.
@@ -147,6 +149,32 @@ def test_each_batch_of_a_group_has_one_worker_and_other_numbers_are_refused():
     assert '--accumulate 6' in str(error.value) and 'multiple of 4' in str(error.value)
 
 
+@pytest.mark.parametrize('told, checkpoint, ending, line', [
+    (False, True, 'kill', KILLED + AGAIN), (True, False, 'kill', KILLED + AGAIN),
+    (True, True, 'kill', KILLED + CONTINUE),
+    (True, True, 'end', None), (False, False, 'end', None)])
+def test_the_report_of_a_death_claims_a_checkpoint_only_where_the_run_has_one(tmp_path, told, checkpoint, ending, line):
+    path = tmp_path / 'run \xfc'
+    (path / 'checkpoint').mkdir(parents=True)
+    if checkpoint:
+        (path / 'checkpoint' / 'last').write_text('')
+    program = '''
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from training import workers
+one = workers.HorovodWorkers.__new__(workers.HorovodWorkers)
+one._watch = workers._watch()
+if %r:
+    one.watch_run(sys.argv[2])
+with one.joined():
+    if %r == 'kill':
+        os.kill(os.getpid(), signal.SIGKILL)
+''' % (told, ending)
+    done = subprocess.run([sys.executable, '-c', program, str(ROOT), str(path)], stderr=subprocess.PIPE)
+    assert done.returncode == (-signal.SIGKILL if ending == 'kill' else 0)
+    assert done.stderr.decode('utf-8').splitlines() == ([line] if line else [])
+
+
 @pytest.mark.parametrize('group', [1, 2, 3, 8, 150])
 def test_a_plan_by_groups_has_every_pair_once_and_neighbours_in_length_together(group):
     lengths = np.random.RandomState(3).randint(1, 40, (2, 1003))
@@ -233,14 +261,16 @@ def test_a_run_whose_workers_are_killed_at_random_moments_ends_as_one_never_stop
         (1, 0, 12, 'cut(%r, 1)' % files[1])]
     chosen.shuffle(kills)
     for worker, actor, update, how in kills:
-        begun = (path / 'config.json').exists()
+        begun = (path / 'checkpoint' / 'last').exists()    # as the report says
         if update != 'start':
-            update += state_of(path)['update'] if (path / 'checkpoint' / 'last').exists() else 0
+            update += state_of(path)['update'] if begun else 0
         codes, lines = horovodrun(2, home, '--run', path, *(['--resume'] if begun else ['--data', 'numbers'] + SMALL),
                                   fault=(actor, update, how))
         assert codes[worker] == 128 + signal.SIGKILL, (how, lines)
-        assert said(lines) == ['train.py: a worker was killed, or its machine cannot be reached any more: the last '
-                               'checkpoint is whole; continue it with --resume'] or update == 'start', (how, lines)
+        remedies = [KILLED + (CONTINUE if (path / 'checkpoint' / 'last').exists() else AGAIN)]
+        if update == 'start':   # before the run is begun or continued, nothing is known of its checkpoints
+            remedies += ['', KILLED + AGAIN]
+        assert ''.join(said(lines)) in remedies, (how, lines)
     codes, _ = horovodrun(2, home, '--run', path, '--resume')
     assert codes == {0: 0, 1: 0}
     assert outcome(path) == outcome(home / 'one')

@@ -16,6 +16,7 @@ import numpy as np
 # HOROVOD_CYCLE_TIME: milliseconds until Horovod looks for new sums; its default of 5 is half of a short update.
 # HOROVOD_STALL_CHECK_TIME_SECONDS: the others may wait for minutes while worker 0 reads text or decodes.
 HOROVOD = {'HOROVOD_CYCLE_TIME': '1', 'HOROVOD_STALL_CHECK_TIME_SECONDS': '600'}
+LAST = os.path.join('checkpoint', 'last').encode('ascii')   # in a run that has a checkpoint
 
 
 class WorkerEnded(Exception):
@@ -100,6 +101,9 @@ class Workers(object):
 
     def wait_for_first(self):
         """Waits for the end of worker 0, which reports for all; nothing on worker 0."""
+
+    def watch_run(self, path):
+        """From here on, the report of a worker's death says whether this run has a checkpoint; on worker 0."""
 
 
 class HorovodWorkers(Workers):
@@ -187,12 +191,16 @@ class HorovodWorkers(Workers):
             with contextlib.suppress(WorkerEnded), self.joined():
                 self.barrier()
 
+    def watch_run(self, path):
+        os.write(self._watch, os.fsencode(os.path.abspath(path)) + b'\0')
+
 
 def _watch():
     """Starts a process that reports the death of this one. Gloo aborts when the connection to a worker breaks.
 
     # Returns
-        File descriptor; a byte written to it before the end of this process prevents the report.
+        File descriptor. What is written to it: the path of the run and a NUL, when the training is to begin; a byte
+        before the end of this process, which prevents the report.
     """
     reader, writer = os.pipe()
     if os.fork():
@@ -202,9 +210,12 @@ def _watch():
         os.close(writer)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        if not os.read(reader, 1):
-            tell('train.py: a worker was killed, or its machine cannot be reached any more: the last checkpoint is '
-                 'whole; continue it with --resume')
+        told = b''.join(iter(lambda: os.read(reader, 2 ** 16), b''))
+        path, ended = told[:-1], told[-1:] not in (b'', b'\0')
+        if not ended:
+            tell('train.py: a worker was killed, or its machine cannot be reached any more: %s' % (
+                'the last checkpoint is whole; continue it with --resume'
+                if path and os.path.lexists(os.path.join(path, LAST)) else 'start it again with the same command'))
     finally:
         os._exit(0)
 
