@@ -314,7 +314,7 @@ class LocalAttention(GlobalAttention):
             inside = tf.logical_and(inside, K.expand_dims(source_mask, 1))
         weights, masked_scores = masked_softmax(scores, inside)
         if self.alignment == 'predictive':
-            weights *= K.exp(-2. * K.square(distance / self.window))    # eq. 10: sigma = W/2, so 2 sigma^2 = W^2/2
+            weights *= gaussian_factors(distance, self.window)                                          # eq. 10
         return weights, masked_scores
 
     def predict_positions(self, query, scores, source_mask=None):
@@ -349,6 +349,11 @@ def masked_softmax(scores, valid=None):
     weights = tf.nn.softmax(masked_scores)
     # A row without a valid position has equal scores, and its softmax would be uniform.
     return tf.where(valid, weights, tf.zeros_like(weights)), masked_scores
+
+
+def gaussian_factors(distance, window):
+    """Eq. 10: exp(-(s - p_t)^2 / (2 sigma^2)) of distances s - p_t; sigma = W/2, so 2 sigma^2 = W^2/2."""
+    return tf.exp(-2. * tf.square(distance / window))
 
 
 custom_objects = {'GlobalAttention': GlobalAttention, 'LocalAttention': LocalAttention}

@@ -68,7 +68,7 @@ class LocalAttention(GlobalAttention, attention.LocalAttention):
         inside = (window >= 0) & (window < ranks.counts[:, None, None]) & (K.abs(distance) <= self.window)
         gaussian = tf.ones_like(distance)
         if self.alignment == 'predictive':
-            gaussian = K.exp(-2. * K.square(distance / self.window))                                    # eq. 10
+            gaussian = attention.gaussian_factors(distance, self.window)
         return additive_windows(
             projected, keys, memory, score_kernel, gaussian, ranks.look_up(window), inside) + [window]
 
@@ -157,7 +157,7 @@ def sorted_windows(query, values, centre, gaussian, ranks, window):
     distance = tf.cast(tf.gather(positions, slots.bands), K.dtype(query))[:, None] - centre             # (m, Q, C)
     weights, _ = attention.masked_softmax(scores, tf.abs(distance) <= window)
     if gaussian:
-        weights *= tf.exp(-2. * tf.square(distance / window))                                           # eq. 10
+        weights *= attention.gaussian_factors(distance, window)
     window_ranks = (size * block - window)[:, :, None] + tf.range(size + 2 * window)
     return [slots.read(tf.matmul(weights, values)), slots.read(weights), window_ranks]
 

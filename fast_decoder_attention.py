@@ -7,7 +7,7 @@ import collections
 
 import tensorflow as tf
 
-from attention import masked_softmax
+from attention import gaussian_factors, masked_softmax
 from attention_blocks import additive_step, additive_step_gradient
 from attention_windows import add_rows
 
@@ -47,11 +47,6 @@ def centre_of(inputs, sigmoid):
     return tf.reduce_sum(inputs.valid, 1, keepdims=True) * sigmoid
 
 
-def gaussian_of(kind, distance):
-    """Eq. 10, with 2 sigma^2 = W^2 / 2."""
-    return tf.exp(-2. * tf.square(distance / kind.window))
-
-
 def attention_step(kind, inputs, query, time):
     """Returns the context `(B, Dm)`, and what the gradient needs: softmax `(B, S)`, and for eq. 9 its sigmoid."""
     kept, centre = [], None
@@ -67,7 +62,7 @@ def attention_step(kind, inputs, query, time):
         scores = tf.matmul(seen.keys, query[:, :, None])[:, :, 0]
     softmax = weights = masked_softmax(scores, seen.inside)[0]
     if kept:
-        weights = softmax * gaussian_of(kind, seen.distance)
+        weights = softmax * gaussian_factors(seen.distance, kind.window)
     return tf.matmul(weights[:, None], seen.memory)[:, 0], [softmax] + kept
 
 
@@ -102,7 +97,7 @@ def attention_step_gradient(kind, inputs, d_context, slices, sums, query, time):
     d_query, weights, needed = 0., softmax, []
     if kind.alignment == 'predictive':
         sigmoid, hidden = slices
-        gaussian = gaussian_of(kind, seen.distance)
+        gaussian = gaussian_factors(seen.distance, kind.window)
         weights = softmax * gaussian
         d_centre = tf.reduce_sum(d_softmax * weights * seen.distance, 1, keepdims=True) * (4. / kind.window ** 2)
         d_score = d_centre * centre_of(inputs, sigmoid) * (1. - sigmoid)                                # (B, 1)
