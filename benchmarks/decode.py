@@ -43,10 +43,10 @@ from text.batches import pad  # noqa: E402
 from text.text_files import read_lines  # noqa: E402
 from text.vocabulary import END, PAD, START  # noqa: E402
 import beam_search  # noqa: E402
+from matrix_products import Alone, decoder_products, output_products, source_products  # noqa: E402
 import settings  # noqa: E402
 from storage.run_directory import RunDirectory  # noqa: E402
 from command_line import UserError, non_negative_int, positive_int, run_command, tell  # noqa: E402
-from train_step import Alone, Product  # noqa: E402
 from translator import Translator  # noqa: E402
 
 
@@ -224,34 +224,12 @@ def products(config, words, lengths, steps, width):
         lengths, steps: of each sentence the tokens of its source, and of its best hypothesis with `</s>`.
         width: hypotheses of a sentence.
     """
-    batch, length = len(lengths), max(lengths)
-    memory, units, embedding = config.encoder_units or config.units, config.units, config.embedding
-    gates, directions = (4 if config.cell == 'lstm' else 3), 1 + config.bidirectional
-    own, below, found = memory // directions, embedding, []
-    for _ in range(config.encoder_layers):
-        found += [Product(1, 1, batch * length, below, gates * own), Product(length, 1, batch, own, gates * own)
-                  ] * directions
-        below = memory
-    if config.bidirectional or memory != units:
-        states = config.decoder_layers * (2 if config.cell == 'lstm' else 1)
-        found.append(Product(states, 1, batch, memory, units))
-    score = (config.attention_units or units) if config.score != 'general' else units
-    found.append(Product(1, 1, batch * length, memory, score))                              # the keys
-    last = embedding if config.tie_embeddings else units
+    length = max(lengths)
+    found = source_products(config, len(lengths), length, searching=True)
     for sentences, count in collections.Counter(
             sum(step < one for one in steps) for step in range(max(steps))).items():
-        rows, below = sentences * width, embedding
-        for _ in range(config.decoder_layers):
-            found.append(Product(count, 1, rows, below + units, gates * units))
-            below = units
-        if config.score == 'general':
-            found.append(Product(count, sentences, width, units, length))
-        else:
-            found += [Product(count, 1, rows, units, score), Product(count, 1, rows * length, score, 1)]
-        found += [Product(count, sentences, width, length, memory), Product(count, 1, rows, memory + units, units),
-                  Product(count, 1, rows, last, words)]
-        if config.tie_embeddings and embedding != units:
-            found.append(Product(count, 1, rows, units, embedding))
+        found += decoder_products(config, length, count, sentences, width, searching=True)
+        found += output_products(config, words, count, sentences * width)
     return found
 
 

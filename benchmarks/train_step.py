@@ -25,6 +25,8 @@ from keras import backend as K  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from command_line import positive_int, run_command  # noqa: E402
+from matrix_products import (  # noqa: E402
+    Alone, decoder_products, operations, output_products, source_products, with_gradients)
 import settings  # noqa: E402
 from text.corpus_builder import encode_pairs  # noqa: E402
 from text.text_files import read_lines  # noqa: E402
@@ -77,92 +79,12 @@ def corpora(options, config):
     return corpus, [len(vocabulary) for vocabulary in vocabularies]
 
 
-Product = collections.namedtuple('Product', 'count batch rows inner columns')
-Product.__doc__ = '`count` products of `batch` pairs of matrices, `(rows, inner)` times `(inner, columns)`.'
-
-
-def with_gradients(batch, rows, inner, columns):
-    """One product of the forward pass and its two of the gradient."""
-    return [Product(1, batch, rows, inner, columns), Product(1, batch, rows, columns, inner),
-            Product(1, batch, inner, rows, columns)]
-
-
-def recurrent_products(steps, batch, below, own, inside, gates):
-    """Those of a recurrent layer: `below` numbers of its input come from outside the loop, `inside` from the loop."""
-    rows = steps * batch
-    return with_gradients(1, rows, below, gates * own) + [
-        Product(steps, 1, batch, inside + own, gates * own), Product(steps, 1, batch, gates * own, inside + own),
-        Product(1, 1, inside + own, rows, gates * own)]
-
-
 def products(config, sizes, inputs, output):
-    """The matrix products of a step, forward and backward, as the fast kernels compute them."""
+    """The matrix products of a step, forward and backward."""
     (batch, length), steps = inputs[0].shape, output.shape[1]
-    width, units, embedding = config.encoder_units or config.units, config.units, config.embedding
-    gates, directions = (4 if config.cell == 'lstm' else 3), 1 + config.bidirectional
-    own, below, found = width // directions, embedding, []
-    for _ in range(config.encoder_layers):
-        found += recurrent_products(length, batch, below, own, 0, gates) * directions
-        below = width
-    inside, below = units * config.input_feeding, embedding
-    for _ in range(config.decoder_layers):
-        found += recurrent_products(steps, batch, below, units, inside, gates)
-        inside, below = (units, 0) if config.input_feeding else (0, units)
-    if config.score != 'none':
-        score = config.attention_units or units if config.score == 'concat' else width
-        if config.input_feeding:
-            found += with_gradients(1, batch * length, width, score) if config.score != 'dot' else []
-            found += [Product(steps * count, *shape) for count, shape in (
-                (1, (1, batch, width + units, units)), (1, (1, batch, units, width + units)),
-                (2, (batch, 1, score, length)), (2, (batch, 1, length, width)))]
-            found += [Product(1, 1, width + units, batch * steps, units), Product(1, batch, length, steps, score),
-                      Product(1, batch, length, steps, width)]
-        else:
-            found += with_gradients(1, batch * steps, width + units, units)
-            found += with_gradients(1, batch * steps, units, width) if config.score == 'general' else []
-            found += with_gradients(batch, steps, score, length) + with_gradients(batch, steps, length, width)
     rows = np.count_nonzero(output != PAD) if config.kernels == 'fast' else output.size
-    last = embedding if config.tie_embeddings else units
-    found += with_gradients(1, rows, last, min(config.sampled_softmax or sizes[1], sizes[1]))
-    if config.tie_embeddings and embedding != units:
-        found += with_gradients(1, rows, units, embedding)
-    return [one for one in found if one.inner]
-
-
-def operations(found):
-    """Floating-point operations of products."""
-    return sum(2 * one.count * one.batch * one.rows * one.inner * one.columns for one in found)
-
-
-class Alone(object):
-    """Measures products alone, each shape once, on one thread."""
-
-    def __init__(self):
-        config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
-        # Equal products stay apart, and those that nobody reads stay at all.
-        config.graph_options.rewrite_options.disable_meta_optimizer = True
-        config.graph_options.optimizer_options.opt_level = -1
-        self.session, self.seconds = tf.Session(graph=tf.Graph(), config=config), {}
-
-    def seconds_of(self, found):
-        """Processor seconds of products one after another."""
-        return sum(one.count * self._measured(one[1:]) for one in found)
-
-    def _measured(self, shape):
-        if shape not in self.seconds:
-            batch, rows, inner, columns = shape
-            with self.session.graph.as_default():
-                x, y = [tf.zeros([batch] * (batch > 1) + sides) for sides in ([rows, inner], [inner, columns])]
-                x, y = [tf.Variable(array, collections=[]) for array in (x, y)]
-                run = tf.group(*[tf.matmul(x, y).op for _ in range(4)])
-            self.session.run([x.initializer, y.initializer])
-            times = []
-            for _ in range(4):  # the first one warms the processor's cache
-                started = time.process_time()
-                self.session.run(run)
-                times.append((time.process_time() - started) / 4)
-            self.seconds[shape] = min(times)
-        return self.seconds[shape]
+    return with_gradients(source_products(config, batch, length) + decoder_products(config, length, steps, batch)
+                          + output_products(config, min(config.sampled_softmax or sizes[1], sizes[1]), 1, rows))
 
 
 class Worker(object):
