@@ -74,13 +74,12 @@ def frozen_search(run, settings, vocabularies, options):
     import beam_search
     from translator import load_model_weights
     settings = with_defaults(dict(vars(settings), dropout=0., word_dropout=0.))  # no dropout in the graph
-    with tf_session.opened(tf_session.new_session()) as session:
+    with tf_session.temporary() as session:
         model = load_model_weights(run, settings, *vocabularies, scope='')
         max_lengths = tf.placeholder(tf.int32, [None], 'max_lengths')
         result = beam_search.search(model.step, model.start(), max_lengths, options, model.memory.mask)
         graph = tf.graph_util.convert_variables_to_constants(session, session.graph.as_graph_def(),
                                                              [tensor.op.name for tensor in result])
-        session.close()
         inputs = [model.source.name, max_lengths.name] + ([model.copied.name] if settings.copy else [])
         return graph, inputs, beam_search.Result(*[tensor.name for tensor in result])
 
@@ -228,10 +227,9 @@ def onnx_files(run, settings, options):
     search = search_options.merge(settings, options)
     vocabularies = [Vocabulary.from_bytes(run.read_file(name), run.file(name)) for name in RUN_FILES[:2]]
     progress = Progress(3, 'steps: weights, encoder, decoder')
-    with tf_session.opened(tf_session.new_session()) as session:
+    with tf_session.temporary():
         weights = load_model_weights(run, settings, *vocabularies, scope='').training_model.weights
         arrays = {neutral(weight.name): value for weight, value in zip(weights, K.batch_get_value(weights))}
-        session.close()
     values = vars(settings)
     separated = separators(settings, vocabularies[0])
     with progress:

@@ -10,6 +10,7 @@ import tensorflow as tf
 with contextlib.redirect_stderr(io.StringIO()):  # Keras announces its backend on stderr
     import keras  # noqa: F401
 from keras import backend as K
+from keras.backend import tensorflow_backend
 from command_line import require
 
 _process = None  # id of the process that created the first session
@@ -57,6 +58,24 @@ def opened(session):
     """Makes Keras use the session and its graph inside the `with` block."""
     with session.graph.as_default(), session.as_default():
         yield session
+
+
+def close(session):
+    """Closes a session that is no longer needed, and frees its graph, which Keras would keep until the process ends."""
+    session.close()
+    for by_graph in (tensorflow_backend._GRAPH_LEARNING_PHASES, tensorflow_backend._GRAPH_UID_DICTS):
+        by_graph.pop(session.graph, None)
+
+
+@contextlib.contextmanager
+def temporary(threads=0):
+    """A new session, opened inside the `with` block and closed after it. Arguments as for `new_session`."""
+    session = new_session(threads)
+    try:
+        with opened(session):
+            yield session
+    finally:
+        close(session)
 
 
 def seed_weights(seed):

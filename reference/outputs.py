@@ -46,7 +46,7 @@ def opened_session(dtype='float32'):
             tf_session.seed_weights(1)
             yield session
     finally:
-        session.close()
+        tf_session.close(session)
         K.set_floatx('float32')
 
 

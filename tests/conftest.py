@@ -23,10 +23,8 @@ settings.load_profile('project')
 def session():
     """An empty graph and its session, single-threaded so that values repeat."""
     import tf_session
-    one = tf_session.new_session(threads=1)
-    with tf_session.opened(one):
+    with tf_session.temporary(threads=1) as one:
         yield one
-    one.close()
 
 
 @pytest.fixture

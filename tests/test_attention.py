@@ -100,7 +100,7 @@ class Built:
 def built(request):
     one = Built(*request.param)
     yield one
-    one.session.close()
+    tf_session.close(one.session)
 
 
 # pytest groups the tests of a module's fixture by the place of its parameter in each list: as all lists here are the

@@ -161,7 +161,7 @@ def test_windows_give_what_all_pairs_give_whatever_the_shapes(case):
     random = np.random.RandomState(case['seed'])
     mask = random.uniform(size=(case['batch'], case['length'])) < case['share']
     try:
-        with tf_session.opened(tf.Session(graph=tf.Graph())) as opened, opened.as_default():
+        with tf_session.temporary(threads=1) as opened:
             compare(opened, [module.LocalAttention(case['score'], case['alignment'], case['window'],
                                                    scale=case['scale']) for module in (attention, attention_windows)],
                     mask, query_size=DM, shape=(case['batch'], case['length'], case['steps']))

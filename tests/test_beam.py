@@ -38,10 +38,8 @@ class Searched(Small):
 
 @pytest.fixture(scope='module')
 def searched():
-    one = tf_session.new_session(threads=1)
-    with tf_session.opened(one):
+    with tf_session.temporary(threads=1):
         yield Searched(score='general', seed=1, scale=3.)
-    one.close()
 
 
 # The other side: one sentence, one hypothesis at a time
@@ -228,7 +226,7 @@ def test_an_output_ends_if_no_token_is_allowed(searched):
 
 
 def test_neither_pad_nor_start_is_ever_chosen_however_probable():
-    with tf_session.opened(tf_session.new_session(threads=1)) as one:
+    with tf_session.temporary(threads=1) as one:
         def step(tokens, states, rows):
             logits = tf.constant([9., 1., 8., 0.5, 0.9, 7.5, 1.1]) + tf.zeros(tf.concat([tf.shape(tokens), [7]], 0))
             return logits, states, tf.zeros(tf.concat([tf.shape(tokens), [3]], 0))
@@ -241,12 +239,11 @@ def test_neither_pad_nor_start_is_ever_chosen_however_probable():
             # Margins are over what may be chosen, log-probabilities over everything.
             assert np.allclose(found.margins[1, 0], 7.5 - 1.1)
             assert np.allclose(found.log_probabilities[1, 0], 7.5 - np.log(np.sum(np.exp([9, 1, 8, .5, .9, 7.5, 1.1]))))
-    one.close()
 
 
 @pytest.mark.parametrize('penalty', [1., 'average'])
 def test_a_short_output_does_not_end_the_search_while_a_longer_one_may_rank_higher(penalty):
-    with tf_session.opened(tf_session.new_session(threads=1)) as one:
+    with tf_session.temporary(threads=1) as one:
         def step(tokens, states, rows):
             logits = tf.log([1e-9, 1e-9, 1e-9, .4, .6]) + tf.zeros(tf.concat([tf.shape(tokens), [5]], 0))
             return logits, states, tf.zeros(tf.concat([tf.shape(tokens), [3]], 0))
@@ -256,7 +253,6 @@ def test_a_short_output_does_not_end_the_search_while_a_longer_one_may_rank_high
         scores = (lengths - 1) * np.log(.6) + np.where(lengths < 9, np.log(.4), np.log(.6))
         rankings = scores / (lengths if penalty == 'average' else (5 + lengths) / 6)
         assert np.argmax(rankings) == found.lengths[0, 0] - 1 and abs(found.rankings[0, 0] - max(rankings)) < 1e-5
-    one.close()
 
 
 def test_no_output_is_shorter_than_its_minimum_or_longer_than_its_maximum_length(searched):

@@ -56,13 +56,11 @@ def assert_close(actual, expected, tolerance=1e-6):
 
 @pytest.fixture(scope='module', params=PARAMETERS)
 def small(request):
-    one = tf_session.new_session(threads=1)
-    with tf_session.opened(one):
+    with tf_session.temporary(threads=1):
         made = copying(**request.param)
         made.logits, made.alignment, *_ = made.whole(BATCH)
         made.log_p = numpy_model.log_softmax(made.logits)
         yield made
-    one.close()
 
 
 # Values
@@ -243,13 +241,11 @@ def trained(tmp_path_factory):
     """A run that has learnt to reverse sentences, as a `Translator`."""
     path = tmp_path_factory.mktemp('run') / 'copied'
     run, chosen, vocabulary = folder(path, epochs=25, coverage_loss=0.2)
-    one = tf_session.new_session(threads=1)
-    with run, tf_session.opened(one):
+    with run, tf_session.temporary(threads=1):
         encoded = corpus(vocabulary)
         trainer = Trainer(chosen, len(vocabulary), len(vocabulary), encoded, encoded, run)
         trainer.fit()
         assert trainer.state.log[-1]['val_accuracy'] > 0.99
-    one.close()
     return Translator.load(str(path))
 
 

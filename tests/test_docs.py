@@ -34,8 +34,7 @@ def test_the_keras_idiom_gives_the_outputs_of_greedy_search_for_the_same_run(tmp
     # idiom does not exclude.
     monkeypatch.chdir(tmp_path)
     vocabularies = {'vocab.%s.txt' % side: words.to_bytes() for side in ('source', 'target')}
-    one = tf_session.new_session(threads=1)
-    with RunDirectory.create('runs/translate', config, vocabularies, {}) as run, tf_session.opened(one):
+    with RunDirectory.create('runs/translate', config, vocabularies, {}) as run, tf_session.temporary(threads=1):
         model = Seq2Seq(with_defaults(config), len(words), len(words))
         set_weights(model, seed=54, scale=3.)
         run.write_weights([(layer.name, [(weight.name, value) for weight, value in
@@ -45,7 +44,6 @@ def test_the_keras_idiom_gives_the_outputs_of_greedy_search_for_the_same_run(tmp
         found = beam_search.greedy(model.step, model.start(), limits)
         sources = [[4, 5, 6, 7, 8, 9, 4, 10, 11], [6, 1], [9], [8, 8, 4, 7]]
         expected = K.get_session().run(found, {model.source: pad(sources), limits: [9] * 4})
-    one.close()
 
     example = {}
     with tf_session.opened(tf_session.new_session(threads=1)):  # not closed: Keras' functions outlive the models

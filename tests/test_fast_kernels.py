@@ -60,7 +60,7 @@ def compare(options, mask, with_states, dtype, steps=6):
                     layer = layers.Bidirectional(layer)
                 found.append(values_and_gradients(layer, inputs.astype(dtype), mask,
                                                   [state.astype(dtype) for state in states]))
-            session.close()
+            tf_session.close(session)
     finally:
         K.set_floatx('float32')
     assert len(found[0]) == len(found[1])

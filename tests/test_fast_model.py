@@ -38,7 +38,7 @@ def stages(kernels, dtype, training, case):
             names = [weight.name for weight in model.trainable_weights]
             return names, found[0] + found[1] + [found[2]] + found[3] + found[4]
     finally:
-        session.close()
+        tf_session.close(session)
         K.set_floatx('float32')
 
 

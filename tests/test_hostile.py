@@ -36,15 +36,13 @@ def made(tmp_path_factory):
     """A valid run, and its weights as [(layer, [(weight, array), ...]), ...]."""
     path = str(tmp_path_factory.mktemp('hostile') / 'run')
     vocabularies = {'vocab.%s.txt' % side: WORDS.to_bytes() for side in ('source', 'target')}
-    one = tf_session.new_session(threads=1)
-    with RunDirectory.create(path, CONFIG, vocabularies, {}) as run, tf_session.opened(one):
+    with RunDirectory.create(path, CONFIG, vocabularies, {}) as run, tf_session.temporary(threads=1):
         model = Seq2Seq(with_defaults(CONFIG), len(WORDS), len(WORDS))
         set_weights(model)
         layers = [(layer.name, [(weight.name, value) for weight, value in
                                 zip(layer.weights, K.batch_get_value(layer.weights))])
                   for layer in model.training_model.layers if layer.weights]
         run.write_weights(layers)
-    one.close()
     return path, layers
 
 
@@ -184,12 +182,10 @@ def flipped(layers):
 def with_lambda(_):
     """A whole Keras model whose Lambda writes the sentinel when it is loaded, as `load_model` would do."""
     import keras
-    one = tf_session.new_session(threads=1)
-    with tf_session.opened(one):
+    with tf_session.temporary(threads=1):
         source = keras.layers.Input((2,))
         model = keras.models.Model(source, keras.layers.Lambda(lambda x: [open('sentinel', 'w'), x][1])(source))
         model.save('lambda.h5')
-    one.close()
     os.unlink('sentinel')
     with open('lambda.h5', 'rb') as stream:
         return stream.read()

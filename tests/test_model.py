@@ -72,12 +72,10 @@ FAST = (0, 1, 5, 6, 9, 10, 13, 14)
     pytest.param(case, marks=[] if number in FAST else pytest.mark.slow) for number, case in enumerate(CASES)])
 def small(request):
     """One graph for all checks of a case, since building it takes most of the time."""
-    one = tf_session.new_session(threads=1)
-    with tf_session.opened(one):
+    with tf_session.temporary(threads=1):
         made = Small(**request.param)
         made.logits, made.alignment, made.encoder_states, made.initial_states = made.whole(BATCH)
         yield made
-    one.close()
 
 
 def test_every_pair_of_settings_is_covered_and_every_value_among_the_fast():

@@ -302,14 +302,12 @@ def random_run(path, words=('one', 'two', 'three'), **changes):
     words = Vocabulary(list(SPECIALS) + list(words) + ['|', '.', '?'] * stories)
     config = dict(defaults(), **dict(dict(units=4, embedding=4, threads=1, target_tokenizer='word'), **changes))
     vocabularies = {'vocab.%s.txt' % side: words.to_bytes() for side in ('source', 'target')}
-    one = tf_session.new_session(threads=1)
-    with RunDirectory.create(str(path), config, vocabularies, {}) as directory, tf_session.opened(one):
+    with RunDirectory.create(str(path), config, vocabularies, {}) as directory, tf_session.temporary(threads=1):
         model = Seq2Seq(with_defaults(config), len(words), len(words), separators(with_defaults(config), words))
         set_weights(model, seed=3, scale=3.)
         directory.write_weights([(layer.name, [(weight.name, value) for weight, value in
                                                zip(layer.weights, K.batch_get_value(layer.weights))])
                                  for layer in model.training_model.layers if layer.weights])
-    one.close()
     return path
 
 

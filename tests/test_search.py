@@ -35,10 +35,8 @@ class Searched(Small):
 
 @pytest.fixture(scope='module', params=CASES, ids=lambda case: case['score'])
 def searched(request):
-    one = tf_session.new_session(threads=1)
-    with tf_session.opened(one):
+    with tf_session.temporary(threads=1):
         yield Searched(**request.param)
-    one.close()
 
 
 def assert_same(found, expected, tolerance=1e-5):

@@ -45,15 +45,14 @@ def make_folder(path, words=WORDS, **values):
 def make_run(path, seed, words=WORDS, **values):
     """A run directory with known weights, all but the training, and the NumPy model that has the same."""
     run, config = make_folder(path, words, **values)
-    one, size = tf_session.new_session(threads=1), len(words) + 4
+    size = len(words) + 4
     ends = separators(with_defaults(config), Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + words))
-    with run, tf_session.opened(one):
+    with run, tf_session.temporary(threads=1):
         model = Seq2Seq(with_defaults(config), size, size, ends)
         weights = set_weights(model, seed=seed, scale=3.)
         run.write_weights([(layer.name, [(weight.name, value) for weight, value in
                                          zip(layer.weights, K.batch_get_value(layer.weights))])
                            for layer in model.training_model.layers if layer.weights])
-    one.close()
     return Run(path, numpy_model.NumpyModel(config, weights, ends))
 
 
