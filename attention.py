@@ -204,17 +204,22 @@ class GlobalAttention(Layer):
         elif self.score == 'concat':                                                # eq. 7: v_a . tanh(W_a [h_t; h_s])
             # W_a [h_t; h_s] is a sum of two products: nothing of size (B, T, S, Dq + Dm) is needed.
             pairs = K.expand_dims(K.dot(query, self.query_kernel), 2) + K.expand_dims(keys, 1)          # (B, T, S, U)
-            v = self.score_kernel                                                                       # (U, 1)
-            if self.normalize:
-                v = self.norm * v / K.sqrt(K.sum(K.square(v)))
-            scores = K.squeeze(K.dot(K.tanh(pairs), v), -1)
+            scores = K.squeeze(K.dot(K.tanh(pairs), self.score_vector()), -1)
         else:                                                                       # eq. 8: W_a h_t, column s
             length = K.shape(keys)[1]
-            fits = tf.assert_less_equal(length, self.source_limit,
-                                        message='Source longer than max_source_length of the location score.')
-            with tf.control_dependencies([fits]):
+            with tf.control_dependencies([self.check_length(length)]):
                 scores = K.dot(query, self.kernel)[:, :, :length]
         return self.factor * scores if self.scale else scores
+
+    def score_vector(self):
+        """v_a `(U, 1)` of the `concat` score, normalized where the layer asks for it."""
+        v = self.score_kernel
+        return self.norm * v / K.sqrt(K.sum(K.square(v))) if self.normalize else v
+
+    def check_length(self, length):
+        """An operation that fails if the location score has fewer columns than `length`, an int32 scalar."""
+        return tf.assert_less_equal(length, self.source_limit,
+                                    message='Source longer than max_source_length of the location score.')
 
     def align(self, scores, query, source_mask=None, positions=None):
         """Weights a_t and masked scores `(B, T, S)`: a softmax over the valid positions. Arguments as for `attend`."""

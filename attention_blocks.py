@@ -123,9 +123,7 @@ class GlobalAttention(attention.GlobalAttention):
         """Keys k `(B, S, Dq)` with which every score but the additive one is the product h_t . k_s."""
         if self.score == 'location':    # eq. 8: column s of W_a, whatever the encoder states
             length = tf.shape(memory)[1]
-            fits = tf.assert_less_equal(length, self.source_limit,
-                                        message='Source longer than max_source_length of the location score.')
-            with tf.control_dependencies([fits]):
+            with tf.control_dependencies([self.check_length(length)]):
                 columns = tf.transpose(self.kernel)[:length]
             keys = tf.tile(columns[None], tf.stack([tf.shape(memory)[0], 1, 1]))
         elif self.score == 'general':   # h W_a m = h . (m W_a^T)
@@ -133,8 +131,3 @@ class GlobalAttention(attention.GlobalAttention):
         else:
             keys = memory / self.memory_size ** 0.5 if self.score == 'scaled_dot' else memory
         return self.factor * keys if self.scale else keys
-
-    def score_vector(self):
-        """v `(U, 1)`, normalized where the layer asks for it."""
-        v = self.score_kernel
-        return self.norm * v / K.sqrt(K.sum(K.square(v))) if self.normalize else v

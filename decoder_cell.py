@@ -124,5 +124,8 @@ class InputFeedingRNN(RNN):
     """The decoder's loop with input feeding: computes the attention keys once, then runs its `DecoderCell`."""
 
     def call(self, inputs, mask=None, training=None, initial_state=None, constants=None):
+        # Keras hands its constants to the cell and nothing else, so the keys are an attribute while its loop is built.
         self.cell.keys = self.cell.attention.step_keys(inputs[-self._num_constants])
-        return super(InputFeedingRNN, self).call(inputs, mask, training, initial_state, constants)
+        outputs = super(InputFeedingRNN, self).call(inputs, mask, training, initial_state, constants)
+        self.cell.keys = None
+        return outputs

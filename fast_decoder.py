@@ -42,7 +42,7 @@ kernel, or empty.
 # The cells. `u` is the input from inside the loop: the previous attentional state, or the cell below.
 
 class _LSTM(object):
-    states, kept = 2, 3
+    states, kept = 2, 3  # number of states, and of tensors that a step keeps for the gradient
 
     @staticmethod
     def step(gate, projected, u, states, kernels):

@@ -11,7 +11,7 @@ from keras.layers import GRU, LSTM, Add, Average, Bidirectional, Concatenate, De
 import tensorflow as tf
 from tensorflow.python.util import nest
 
-from attention import GlobalAttention, LocalAttention
+import attention
 import attention_blocks
 import attention_windows
 from decoder_cell import DecoderCell, InputFeedingRNN, Memory
@@ -85,7 +85,7 @@ class Seq2Seq(object):
         embedded = self._embed_target(target_ids)                                                       # (B, T, E)
         self.attentional_states, self.decoder_states, weights = self._decode(memory, embedded)
         self._build_output(target_size)
-        logits = self._logits(self._drop(self.attentional_states))                                      # (B, T, V)
+        self.output_states, logits = self._output(self._drop(self.attentional_states))
         if settings.copy:
             self.pointer = PointerGenerator(self._kernel_initializer(), name='pointer_generator')
             self.pointer_inputs = [logits, weights, memory, self.decoder_states, embedded, self.copied]
@@ -178,18 +178,18 @@ class Seq2Seq(object):
             options['units'] = settings.attention_units
         if settings.score == 'location':
             options['max_source_length'] = settings.max_source_length
-        kinds = {'global': GlobalAttention, 'local-m': LocalAttention, 'local-p': LocalAttention}
-        if settings.kernels == 'fast' and not (settings.input_feeding and settings.hops > 1):
-            kinds = {name: attention_blocks.GlobalAttention if name == 'global' else attention_windows.LocalAttention
-                     for name in kinds}
-        if settings.attention != 'global':
+        # With several hops, input feeding runs in Keras' loop, with the attention in one piece.
+        fast = settings.kernels == 'fast' and not (settings.input_feeding and settings.hops > 1)
+        if settings.attention == 'global':
+            layer = (attention_blocks if fast else attention).GlobalAttention
+        else:
+            layer = (attention_windows if fast else attention).LocalAttention
             options.update(alignment={'local-m': 'monotonic', 'local-p': 'predictive'}[settings.attention],
                            window=settings.window)
-        attention = kinds[settings.attention](**options)
         # Eq. 5: tanh(W_c [c; h]), without bias, the context first.
         combine = Dense(settings.units, activation='tanh', use_bias=False, name='attentional_state',
                         kernel_initializer=self._kernel_initializer())
-        return attention, combine
+        return layer(**options), combine
 
     def _decode(self, memory, x):
         """Maps the embedded target `(B, T, E)` to attentional states, top states `(B, T, D)`, weights `(B, T, S)`."""
@@ -237,10 +237,11 @@ class Seq2Seq(object):
                                          kernel_initializer=self._kernel_initializer())]
         self._output_layers.append(TiedOutput(self.target_embedding, name='output'))
 
-    def _logits(self, x):
+    def _output(self, x):
+        """What the last output layer multiplies, and the logits `(B, T, V)`."""
         for layer in self._output_layers:
-            self.output_states, x = x, layer(x)
-        return x
+            states, x = x, layer(x)
+        return states, x
 
     @property
     def output_kernel(self):
@@ -287,7 +288,7 @@ class Seq2Seq(object):
         embedded = tf.reshape(self.target_embedding.call(tokens), [-1, self.settings.embedding])        # (N, E)
         states = [tf.reshape(state, [-1, width]) for state, width in zip(states, self.cell.state_size)]
         output, states, weights = self.cell.step(embedded, states, memory, training=False)              # (N, 2D)
-        logits = output[:, :self.settings.units]
+        logits = output[:, :self.settings.units]                                                        # (N, D)
         for layer in self._output_layers:
             logits = layer.call(logits)                                                                 # (N, V)
         if weights is None:

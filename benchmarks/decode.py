@@ -186,7 +186,7 @@ def decoder_model(model):
         x, *new = copies[-1][1](x, initial_state=given)
         first, last = first + given, last + new
     context, weights = model.attention([WithMask()([states, mask]), x])
-    probabilities = Activation('softmax')(model._logits(model.cell.combine(Concatenate()([context, x]))))
+    probabilities = Activation('softmax')(model._output(model.cell.combine(Concatenate()([context, x])))[1])
     made = Model([token, states, mask] + first, [probabilities] + last + [weights])
     for layer, copy in copies:
         copy.set_weights(layer.get_weights())
