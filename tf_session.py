@@ -11,6 +11,7 @@ with contextlib.redirect_stderr(io.StringIO()):  # Keras announces its backend o
     import keras  # noqa: F401
 from keras import backend as K
 from keras.backend import tensorflow_backend
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from command_line import require
 
 _process = None  # id of the process that created the first session
@@ -49,8 +50,11 @@ def new_session(threads=0, parallel_runs=False):
             'survive a fork: load models only in the worker processes, after the fork, or start them with '
             "multiprocessing.get_context('spawn')")
     threads = threads or available_cores()
-    return tf.Session(graph=tf.Graph(), config=tf.ConfigProto(
-        intra_op_parallelism_threads=1 if parallel_runs else threads, inter_op_parallelism_threads=threads))
+    config = tf.ConfigProto(
+        intra_op_parallelism_threads=1 if parallel_runs else threads, inter_op_parallelism_threads=threads)
+    # This rewriting of graphs crashes on some, by chance of their addresses. Every bit is the same without it.
+    config.graph_options.rewrite_options.dependency_optimization = RewriterConfig.OFF
+    return tf.Session(graph=tf.Graph(), config=config)
 
 
 @contextlib.contextmanager
