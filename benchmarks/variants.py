@@ -1,6 +1,6 @@
 """Luong's variants on equal terms: each score, global and local attention, with and without input feeding.
 
-    benchmarks/variants.py --corpus M --work runs/variants --json docs/variants.jsonl             # an epoch a run
+    benchmarks/variants.py --corpus M --work runs/variants --json docs/variants.jsonl --epochs 3  # three epochs a run
     benchmarks/variants.py --corpus M --work runs/variants --json new.jsonl --minutes 5           # the same time a run
     benchmarks/variants.py --corpus M --speed docs/variants_speed.jsonl                           # words per second
 
