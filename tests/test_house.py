@@ -34,6 +34,8 @@ MAXIMUM_LINES = 420
 
 
 def python_files():
+    if not (ROOT / '.git').exists():
+        pytest.skip('no git checkout')
     names = subprocess.check_output(['git', 'ls-files', '--cached', '--others', '--exclude-standard', '*.py'],
                                     cwd=str(ROOT)).decode().split()
     return [name for name in names if os.path.exists(str(ROOT / name))]
@@ -42,8 +44,6 @@ def python_files():
 @pytest.fixture(scope='module')
 def sources():
     """{path: syntax tree} of the project's modules, without tests and stand-alone programs."""
-    if not (ROOT / '.git').exists():
-        pytest.skip('no git checkout')
     found = collections.OrderedDict()
     for name in python_files():
         top = name.split('/')[0]
