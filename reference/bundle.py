@@ -204,14 +204,20 @@ def read_manifest(folder):
                 raise ValueError('the shapes of %s are not lists of numbers' % name)
             if not all(array[5:].split('/')[0].isdecimal() for array in entry['arrays'] if array.startswith('step_')):
                 raise ValueError('a step without a number in %s' % name)
-        absent = None if manifest.get('kind') == 'capture' else []
+        captured = manifest.get('kind') == 'capture'
+        absent = None if captured else []
+        if captured and not is_list_of(str, manifest.get('outputs')):
+            raise ValueError('outputs is not a list of names')
+        if not all(isinstance(manifest.get(key) or {}, dict) for key in ('training', 'keras')):
+            raise ValueError('training or keras is no object')
         for call in manifest.get('calls', ()):
             if not all(isinstance(call[key], str) for key in ('name', 'class')) or not isinstance(call['config'], dict):
                 raise ValueError('a call without name, class and config')
             if not all(is_list_of((str, type(None)), call.get(key, absent)) for key in CALL_ARRAYS):
                 raise ValueError('the arrays of the call %s are not lists of names' % call['name'])
-        if not is_list_of(str, manifest.get('output_arrays', [])):
-            raise ValueError('output_arrays is not a list of names')
+        for key in ('output_arrays', 'nested_calls_that_differ'):
+            if not is_list_of(str, manifest.get(key, [])):
+                raise ValueError('%s is not a list of names' % key)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SetError('%s: cannot be read as %s: %s' % (printable(path), what, one_line(error)))
     return manifest

@@ -4,6 +4,7 @@ The bundle is a set as `compare` reads it: `inputs.npz`, `weights.npz`, `forward
 that lists the calls in the order of the graph, with each layer's configuration.
 """
 from collections import OrderedDict
+import contextlib
 import os
 import tempfile
 from unittest import mock
@@ -288,6 +289,22 @@ def describe_bundle(model, steps, entries, files, command):
     return manifest
 
 
+@contextlib.contextmanager
+def whole_or_nothing(folder):
+    """Removes from a folder, which was empty, the parts of a bundle whose writing fails or is stopped."""
+    is_new = not os.path.isdir(folder)
+    try:
+        yield
+    except BaseException:
+        for name in fitting.FILES + (fitting.TRAINING, bundle.MANIFEST):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(folder, name))
+        if is_new:
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+        raise
+
+
 def capture(options, folder, command):
     """Captures the model that a command's options name.
 
@@ -309,7 +326,7 @@ def capture(options, folder, command):
             return sample_inputs.draw_inputs(model, calls)
 
         targets = options.targets and sample_inputs.read_named(options.targets, model.output_names, 'target')
-        with old_model.dropout_off(not options.dropout):
+        with old_model.dropout_off(not options.dropout), whole_or_nothing(folder):
             return write_capture(folder, model, compiled, inputs, targets, options.steps, command, options.dropout,
                                  slots)
 

@@ -22,7 +22,7 @@ from text.vocabulary import END, PAD, SPECIALS, Vocabulary
 WORDS = 'iu'        # types of ids
 NUMBERS = 'biuf'
 REMEDY = 'restore the set'
-FILES = ('forward.npz', 'inputs.npz', 'weights.npz')    # of a captured model; training.npz if it was trained
+FILES, TRAINING = ('forward.npz', 'inputs.npz', 'weights.npz'), 'training.npz'      # of a captured model
 
 
 def check_environment(folder, manifest):
@@ -198,7 +198,7 @@ def check_capture(folder, manifest):
                 'loss' in training, '%s: training has no optimizer, config and loss: %s', path, REMEDY)
         require(type(training.get('steps')) is int and training['steps'] > 0,
                 '%s: steps of the training is not a whole number from 1: %s', path, REMEDY)
-    for name in FILES + (('training.npz',) if training else ()):
+    for name in FILES + ((TRAINING,) if training else ()):
         require(name in manifest['files'], '%s: has no %s: %s', folder, name, REMEDY)
 
 

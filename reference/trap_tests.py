@@ -20,8 +20,22 @@ UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
 
 
 def array(arrays, names, number=0):
-    """The array under one of a call's names, or None."""
-    return arrays.get(names[number]) if len(names) > number and names[number] else None
+    """The array of numbers under one of a call's names, or None."""
+    found = arrays.get(names[number]) if len(names) > number and names[number] else None
+    return found if found is not None and found.dtype.kind in 'biuf' else None
+
+
+def number_in(config, name, default):
+    """A number of a configuration; the default where the file of a stranger has something else."""
+    value = config.get(name)
+    return value if type(value) in (int, float) and -1e300 < value < 1e300 else default
+
+
+def sizes_in(config, name):
+    """The sizes of a window, one for each axis; None where there are none."""
+    value = config.get(name)
+    value = value if isinstance(value, list) else [value]
+    return value if value and all(type(one) is int and one > 0 for one in value) else None
 
 
 def has_padding(call, arrays):
@@ -89,9 +103,10 @@ def batch_norm(call, arrays):
     config, variance = call['config'], array(arrays, call['weights'], len(call['weights']) - 1)
     if variance is None:
         return ''
-    epsilon = config.get('epsilon', 1e-3)
-    share = np.max(np.abs(np.sqrt((variance + epsilon) / (variance + 1e-5)) - 1.))
-    why = 'epsilon %g, momentum %g' % (epsilon, config.get('momentum', 0.99))
+    epsilon = number_in(config, 'epsilon', 1e-3)
+    with np.errstate(all='ignore'):
+        share = np.max(np.abs(np.sqrt((variance + epsilon) / (variance + 1e-5)) - 1.), initial=0.)
+    why = 'epsilon %g, momentum %g' % (epsilon, number_in(config, 'momentum', 0.99))
     return why + '; an epsilon of 1e-5 changes values by up to %.2g %%' % (100. * share)
 
 
@@ -100,13 +115,12 @@ def same_padding(call, arrays):
     config, x = call['config'], array(arrays, call['inputs'])
     if x is None or config.get('padding') != 'same':
         return ''
-    window = config.get('kernel_size') or config.get('pool_size')
-    strides, dilation = config.get('strides') or window, config.get('dilation_rate') or [1]
-    window, strides, dilation = [one if isinstance(one, list) else [one] for one in (window, strides, dilation)]
+    window = sizes_in(config, 'kernel_size') or sizes_in(config, 'pool_size') or []
+    strides, dilation = sizes_in(config, 'strides') or window, sizes_in(config, 'dilation_rate') or [1]
     first = 2 if config.get('data_format') == 'channels_first' else 1
     uneven = []
-    for axis, (size, stride) in enumerate(zip(window, strides)):
-        length, spread = x.shape[first + axis], dilation[min(axis, len(dilation) - 1)]
+    for axis, (size, stride, length) in enumerate(zip(window, strides, x.shape[first:])):
+        spread = dilation[min(axis, len(dilation) - 1)]
         size = (size - 1) * spread + 1
         total = max((math.ceil(length / stride) - 1) * stride + size - length, 0)
         if total % 2 or stride > 1 and total // 2 != size // 2:
@@ -131,7 +145,7 @@ def flatten_order(call, arrays):
 
 def embedding_row_0(call, arrays):
     table = array(arrays, call['weights'])
-    if not call['config'].get('mask_zero') or table is None:
+    if not call['config'].get('mask_zero') or table is None or table.ndim != 2 or not len(table):
         return ''
     return 'row 0 has the norm %.3g' % np.linalg.norm(table[0]) if table[0].any() else ''
 
@@ -153,7 +167,7 @@ def own_classes(manifest, arrays):
 
 def trained(manifest, arrays):
     training = manifest.get('training')
-    return [('', '%s updates' % training['optimizer'])] if training else []
+    return [('', '%s updates' % training.get('optimizer'))] if training else []
 
 
 def clipped(manifest, arrays):
@@ -174,21 +188,22 @@ def clipped(manifest, arrays):
 
 def optimizer(manifest):
     training = manifest.get('training') or {}
-    return training.get('optimizer'), training.get('config') or {}
+    config = training.get('config')
+    return training.get('optimizer'), config if isinstance(config, dict) else {}
 
 
 def adam(manifest, arrays):
     name, config = optimizer(manifest)
-    return [('', 'epsilon is %g' % config['epsilon'])] if name in ('Adam', 'Nadam', 'Adamax') else []
+    return [('', 'epsilon is %g' % number_in(config, 'epsilon', 1e-7))] if name in ('Adam', 'Nadam', 'Adamax') else []
 
 
 def clipnorm(manifest, arrays):
-    value = optimizer(manifest)[1].get('clipnorm')
+    value = number_in(optimizer(manifest)[1], 'clipnorm', 0.)
     return [('', 'clipnorm is %g' % value)] if value else []
 
 
 def decay(manifest, arrays):
-    value = optimizer(manifest)[1].get('decay')
+    value = number_in(optimizer(manifest)[1], 'decay', 0.)
     return [('', 'decay is %g' % value)] if value else []
 
 

@@ -191,6 +191,11 @@ def array_is(file, name, value):
     ('MANIFEST.json: environment is not an object', lambda files, manifest: manifest.update(environment=3)),
     ('MANIFEST.json: arithmetic is not a hash', lambda files, manifest: manifest.pop('arithmetic')),
     ('MANIFEST.json: cannot be read as the manifest', lambda files, manifest: manifest.update(output_arrays=3)),
+    ('MANIFEST.json: cannot be read as the manifest', lambda files, manifest: manifest.pop('outputs')),
+    ('MANIFEST.json: cannot be read as the manifest', lambda files, manifest: manifest.update(keras=[3])),
+    ('MANIFEST.json: cannot be read as the manifest', lambda files, manifest: manifest.update(training=[3])),
+    ('MANIFEST.json: cannot be read as the manifest',
+     lambda files, manifest: manifest.update(nested_calls_that_differ=3)),
     ('MANIFEST.json: cannot be read as the manifest', lambda files, manifest: manifest['calls'][0].pop('inputs')),
     ('MANIFEST.json: cannot be read as the manifest', lambda files, manifest: manifest['calls'][0].update(
         output_masks=[{}])),
@@ -339,14 +344,22 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path, images):
         old_models_here.images().save_weights(str(tmp_path / 'weights.h5'))
     (tmp_path / 'empty.h5').write_bytes(b'')
     np.savez(str(tmp_path / 'x.npz'), conv_input=np.zeros((2, 5, 6, 2)))
+    np.savez(str(tmp_path / 'empty.npz'), conv_input=np.zeros((0, 6, 6, 2)))
+    np.savez(str(tmp_path / 'text.npz'), out=np.full((5, 3), 'a'))
+    np.savez(str(tmp_path / 'wide.npz'), out=np.zeros((5, 4)))
+    np.savez(str(tmp_path / 'ids.npz'), ids=np.full((2, 3), 99), numbers=np.zeros((2, 6)))
     for arguments, told in (
             ([str(tmp_path / 'weights.h5')], 'has weights only'), ([str(tmp_path / 'empty.h5')], 'cannot be read'),
             ([str(tmp_path / 'none.h5')], 'cannot be read'), (['--inputs', str(tmp_path / 'x.npz'), old], 'needs'),
+            (['--inputs', str(tmp_path / 'empty.npz'), old], 'an input is empty'),
+            (['--targets', str(tmp_path / 'text.npz'), old], 'text.npz: out is of the type <U1, not numbers'),
+            (['--targets', str(tmp_path / 'wide.npz'), old], 'the targets do not fit the model'),
+            (['--inputs', str(tmp_path / 'ids.npz'), '--build', BUILDERS + ':recurrent'], 'has ids from 99 to 99, and'),
             (['--build', BUILDERS + ':recurrent', '--weights', old], 'do not fit the model'),
             (['--build', BUILDERS + ':images', '--loss', 'mse', '--optimizer', 'none'], 'cannot be compiled')):
         with pytest.raises(UserError, match=told) as refused:
             regress.main(['capture'] + arguments + [folder])
-        assert '\n' not in str(refused.value)
+        assert '\n' not in str(refused.value) and not os.path.exists(folder)
 
 
 def test_cudnn_layers_become_lstm_and_gru():

@@ -45,6 +45,19 @@ def test_same_padding_is_listed_only_where_it_is_not_half_of_the_window(size, wi
     assert 'same_padding' not in keys(dict(entry, config=dict(entry['config'], padding='valid')), arrays)
 
 
+@pytest.mark.parametrize('value', [None, 'x', -1, 0, 1e308, float('nan'), 10 ** 400, [], [[]], ['x'], {}, True])
+def test_a_configuration_that_makes_no_sense_ends_no_search_for_traps(value):
+    names = ('epsilon', 'momentum', 'kernel_size', 'strides', 'dilation_rate', 'data_format', 'mask_zero', 'clipnorm',
+             'decay', 'unit_forget_bias')
+    config = dict.fromkeys(names, value)
+    for kind in ('BatchNormalization', 'Conv2D', 'Embedding', 'LSTM'):
+        for arrays_of in (np.ones((2, 5, 4)), np.full((2, 3), 'a'), np.ones(()), np.ones((0, 2))):
+            entry, arrays = call(kind, dict(config, padding='same', kernel_size=value), [arrays_of],
+                                 [arrays_of] * 3, arrays_of)
+            keys(entry, arrays, training={'optimizer': 'Adam', 'loss': value, 'config': config}, outputs=['out'],
+                 output_arrays=['x0'], keras=None)
+
+
 def test_recurrent_traps_follow_the_configuration_and_the_mask():
     config = {'recurrent_activation': 'hard_sigmoid', 'activation': 'tanh', 'reset_after': False}
     weights = [np.ones((2, 9)), np.ones((3, 9)), np.ones(9)]
