@@ -19,7 +19,8 @@ from command_line import UserError
 from settings import with_defaults
 
 KILLED = 'train.py: a worker was killed, or its machine cannot be reached any more: '
-CONTINUE, AGAIN = 'the last checkpoint is whole; continue it with --resume', 'start it again with the same command'
+CONTINUE = 'the last checkpoint is whole; continue it with --resume'
+AGAIN = 'start it again, with --resume if the run has a config.json'
 HOROVODRUN = os.path.join(os.path.dirname(sys.executable), 'horovodrun')
 needs_horovod = pytest.mark.skipif(not os.path.exists(HOROVODRUN), reason='no Horovod: make distributed')
 # 200 pairs in batches of 8 are 25 batches: the last group of an epoch has one batch, and one worker is idle.
@@ -261,9 +262,9 @@ def test_a_run_whose_workers_are_killed_at_random_moments_ends_as_one_never_stop
         (1, 0, 12, 'cut(%r, 1)' % files[1])]
     chosen.shuffle(kills)
     for worker, actor, update, how in kills:
-        begun = (path / 'checkpoint' / 'last').exists()    # as the report says
+        begun = (path / 'config.json').exists()    # as the report says
         if update != 'start':
-            update += state_of(path)['update'] if begun else 0
+            update += state_of(path)['update'] if (path / 'checkpoint' / 'last').exists() else 0
         codes, lines = horovodrun(2, home, '--run', path, *(['--resume'] if begun else ['--data', 'numbers'] + SMALL),
                                   fault=(actor, update, how))
         assert codes[worker] == 128 + signal.SIGKILL, (how, lines)

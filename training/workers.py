@@ -215,7 +215,8 @@ def _watch():
         if not ended:
             tell('train.py: a worker was killed, or its machine cannot be reached any more: %s' % (
                 'the last checkpoint is whole; continue it with --resume'
-                if path and os.path.lexists(os.path.join(path, LAST)) else 'start it again with the same command'))
+                if path and os.path.lexists(os.path.join(path, LAST)) else
+                'start it again, with --resume if the run has a config.json'))
     finally:
         os._exit(0)
 
