@@ -14,7 +14,8 @@ import zipfile
 import numpy as np
 
 MANIFEST = 'MANIFEST.json'
-KINDS = 'biufU'             # of types: booleans, numbers, text
+NUMBERS = 'biuf'            # kinds of types: booleans, numbers
+KINDS = NUMBERS + 'U'       # and text
 CALL_ARRAYS = ('inputs', 'outputs', 'input_masks', 'output_masks', 'states', 'weights')
 MAXIMUM_BYTES = 2 ** 28     # of an array whose size no manifest declares
 MAXIMUM_JSON = 2 ** 26

@@ -152,7 +152,7 @@ def slot_arrays(optimizer, names):
 def set_slots(optimizer, path, values):
     """Sets the weights of an optimiser to the arrays of a file. UserError: they are not those of this optimiser."""
     shapes = [K.int_shape(weight) for weight in optimizer.weights]
-    if [value.shape for value in values] != shapes or any(value.dtype.kind not in fitting.NUMBERS for value in values):
+    if [value.shape for value in values] != shapes or any(value.dtype.kind not in bundle.NUMBERS for value in values):
         raise UserError('%s: the weights of the optimiser have the shapes %s, and %s needs %s: restore the file' % (
             path, show([value.shape for value in values]), type(optimizer).__name__, show(shapes)))
     optimizer.set_weights(values)
@@ -365,18 +365,18 @@ def run_again(folder, manifest, options, made):
     with old_model.dropout_off(not dropout):
         model = model_of_bundle(folder, manifest, options)
     weights, arrays = layer_calls.weight_names(model), stored('weights.npz')
-    expected = OrderedDict(('parameter/' + name, (K.int_shape(weight), fitting.NUMBERS)) for name, weight in weights)
+    expected = OrderedDict(('parameter/' + name, (K.int_shape(weight), bundle.NUMBERS)) for name, weight in weights)
     fitting.check_same_names(arrays.path, arrays, expected)
     fitting.check_arrays(arrays.path, arrays, expected)
     K.batch_set_value([(weight, arrays[name]) for name, (_, weight) in zip(expected, weights)])
     arrays, targets, slots = stored('inputs.npz'), OrderedDict(), None
     fitting.check_arrays(arrays.path, arrays, OrderedDict(
-        ('input/' + name, (K.int_shape(x), fitting.NUMBERS)) for name, x in zip(model.input_names, model.inputs)))
+        ('input/' + name, (K.int_shape(x), bundle.NUMBERS)) for name, x in zip(model.input_names, model.inputs)))
     inputs = OrderedDict((name, arrays['input/' + name]) for name in model.input_names)
     if trained:
         for name in model.output_names:
             shape, _ = arrays.headers.get('target/' + name, ((), None))     # of any shape here: the loss decides
-            fitting.check_arrays(arrays.path, arrays, {'target/' + name: (shape, fitting.NUMBERS)})
+            fitting.check_arrays(arrays.path, arrays, {'target/' + name: (shape, bundle.NUMBERS)})
             targets[name] = arrays['target/' + name]
         training = stored('training.npz')
         fitting.check_arrays(training.path, training, {'losses': ((trained['steps'],), 'f')})

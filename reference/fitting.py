@@ -11,7 +11,7 @@ import numpy as np
 import search_options
 import settings
 from command_line import UserError, require
-from reference.bundle import MANIFEST, printable
+from reference.bundle import MANIFEST, NUMBERS, printable
 from reference.compare import BATCHES, header_of
 from storage.config_file import check_config
 from storage.files import show
@@ -20,7 +20,6 @@ from text.subwords import KINDS
 from text.vocabulary import END, PAD, SPECIALS, Vocabulary
 
 WORDS = 'iu'        # types of ids
-NUMBERS = 'biuf'
 REMEDY = 'restore the set'
 FILES, TRAINING = ('forward.npz', 'inputs.npz', 'weights.npz'), 'training.npz'      # of a captured model
 

@@ -6,7 +6,7 @@ import html
 
 import numpy as np
 
-from reference import compare, report
+from reference import bundle, compare, report
 from storage.output_files import write_output
 
 MAPS, ROWS, COLUMNS = 12, 64, 96      # heat maps, and the cells of one
@@ -58,7 +58,7 @@ def maps(compared, recorded, found, stage_map):
     for result in wrong[:MAPS]:
         array = recorded[result.file][result.name]
         other = found[result.file].get(compare.mapped(result.name, stage_map))
-        if array.dtype.kind not in 'biuf' or not array.size or other is None or other.shape != array.shape:
+        if array.dtype.kind not in bundle.NUMBERS or not array.size or other is None or other.shape != array.shape:
             continue
         yield ('<div class="map"><h3><code>%s</code></h3><p>shape %s; %s; worst at %s: %.9g recorded, %.9g here; '
                'largest difference %.3g</p><div class="scroll">%s</div></div>') % (

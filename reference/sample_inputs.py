@@ -7,7 +7,7 @@ import numpy as np
 from keras import backend as K
 
 from command_line import UserError
-from reference import bundle, fitting
+from reference import bundle
 
 ROWS, STEPS, PIXELS = 5, 7, 32      # for sizes that a model leaves open
 LARGE = 50000                       # numbers in a row, above which two rows are enough
@@ -76,7 +76,7 @@ def read_named(path, names, what):
     found = OrderedDict((name[len(what) + 1:] if name.startswith(what + '/') else name, value)
                         for name, value in arrays.items())
     for name, value in found.items():
-        if value.dtype.kind not in fitting.NUMBERS:
+        if value.dtype.kind not in bundle.NUMBERS:
             raise UserError('%s: %s is of the type %s, not numbers: give others'
                             % (path, bundle.printable(name), value.dtype))
     if len(names) == len(found) == 1:
@@ -100,7 +100,7 @@ def fitted(path, arrays, model, calls):
     """Inputs {name: array} in each input's type. UserError: names, shapes, kinds or ids do not fit the model."""
     for name, tensor in zip(model.input_names, model.inputs):
         value, shape = arrays[name], K.int_shape(tensor)
-        if value.dtype.kind not in 'biuf' or value.ndim != len(shape) or any(
+        if value.dtype.kind not in bundle.NUMBERS or value.ndim != len(shape) or any(
                 known not in (None, length) for known, length in zip(shape, value.shape)):
             raise UserError('%s: %s has the type %s and shape %s, and the model needs %s and %s' % (
                 path, name, value.dtype, value.shape, K.dtype(tensor), shape))

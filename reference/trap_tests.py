@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 
+from reference.bundle import NUMBERS
+
 TOLERANCE = 1e-5
 KERAS_LAYERS = set('''
 Activation ActivityRegularization Add AlphaDropout Average AveragePooling1D AveragePooling2D AveragePooling3D
@@ -22,7 +24,7 @@ UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
 def array(arrays, names, number=0):
     """The array of numbers under one of a call's names, or None."""
     found = arrays.get(names[number]) if len(names) > number and names[number] else None
-    return found if found is not None and found.dtype.kind in 'biuf' else None
+    return found if found is not None and found.dtype.kind in NUMBERS else None
 
 
 def number_in(config, name, default):
