@@ -31,7 +31,7 @@ reference-check: setup ## compute the reference outputs again and compare them (
 	$(PYTHON) regress.py check
 
 mutants: setup ## introduce faults into the code, and show whether the reference outputs detect them (minutes)
-	$(PYTHON) -m reference.mutants
+	$(PYTHON) tests/mutants.py
 
 lint: setup ## check the style of the code
 	$(PYTHON) -m flake8

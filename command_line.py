@@ -92,7 +92,7 @@ def _end_interrupted(kind, error, trace):
 # Only in the commands of this project, not in other programs that import its modules.
 _ROOT = os.path.dirname(os.path.abspath(__file__))
 if os.path.dirname(os.path.abspath(getattr(sys.modules['__main__'], '__file__', ''))) in (
-        _ROOT, os.path.join(_ROOT, 'reference'), os.path.join(_ROOT, 'benchmarks')):
+        [_ROOT] + [os.path.join(_ROOT, room) for room in ('parity', 'tests', 'benchmarks')]):
     sys.excepthook = _end_interrupted
 
 

@@ -214,7 +214,7 @@ PROGRAM_FILES = (('adapters/onnx_translate.py', 'translate.py'),) + tuple(
 def onnx_files(run, settings, options):
     """{name: bytes} of a directory that translates with onnxruntime and NumPy only."""
     try:
-        import onnx_graph
+        from exporting import onnx_graph
     except ImportError:
         raise UserError('--format onnx needs the package onnx: .venv/bin/python -m pip install --require-hashes '
                         '-r requirements-onnx.txt')

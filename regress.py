@@ -13,7 +13,7 @@ import shlex
 
 # NumPy only; command_line has set what NumPy reads when it is imported
 from command_line import CommandParser, UserError, non_negative_float, non_negative_int, positive_int, run_command, tell
-from reference import compare, hypotheses, report, traps
+from parity import compare, hypotheses, report, traps
 from reports.progress import Progress
 from storage.output_files import check_outputs
 from storage.ownership import check_parent
@@ -102,7 +102,7 @@ def compare_sets(options):
     causes = hypotheses.causes(results, all_files, compare.pair_files(recorded, computed), manifest, stage_map)
     compared = report.comparison(results, ties, order, files, missing, unknown, causes)
     if options.html:
-        from reference import report_page
+        from parity import report_page
         report_page.write(options.html, compared, recorded, computed, stage_map)
     code = show(compared, options.json)
     if options.strict and (missing or unknown) or files and (options.strict or not order.captured):
@@ -118,7 +118,7 @@ def check(options):
     """
     manifest = compare.read_manifest(options.dir)
     if manifest.get('kind') == 'capture':
-        from reference import capture
+        from parity import capture
         results, ties, other = capture.check(options.dir, options, options.files)
     else:
         from reference import sets
@@ -163,7 +163,7 @@ def require_empty(folder):
 
 
 def capture_model(options, argv):
-    """Captures an old model. UserError: see `reference.capture`."""
+    """Captures an old model. UserError: see `parity.capture`."""
     if len(options.paths) != (1 if options.build else 2):
         raise UserError('capture: give either a model file and a folder, or --build and a folder')
     options.model, folder = None if options.build else options.paths[0], options.paths[-1]
@@ -172,7 +172,7 @@ def capture_model(options, argv):
     require_empty(folder)
     if options.model:
         tell('loading a model file can run code: that of Lambda layers, which need --trust')
-    from reference import capture
+    from parity import capture
     manifest = capture.capture(options, folder, ' '.join(map(shlex.quote, ['regress.py'] + argv)))
     tell('captured: %s, %d calls of layers%s' % (folder, len(manifest['calls']), '' if manifest['training'] else
                                                  '; no losses or gradients: the model has no loss, see --loss'))

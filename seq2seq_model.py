@@ -7,20 +7,16 @@ a sentence, N = B K rows of a step; X names that a source contains (`pointer_gen
 from keras import backend as K
 from keras import initializers
 from keras.engine import Input, Model
-from keras.layers import GRU, LSTM, Add, Average, Bidirectional, Concatenate, Dense, Embedding, GRUCell, LSTMCell
+from keras.layers import Add, Average, Bidirectional, Concatenate, Dense, Embedding, GRUCell, LSTMCell
 import tensorflow as tf
 from tensorflow.python.util import nest
 
-import attention
-import attention_blocks
-import attention_windows
-from decoder_cell import DecoderCell, InputFeedingRNN, Memory
-from fast_decoder import FeedingDecoder
-import fast_kernels
+from decoder_cell import DecoderCell, Memory
+import kernels
 from model_layers import Alignment, Dropout, Noise, Slice, SourceMask, TiedOutput, Unmasked, WordDropout, ZeroState
 from pointer_generator import KnownIds, PointerGenerator
 from question_encoder import SentenceEnds, encode_question_and_story
-from text.vocabulary import PAD, UNK
+from text.vocabulary import PAD
 
 
 class Seq2Seq(object):
@@ -45,10 +41,12 @@ class Seq2Seq(object):
         output_states: what the last product multiplies, `(B, T, D)`, or `(B, T, E)` with tied embeddings.
         pointer_inputs: with `copy`, the inputs of the `PointerGenerator`.
         noise: the `Noise` whose step the training loop sets.
+        kit: the `kernels.Kit` of its settings.
     """
 
     def __init__(self, settings, source_size, target_size, separators=None):
         self.settings, self.target_size, self.separators = settings, target_size, separators
+        self.kit = kernels.kit(settings)
         self.noise = Noise(settings.seed)
         self._noise_sites = 0
 
@@ -123,10 +121,8 @@ class Seq2Seq(object):
 
     def _recurrent(self, units, **kwargs):
         """A Keras cell, or a layer if `kwargs` ask for sequences. `implementation=2`: one product for all gates."""
-        fast = self.settings.kernels == 'fast'
-        layers = {'lstm': fast_kernels.LSTM if fast else LSTM, 'gru': fast_kernels.GRU if fast else GRU}
         cells = {'lstm': LSTMCell, 'gru': GRUCell}
-        layer = (layers if 'return_sequences' in kwargs else cells)[self.settings.cell]
+        layer = (self.kit.recurrent_layers if 'return_sequences' in kwargs else cells)[self.settings.cell]
         return layer(units, implementation=2, recurrent_activation=self.settings.recurrent_activation,
                      kernel_initializer=self._kernel_initializer(),
                      recurrent_initializer=self._kernel_initializer('orthogonal'), **kwargs)
@@ -178,12 +174,9 @@ class Seq2Seq(object):
             options['units'] = settings.attention_units
         if settings.score == 'location':
             options['max_source_length'] = settings.max_source_length
-        # With several hops, input feeding runs in Keras' loop, with the attention in one piece.
-        fast = settings.kernels == 'fast' and not (settings.input_feeding and settings.hops > 1)
-        if settings.attention == 'global':
-            layer = (attention_blocks if fast else attention).GlobalAttention
-        else:
-            layer = (attention_windows if fast else attention).LocalAttention
+        layer = self.kit.global_attention
+        if settings.attention != 'global':
+            layer = self.kit.local_attention
             options.update(alignment={'local-m': 'monotonic', 'local-p': 'predictive'}[settings.attention],
                            window=settings.window)
         # Eq. 5: tanh(W_c [c; h]), without bias, the context first.
@@ -201,8 +194,7 @@ class Seq2Seq(object):
                                     self.noise, [self._next_site() for _ in cells], settings.hops, name='decoder_cell')
             initial = [ZeroState(2 * units)(self.source)] + self.initial_states + [ZeroState(1)(self.source)]
             mask = self._sentence_ends if settings.encoder == 'dmn' else SourceMask()(self.source)
-            loop = FeedingDecoder if settings.kernels == 'fast' and settings.hops == 1 else InputFeedingRNN
-            decoder = loop(self.cell, return_sequences=True, name='decoder')
+            decoder = self.kit.decoder_loop(self.cell, return_sequences=True, name='decoder')
             outputs = decoder(x, initial_state=initial, constants=[memory, mask])                       # (B, T, 2D)
             attentional, top = Slice(0, units)(outputs), Slice(units, 2 * units)(outputs)
             # The cell has one output, so the weights come from one attention call over all its states.
@@ -302,58 +294,3 @@ class Seq2Seq(object):
             embedded = per_sentence(embedded, self.settings.embedding)                                  # (B, K, E)
             logits = self.pointer.call([logits, weights, memory.states, top, embedded, copied])
         return logits, [per_sentence(state, width) for state, width in zip(states, self.cell.state_size)], weights
-
-
-class TokenLoss(object):
-    """Loss and metrics of target tokens from logits, since Keras' losses clip probabilities at 1e-7.
-
-    `loss`, `negative_log_likelihood` and `token_accuracy` take ids `(B, T, 1)` as floats, which is what Keras feeds,
-    and logits `(B, T, V)`, and return `(B, T)`. Temporal sample weights make the mean over valid tokens: Keras divides
-    by the number of weights that are not 0.
-
-    # Arguments
-        smoothing: e, the share of the probability that the loss spreads evenly over the vocabulary:
-            (1 - e) (-log p_y) + e mean_v(-log p_v).
-        attention_loss: loss of the attention of each token, a tensor `(B, T)`, or `None`.
-
-    # References
-        - [Rethinking the Inception Architecture](https://arxiv.org/abs/1512.00567), section 7
-    """
-
-    def __init__(self, smoothing=0., attention_loss=None):
-        self.smoothing, self.attention_loss = smoothing, attention_loss
-        self._cross_entropies = {}
-
-    def loss(self, ids, logits):
-        """The smoothed cross-entropy plus the loss of the attention, in nats."""
-        loss = self._cross_entropy(ids, logits)
-        return loss if self.attention_loss is None else loss + self.attention_loss
-
-    def _cross_entropy(self, ids, logits):
-        # Loss and metric share this tensor: only the matrix products of the graph take longer.
-        if (ids, logits) not in self._cross_entropies:
-            targets, size = tf.cast(ids[:, :, 0], tf.int32), tf.shape(logits)[2]
-            if self.smoothing:
-                share = self.smoothing / K.cast(size, K.floatx())
-                spread = tf.one_hot(targets, size, share + (1. - self.smoothing), share, dtype=logits.dtype)
-                loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=tf.stop_gradient(spread), logits=logits)
-            else:
-                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=logits)
-            self._cross_entropies[ids, logits] = loss
-        return self._cross_entropies[ids, logits]
-
-    def negative_log_likelihood(self, ids, logits):
-        """-log p_y without smoothing, in nats: the cross-entropy minus e (logit_y - mean_v logit_v)."""
-        loss = self._cross_entropy(ids, logits)
-        if not self.smoothing:
-            return loss
-        flat = tf.reshape(logits, [-1, tf.shape(logits)[2]])
-        targets = tf.reshape(tf.cast(ids, tf.int32), [-1])
-        target_logits = tf.gather_nd(flat, tf.stack([tf.range(tf.shape(flat)[0]), targets], axis=1))
-        return loss - self.smoothing * (tf.reshape(target_logits, tf.shape(loss)) - K.mean(logits, axis=-1))
-
-    def token_accuracy(self, ids, logits):
-        """1 where the most probable token is the target and not <unk>, which may stand for any word; 0 elsewhere."""
-        targets = tf.cast(ids[:, :, 0], tf.int64)
-        right = tf.logical_and(K.equal(targets, tf.argmax(logits, axis=-1)), K.not_equal(targets, UNK))
-        return K.cast(right, K.floatx())

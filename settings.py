@@ -321,6 +321,14 @@ def check(settings):
     _check_vocabularies(settings)
 
 
+def attends_in_blocks(settings):
+    """Whether the additive score and the windows of local attention are computed a block of pairs at a time.
+
+    With several hops, input feeding runs in Keras' loop, with the attention in one piece.
+    """
+    return settings.kernels == 'fast' and not (settings.input_feeding and settings.hops > 1)
+
+
 def check_work(options, name):
     """Raises `UserError` for options of a search that could take hours for one sentence.
 

@@ -82,6 +82,23 @@ def temporary(threads=0):
         close(session)
 
 
+@contextlib.contextmanager
+def repeatable(dtype='float32'):
+    """A new session with one thread, opened inside the `with` block, with Keras in `dtype`: for reference outputs."""
+    config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    # Rewriting the graph takes seconds for each of these graphs and changes no bit of their outputs.
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    K.set_floatx(dtype)
+    session = tf.Session(graph=tf.Graph(), config=config)
+    try:
+        with opened(session):
+            seed_weights(1)
+            yield session
+    finally:
+        close(session)
+        K.set_floatx('float32')
+
+
 def seed_weights(seed):
     """Seeds NumPy's global generator, from which all of Keras' initialisers draw, and the graph's own seed."""
     np.random.seed(seed)

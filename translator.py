@@ -18,7 +18,7 @@ from storage.machine import available_memory
 from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
 from command_line import require
-from settings import check, with_defaults
+from settings import attends_in_blocks, check, with_defaults
 from text.tokenizers import read_tokenizers
 
 MINIMUM_MEMORY = 2 ** 29  # bytes that a search may use, however little memory is free
@@ -350,10 +350,10 @@ def attends(model):
 
 def search_sizes(model):
     """The sizes of a model that `beam_search.sentence_bytes` takes, a dict."""
-    sizes, fast = model.settings, model.settings.kernels == 'fast'  # additive scores one hypothesis at a time
+    sizes, in_blocks = model.settings, attends_in_blocks(model.settings)  # additive scores one hypothesis at a time
     additive = (sizes.attention_units or sizes.units) if sizes.score in ('concat', 'additive') else 0
-    return dict(state=sum(model.cell.state_size), score=0 if fast else additive, copies=sizes.copy,
-                token=5 * ((sizes.encoder_units or sizes.units) + sizes.embedding) + 3 * fast * additive)
+    return dict(state=sum(model.cell.state_size), score=0 if in_blocks else additive, copies=sizes.copy,
+                token=5 * ((sizes.encoder_units or sizes.units) + sizes.embedding) + 3 * in_blocks * additive)
 
 
 def mean(tensors):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from reference import bundle  # noqa: E402  the folder above must be on the path first
+from parity import bundle  # noqa: E402  the folder above must be on the path first
 
 
 class Arrays(object):

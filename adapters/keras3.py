@@ -16,7 +16,7 @@ import bundles
 import keras
 import numpy as np
 from keras import ops
-from reference.trap_tests import KERAS_LAYERS
+from parity.trap_tests import KERAS_LAYERS
 
 DROPPED = ('_initializer', '_regularizer', '_constraint')   # the weights come from the bundle
 OLD_KEYS = ('batch_input_shape', 'implementation', 'input_length', 'dtype', 'num_constants', 'input_dtype',

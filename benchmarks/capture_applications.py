@@ -11,7 +11,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
-from reference import bundle  # noqa: E402  the folder above must be on the path first
+from parity import bundle  # noqa: E402  the folder above must be on the path first
 
 BUILD = 'import keras\n\n\ndef model():\n    return keras.applications.%s(weights=None)\n'
 NAMES = ('MobileNet', 'MobileNetV2', 'NASNetMobile', 'DenseNet121', 'DenseNet169', 'DenseNet201', 'ResNet50',

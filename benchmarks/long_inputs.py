@@ -71,8 +71,7 @@ def measure_layer(kind, kernels, length, options, queue):
     import numpy as np
     import tensorflow as tf
     import attention
-    import attention_blocks
-    import attention_windows
+    from kernels import attention_blocks, attention_windows
     fast = kernels == 'fast'
     if kind in LOCAL:
         layer = (attention_windows if fast else attention).LocalAttention(

@@ -1,18 +1,15 @@
-"""Whether the manifest and the arrays of a set fit together, before anything is computed from them. No TensorFlow.
+"""Whether a file of our reference set fits its entry of the manifest, before anything is computed from it.
 
-`compare` reads any arrays with names; `check` builds a model from the manifest and feeds it the arrays, so it needs
-more: each function raises a `UserError` of one line that names the file, the part that does not fit and the remedy.
-After these checks, any other exception while a set is computed is a bug, and shows its traceback.
+The second half of `parity.fitting`: the settings, sizes and ids of this project's own models. No TensorFlow.
 """
-import os
-
 import numpy as np
 
 import search_options
 import settings
 from command_line import UserError, require
-from reference.bundle import MANIFEST, NUMBERS, printable
-from reference.compare import BATCHES, header_of
+from parity.bundle import MANIFEST, NUMBERS, printable
+from parity.compare import BATCHES
+from parity.fitting import REMEDY, check_arrays
 from storage.config_file import check_config
 from storage.files import show
 from text.batches import make_batch, pad
@@ -20,34 +17,7 @@ from text.subwords import KINDS
 from text.vocabulary import END, PAD, SPECIALS, Vocabulary
 
 WORDS = 'iu'        # types of ids
-REMEDY = 'restore the set'
-FILES, TRAINING = ('forward.npz', 'inputs.npz', 'weights.npz'), 'training.npz'      # of a captured model
 
-
-def check_environment(folder, manifest):
-    """The recorded environment, which decides whether results must be equal."""
-    path = os.path.join(folder, MANIFEST)
-    require(isinstance(manifest.get('environment'), dict), '%s: environment is not an object: %s', path, REMEDY)
-    require(isinstance(manifest.get('arithmetic'), str), '%s: arithmetic is not a hash: %s', path, REMEDY)
-
-
-def check_arrays(path, arrays, expected, remedy=REMEDY):
-    """Arrays by name, against the (shape, kinds of types) that a model needs of each.
-
-    # Arguments
-        arrays: {name: array} or an `ArrayFile`, of which nothing is loaded. Others than those expected may be there.
-        expected: {name: (shape, kinds)}; `None` in a shape is any length.
-    """
-    for name, (shape, kinds) in expected.items():
-        header = header_of(arrays, name)
-        require(header, '%s: has no array %s: %s', path, name, remedy)
-        found, dtype = header
-        require(len(found) == len(shape) and all(wanted in (None, length) for wanted, length in zip(shape, found)) and
-                dtype.kind in kinds, '%s: %s has the shape %s and the type %s, which do not fit the model\'s shape %s: '
-                '%s', path, name, tuple(found), dtype, tuple(shape), remedy)
-
-
-# Sets of our own models
 
 def check_file(path, entry, arrays):
     """One file of a set, except the shapes of most parameters, which only the model knows: see `check_arrays`.
@@ -181,28 +151,3 @@ def _ids(path, arrays, name, size, first=PAD + 1):
     require(ids.size and np.array_equal(pad(rows), ids),
             '%s is empty, or not padded at the ends of its rows only', name)
     return ids
-
-
-# Captured models
-
-def check_capture(folder, manifest):
-    """The parts of the manifest of a captured model that it is built from."""
-    path = os.path.join(folder, MANIFEST)
-    model, training = manifest.get('model'), manifest.get('training')
-    require(isinstance(model, dict) and isinstance(model.get('class_name'), str) and 'config' in model,
-            '%s: model is not an object with class_name and config: %s', path, REMEDY)
-    require(isinstance(training, dict), '%s: training is not an object: %s', path, REMEDY)
-    if training:
-        require(isinstance(training.get('optimizer'), str) and isinstance(training.get('config'), dict) and
-                'loss' in training, '%s: training has no optimizer, config and loss: %s', path, REMEDY)
-        require(type(training.get('steps')) is int and training['steps'] > 0,
-                '%s: steps of the training is not a whole number from 1: %s', path, REMEDY)
-    for name in FILES + ((TRAINING,) if training else ()):
-        require(name in manifest['files'], '%s: has no %s: %s', folder, name, REMEDY)
-
-
-def check_same_names(path, found, expected):
-    """The names of arrays that must be exactly those of a model."""
-    lacking, unknown = [sorted(set(one) - set(other)) for one, other in ((expected, found), (found, expected))]
-    require(not lacking and not unknown, '%s: does not fit the model, which %s %s: %s', path,
-            'needs' if lacking else 'has no', printable((lacking or unknown or [''])[0]), REMEDY)

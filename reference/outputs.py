@@ -4,7 +4,6 @@ Each function takes settings, parameters and inputs and returns the arrays of on
 calculation, under the names that docs/porting.md lists. Nothing here is random: equal arguments give equal arrays.
 """
 from collections import OrderedDict
-import contextlib
 import re
 
 import tf_session  # first: it fixes the import order
@@ -16,13 +15,15 @@ from text.batches import make_batch, pad
 from text.corpus_builder import encode_pairs
 from text.questions import Separators, separators
 from text.vocabulary import END, PAD, SPECIALS, START, Vocabulary
-import guided_alignment
 import pointer_generator
 import beam_search
 from seq2seq_model import Seq2Seq
-from training.trainer import Trainer, token_loss
+from training.trainer import Trainer, training_loss
+import token_loss
 import translator
-from reference import compare, fitting, numpy_model
+from parity import compare
+from parity.fitting import check_arrays
+from reference import numpy_model
 from reference.cases import LIMIT
 from settings import with_defaults
 from text.subwords import KINDS
@@ -33,23 +34,6 @@ STEPS = 50                  # updates of a training
 KEPT = (1, 2, 10, 50)       # updates after which weights and slots are recorded
 
 
-@contextlib.contextmanager
-def opened_session(dtype='float32'):
-    """A new session with one thread, with Keras in `dtype`."""
-    config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
-    # Rewriting the graph takes seconds for each of these graphs and changes no bit of their outputs.
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    K.set_floatx(dtype)
-    session = tf.Session(graph=tf.Graph(), config=config)
-    try:
-        with tf_session.opened(session):
-            tf_session.seed_weights(1)
-            yield session
-    finally:
-        tf_session.close(session)
-        K.set_floatx('float32')
-
-
 def separators_of(entry):
     """Returns the `Separators` in a manifest's entry, or `None`."""
     return Separators(*entry['separators']) if 'separators' in entry else None
@@ -57,7 +41,7 @@ def separators_of(entry):
 
 def check_parameters(model, arrays):
     """Raises `UserError` if the arrays `parameter/<neutral name>` do not have the shapes of a `Seq2Seq`'s weights."""
-    fitting.check_arrays('the recorded model', arrays, OrderedDict(
+    check_arrays('the recorded model', arrays, OrderedDict(
         ('parameter/' + numpy_model.neutral(weight.name), (K.int_shape(weight), 'f'))
         for weight in model.training_model.weights))
 
@@ -123,7 +107,7 @@ def forward_stages(model):
     if settings.coverage_loss:
         stages['coverage_losses'] = pointer_generator.coverage_loss(model.alignment_model.outputs[1])
     if settings.guided_alignment:
-        stages['guided_losses'] = guided_alignment.guided_alignment_loss(
+        stages['guided_losses'] = token_loss.guided_alignment_loss(
             model.alignment_model.outputs[1], model.gold, model.memory.mask)
     return stages
 
@@ -140,7 +124,7 @@ class Stages(object):
     def __init__(self, model, options, gradients, searches=True):
         self.model, keras_model = model, model.training_model
         self.forward = forward_stages(model)
-        loss = token_loss(model.settings, model)
+        loss = training_loss(model.settings, model)
         keras_model.compile('sgd', loss.loss, sample_weight_mode='temporal')
         self.forward['token_losses'] = loss.loss(keras_model.targets[0], keras_model.outputs[0])
         self.forward['loss'] = keras_model.total_loss
@@ -254,7 +238,7 @@ def case_outputs(entry, recorded, dtype, gradients=True, searches=True):
         gradients, searches: Booleans, include them: half and a quarter of the time.
     """
     arrays = OrderedDict()
-    with opened_session(dtype):
+    with tf_session.repeatable(dtype):
         model = Seq2Seq(with_defaults(entry['model']), *entry['vocabulary'], separators=separators_of(entry))
         check_parameters(model, recorded)    # before the first run of the graph, which makes its weights
         for name, value in get_parameters(model).items():
@@ -294,7 +278,7 @@ def training_outputs(entry, recorded, dtype):
     corpus = encode_pairs(*texts, *vocabularies)
     train_settings, batches = with_defaults(entry['model']), []
     arrays, losses = OrderedDict((name, recorded[name]) for name in ('input/source', 'input/target')), []
-    with opened_session(dtype):
+    with tf_session.repeatable(dtype):
         trainer = Trainer(train_settings, *entry['vocabulary'], train=corpus, validation=corpus, run=None)
         check_parameters(trainer.model, recorded)
         set_parameters(trainer.model, recorded)
@@ -367,7 +351,7 @@ def run_outputs(entry, recorded, sides=None):
     arrays = OrderedDict((name, value) for name, value in recorded.items()
                          if name in ('vocabulary/source', 'vocabulary/target', 'text/source')
                          or name.startswith('tokenizer/'))
-    with opened_session() as session:
+    with tf_session.repeatable() as session:
         model = Seq2Seq(run_settings, len(source_vocabulary), len(target_vocabulary),
                         separators=separators(run_settings, source_vocabulary))
         check_parameters(model, recorded)

@@ -7,7 +7,8 @@ from collections import OrderedDict
 
 import numpy as np
 
-from reference import compare, numpy_search
+from parity import compare
+from reference import numpy_search
 from reference.cases import LIMIT
 from reference.numpy_losses import coverage_losses, guided_alignment_losses, loss, token_losses
 from reference.numpy_model import END, PAD, START, NumpyModel

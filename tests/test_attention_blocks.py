@@ -8,10 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings, strategies
 
 import attention
-import attention_bands
-import attention_blocks
-import attention_windows
-from reference.outputs import opened_session
+from kernels import attention_bands, attention_blocks, attention_windows
 
 B, S, T, DM, DQ = 3, 9, 7, 4, 5
 MASKS = {
@@ -162,7 +159,7 @@ def test_windows_give_what_all_pairs_give_whatever_the_shapes(case):
     mask = random.uniform(size=(case['batch'], case['length'])) < case['share']
     try:
         # Without TensorFlow's rewriting of graphs, which for some of these ends the process by a segmentation fault.
-        with opened_session('float64') as opened:
+        with tf_session.repeatable('float64') as opened:
             compare(opened, [module.LocalAttention(case['score'], case['alignment'], case['window'],
                                                    scale=case['scale']) for module in (attention, attention_windows)],
                     mask, query_size=DM, shape=(case['batch'], case['length'], case['steps']))

@@ -11,8 +11,7 @@ import pytest
 import old_models_here
 import regress
 from command_line import UserError
-from reference import bundle, capture, compare, layer_calls, old_model
-from reference.outputs import opened_session
+from parity import bundle, capture, compare, layer_calls, old_model
 from test_commands import ROOT
 from test_fitting import damaged_set, one_process  # noqa: F401
 
@@ -109,7 +108,7 @@ def test_nested_and_shared_calls_have_their_own_outputs(recurrent):
 
 def test_the_outputs_are_those_of_predict(recurrent):
     arrays = recurrent[0]
-    with opened_session():
+    with tf_session.repeatable():
         model = old_models_here.recurrent()
         weights = layer_calls.weight_names(model)
         keras.backend.batch_set_value([(weight, arrays['parameter/' + name]) for name, weight in weights])
@@ -122,7 +121,7 @@ def test_the_outputs_are_those_of_predict(recurrent):
 def images(tmp_path_factory):
     """A whole model in a file, and its bundle."""
     folder = tmp_path_factory.mktemp('images')
-    with opened_session():
+    with tf_session.repeatable():
         model = old_models_here.images()
         model.train_on_batch(np.ones((2, 6, 6, 2)), np.eye(3)[:2])
         model.save(str(folder / 'old.h5'))
@@ -230,16 +229,16 @@ def test_check_refuses_a_bundle_whose_parts_do_not_fit_in_one_line(
     assert '\n' not in str(refused.value) and len(str(refused.value)) < 1000
 
 
-@pytest.mark.parametrize('where', ['reference.layer_calls.find_calls', 'reference.capture.write_forward',
-                                   'reference.old_model.require_known', 'reference.fitting.check_capture'])
+@pytest.mark.parametrize('where', ['parity.layer_calls.find_calls', 'parity.capture.write_forward',
+                                   'parity.old_model.require_known', 'parity.fitting.check_capture'])
 def test_a_bug_of_ours_shows_its_traceback(images, one_process, where):  # noqa: F811
     with mock.patch(where, side_effect=TypeError('a bug')), pytest.raises(TypeError, match='a bug'):
         regress.main(['check', str(images[0] / 'bundle')])
 
 
 def test_check_runs_a_bundle_again_byte_for_byte(images, monkeypatch, capsys):
-    from reference import sets
-    monkeypatch.setattr(sets, 'in_processes', lambda function, jobs, *_: [function(job) for job in jobs])
+    from parity import environment
+    monkeypatch.setattr(environment, 'in_processes', lambda function, jobs, *_: [function(job) for job in jobs])
     folder = images[0]
     assert regress.main(['check', str(folder / 'bundle')]) == 0
     assert 'byte for byte' in capsys.readouterr().err
@@ -295,19 +294,20 @@ def test_a_cell_of_ones_own_with_a_state_and_a_constant_is_captured(tmp_path):
 
 
 def test_a_lambda_layer_may_use_tensorflow_by_its_usual_name(tmp_path):
-    with opened_session():
+    with tf_session.repeatable():
         old_models_here.with_tensorflow().save(str(tmp_path / 'old.h5'))
     arrays, _ = captured(tmp_path / 'bundle', tmp_path / 'old.h5', ['--trust'])
     assert (arrays['layer/code/output'] == arrays['input/code_input'] ** 2).all()
 
 
 def test_a_name_that_a_lambda_layer_lacks_is_named_with_the_remedy(tmp_path):
-    with opened_session():
+    with tf_session.repeatable():
         model = old_models_here.with_tensorflow()
     config = {'class_name': 'Sequential', 'config': model.get_config()}
     assert 'tf' in old_model.SCRIPT_NAMES
     with mock.patch.dict(old_model.SCRIPT_NAMES, clear=True):
-        with opened_session(), pytest.raises(UserError, match="'tf' is not defined: a Lambda layer uses this name"):
+        told = "'tf' is not defined: a Lambda layer uses this name"
+        with tf_session.repeatable(), pytest.raises(UserError, match=told):
             old_model.from_config('old.h5', config, {}, True)
 
 
@@ -323,7 +323,7 @@ def test_a_function_that_builds_no_graph_is_refused_in_one_line(tmp_path, functi
 
 
 def test_code_and_unknown_classes_in_a_model_file_are_refused_by_name(tmp_path):
-    with opened_session():
+    with tf_session.repeatable():
         old_models_here.with_lambda().save(str(tmp_path / 'code.h5'))
         old_models_here.recurrent().save(str(tmp_path / 'own.h5'))
     file, folder = str(tmp_path / 'code.h5'), str(tmp_path / 'bundle')
@@ -340,7 +340,7 @@ def test_code_and_unknown_classes_in_a_model_file_are_refused_by_name(tmp_path):
 
 def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path, images):
     old, folder = str(images[0] / 'old.h5'), str(tmp_path / 'bundle')
-    with opened_session():
+    with tf_session.repeatable():
         old_models_here.images().save_weights(str(tmp_path / 'weights.h5'))
     (tmp_path / 'empty.h5').write_bytes(b'')
     np.savez(str(tmp_path / 'x.npz'), conv_input=np.zeros((2, 5, 6, 2)))
@@ -412,6 +412,6 @@ def test_the_applications_of_keras_are_captured(tmp_path, name):
     build.write_text('import keras\n\n\ndef model():\n    return keras.applications.%s(weights=None)\n' % name)
     assert regress.main(['capture', '--build', '%s:model' % build, str(tmp_path / 'bundle')]) == 0
     manifest = bundle.read_manifest(str(tmp_path / 'bundle'))
-    with opened_session():
+    with tf_session.repeatable():
         model = getattr(keras.applications, name)(weights=None)
         assert len(manifest['calls']) == len(model.layers) - 1

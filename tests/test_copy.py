@@ -14,7 +14,7 @@ import beam_search
 import small_models
 from storage.run_directory import RunDirectory
 from training.schedule import first_state
-from seq2seq_model import TokenLoss
+from token_loss import TokenLoss
 from command_line import UserError
 from settings import defaults, with_defaults
 from reference import numpy_losses, numpy_model, numpy_search

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from command_line import UserError
-from reference import compare
+from parity import compare
 import regress
 from test_commands import ROOT
 

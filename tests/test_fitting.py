@@ -8,8 +8,10 @@ import pytest
 
 import regress
 from command_line import UserError
-from reference import bundle, fitting
-from reference.sets import array_hash
+from parity import bundle
+from parity.fitting import check_environment
+from reference import fitting
+from storage.weights_file import array_hash
 from test_commands import ROOT
 
 CASE, COPY, GUIDED, QUESTIONS = 'dot-lstm', 'copy-lstm', 'guided-lstm', 'dmn-gru'
@@ -49,9 +51,9 @@ def sets_of_one(tmp_path_factory):
 
 @pytest.fixture
 def one_process(monkeypatch):
-    from reference import sets
-    monkeypatch.setattr(sets, 'in_processes', lambda function, jobs, *_: [function(job) for job in jobs])
-    return sets
+    from parity import environment
+    monkeypatch.setattr(environment, 'in_processes', lambda function, jobs, *_: [function(job) for job in jobs])
+    return environment
 
 
 def put(name, value):
@@ -154,25 +156,25 @@ def test_check_refuses_a_set_whose_parts_do_not_fit_in_one_line(sets_of_one, one
 
 def test_every_file_of_the_reference_set_fits():
     files, manifest = bundle.read_set(str(ROOT / 'reference'))
-    fitting.check_environment('reference', manifest)
+    check_environment('reference', manifest)
     for name, arrays in files.items():
         fitting.check_file(name, manifest['files'][name], arrays)
 
 
 def test_a_part_of_the_environment_that_is_unknown_or_of_another_kind_differs(one_process, monkeypatch):
     monkeypatch.setattr(one_process, 'arithmetic', lambda _: 'this processor')
-    manifest = {'environment': dict(one_process.environment(), threads={'of': 1}, versions=3, new={'a': 1}),
+    manifest = {'environment': dict(one_process.describe(), threads={'of': 1}, versions=3, new={'a': 1}),
                 'arithmetic': 'this processor'}
-    assert sorted(one_process.differences_of_environment(manifest)) == ['new', 'threads', 'versions']
+    assert sorted(one_process.differences(manifest)) == ['new', 'threads', 'versions']
 
 
-@pytest.mark.parametrize('where', ['reference.outputs.case_outputs', 'reference.compare.compare_sets',
-                                   'reference.sets.environment'])
+@pytest.mark.parametrize('where', ['reference.outputs.case_outputs', 'parity.compare.compare_sets',
+                                   'parity.environment.describe'])
 def test_a_bug_of_ours_shows_its_traceback(sets_of_one, one_process, where):
     with mock.patch(where, side_effect=KeyError('a bug')), pytest.raises(KeyError, match='a bug'):
         regress.main(['check', str(sets_of_one(CASE))])
 
 
 def test_a_set_of_our_own_is_checked_without_the_code_for_captured_models(sets_of_one, one_process):
-    with mock.patch.dict('sys.modules', {'reference.capture': None}):   # None: importing it raises ImportError
+    with mock.patch.dict('sys.modules', {'parity.capture': None}):   # None: importing it raises ImportError
         assert regress.main(['check', str(sets_of_one(CASE))]) == 0

@@ -5,9 +5,9 @@ from keras import backend as K
 import numpy as np
 import tensorflow as tf
 
-from fused_loss import FusedLoss, output
+from kernels.fused_loss import FusedLoss, output
 from pointer_generator import coverage_loss
-from seq2seq_model import TokenLoss
+from token_loss import TokenLoss
 from test_copy import BATCH, COPIED
 from text.vocabulary import PAD
 from reference import numpy_losses

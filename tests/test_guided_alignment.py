@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from keras import backend as K
 from command_line import UserError
-from guided_alignment import guided_alignment_loss
+from token_loss import guided_alignment_loss
 from settings import check, resolve_settings
 from reference import numpy_losses, numpy_model
 from small_models import Small, make_batch, settings
@@ -14,7 +14,7 @@ from text import preparation, questions
 from text.alignments import training_alignments
 from text.corpus import corpus_paths
 from text.tokenizers import make_tokenizer
-from training.trainer import token_loss
+from training.trainer import training_loss
 
 pytestmark = pytest.mark.usefixtures('session')
 BATCH = make_batch([5, 2, 3], [3, 1, 4])
@@ -42,7 +42,7 @@ def oracle(model, weights=None):
             dict(score='general', attention='local-m', kernels='fast'))], ids=str)
 def test_loss_and_gradient_agree_with_numpy(case):
     model = guided(**case)
-    keras_model, loss = model.model.training_model, token_loss(model.settings, model.model)
+    keras_model, loss = model.model.training_model, training_loss(model.settings, model.model)
     keras_model.compile('sgd', loss.loss, sample_weight_mode='temporal')
     weights = keras_model.trainable_weights
     each = loss.loss(keras_model.targets[0], keras_model.outputs[0])

@@ -10,22 +10,18 @@ import pytest
 
 from test_commands import ROOT, trained  # noqa: F401
 
-FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'guided_alignment', 'model_layers',
+FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'token_loss', 'model_layers',
         'pointer_generator', 'beam_search', 'translator', 'settings', 'search_options', 'command_line', 'tf_session',
-        'fast_kernels', 'fused_loss', 'sampled_softmax',
-        'attention_bands', 'attention_blocks', 'attention_windows', 'onnx_graph', 'onnx_story',
-        'fast_decoder', 'fast_decoder_attention')
-PACKAGES = ('text', 'training', 'storage', 'reports', 'reference', 'serving')
+        'attention_windows')
+PACKAGES = ('kernels', 'text', 'training', 'storage', 'reports', 'reference', 'parity', 'serving', 'exporting')
 COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
 # From the top down: a module imports from lower rows, and a package from itself too.
 LAYERS = (
-    COMMANDS, ('reference', 'serving'), ('translator', 'training'),
-    ('seq2seq_model', 'fused_loss'), ('fast_decoder',), ('fast_decoder_attention',),
-    ('decoder_cell', 'pointer_generator', 'question_encoder', 'guided_alignment'),
-    ('attention_windows',),
-    ('model_layers', 'beam_search', 'attention_bands', 'attention_blocks', 'sampled_softmax'),
-    ('attention', 'fast_kernels', 'onnx_graph'), ('onnx_story',),
-    ('reports',), ('text',), ('storage',), ('tf_session',), ('search_options',), ('settings',), ('command_line',))
+    COMMANDS, ('attention_windows', 'reference', 'serving'), ('translator', 'training'), ('seq2seq_model', 'parity'),
+    ('kernels',), ('decoder_cell', 'pointer_generator', 'question_encoder', 'token_loss'),
+    ('model_layers', 'beam_search'), ('attention', 'exporting'), ('reports',), ('text',), ('storage',),
+    ('tf_session',), ('search_options',), ('settings',), ('command_line',))
+MOST_AT_THE_TOP = 20
 LEVEL = {name: -number for number, row in enumerate(LAYERS) for name in row}
 # Names that the project of a user is likely to have. `from translator import Translator` must work beside them.
 USERS_NAMES = ('data', 'metrics', 'session', 'search', 'layers', 'memory', 'files', 'model', 'models', 'utils',
@@ -122,6 +118,19 @@ def test_top_level_names_are_not_those_of_a_users_modules(sources):
     own = {path.split('/')[0].replace('.py', '') for path in sources}
     assert own == set(FLAT) | set(PACKAGES) | (set(COMMANDS) & own)
     assert not own & set(USERS_NAMES)
+
+
+def test_the_top_holds_what_is_read_beside_the_paper_and_what_is_run(sources):
+    top = [path for path in sources if '/' not in path]
+    assert len(top) <= MOST_AT_THE_TOP, top
+
+
+def test_only_the_kit_asks_for_the_kind_of_kernels(sources):
+    """`kernels.kit(settings)` chooses. `settings.py` names the choices and what they exclude."""
+    wrong = ['%s:%d' % (path, node.lineno) for path, tree in sources.items() for node in ast.walk(tree)
+             if isinstance(node, ast.Compare) and path != 'settings.py' and not path.startswith('kernels/')
+             for side in [node.left] + node.comparators if isinstance(side, ast.Attribute) and side.attr == 'kernels']
+    assert wrong == []
 
 
 def run_beside_users_modules(folder, script):

@@ -10,7 +10,8 @@ from keras.engine import Input, Model
 from keras.layers import Activation
 from text.vocabulary import PAD, UNK
 from model_layers import Noise, WordDropout
-from seq2seq_model import Seq2Seq, TokenLoss
+from seq2seq_model import Seq2Seq
+from token_loss import TokenLoss
 from reference import numpy_losses, numpy_model
 from small_models import VOCABULARY, Batch, Small, make_batch, padded, settings
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import regress
-from reference import cases, compare, finished_rules, numpy_search, verify
+from parity import compare, environment
+from reference import cases, finished_rules, numpy_search, verify
 from reference.numpy_model import END, NumpyModel
 from command_line import UserError
 from settings import with_defaults
@@ -636,8 +637,8 @@ def sets(recorded, monkeypatch):
     monkeypatch.setattr(sets, 'run_job', lambda job: (manifest['files']['sample.npz'], files['sample.npz']))
     monkeypatch.setattr(sets, 'finished_file', lambda sample: sample)
     monkeypatch.setattr(sets, 'make', lambda job: (job[0], sets.canned))
-    monkeypatch.setattr(sets, 'arithmetic', lambda _: 'this processor')
-    monkeypatch.setattr(sets, 'in_processes', lambda function, jobs, *_: [function(job) for job in jobs])
+    monkeypatch.setattr(environment, 'arithmetic', lambda _: 'this processor')
+    monkeypatch.setattr(environment, 'in_processes', lambda function, jobs, *_: [function(job) for job in jobs])
     return sets
 
 
@@ -672,7 +673,7 @@ def test_check_is_byte_for_byte_here_and_within_tolerances_elsewhere(sets, tmp_p
     assert regress.main(check) == 0
     sets.canned['padded/loss'] = np.nextafter(sets.canned['padded/loss'], np.float32(9))
     assert regress.main(check) == 1
-    sets.arithmetic = lambda _: 'another processor'
+    environment.arithmetic = lambda _: 'another processor'
     assert regress.main(check) == 0
     assert 'arithmetic of the processor' in capsys.readouterr().err
     sets.canned['padded/loss'] = sets.canned['padded/loss'] * np.float32(1.001)
@@ -775,14 +776,14 @@ def test_the_port_to_pytorch_passes_compare(tmp_path):
 
 @pytest.mark.slow
 def test_faults_in_the_code_are_detected_at_their_stage():
-    code, out, err = run('-m', 'reference.mutants', '--only', 'mask multiplied', 'Gaussian without', 'forget bias',
+    code, out, err = run('tests/mutants.py', '--only', 'mask multiplied', 'Gaussian without', 'forget bias',
                          'per batch', 'p_gen and', 'not summed')
     assert code == 0, out + err
     assert [line.split()[0] for line in out.splitlines()] == ['caught'] * 6 + ['6']
 
 
 def test_every_named_change_still_fits_the_code():
-    from reference import mutants
+    import mutants
     for mutant in mutants.NAMED:
         source, path = mutants.mutated(mutant)
         compile(source, path, 'exec')

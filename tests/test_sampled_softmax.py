@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from command_line import UserError
-from fused_loss import output
-import sampled_softmax
+from kernels.fused_loss import output
+from kernels import sampled_softmax
 import settings as settings_module
 from small_models import Small, make_batch
-from training.trainer import token_loss
+from training.trainer import training_loss
 
 V, D, M = 50, 4, 12
 TARGETS = np.array([3, 49, 3, 7, 0, 21], 'i4')
@@ -69,7 +69,7 @@ def test_training_draws_anew_at_each_step_and_validation_takes_all_words(session
     batch = make_batch([6, 2, 1], [4, 5, 2])
     small = Small(sampled_softmax=5, kernels='fast', dropout=0., word_dropout=0.)
     model, noise = small.model.training_model, small.model.noise
-    loss = token_loss(small.settings, small.model)
+    loss = training_loss(small.settings, small.model)
     model.compile('sgd', loss.loss, sample_weight_mode='temporal', weighted_metrics=[loss.negative_log_likelihood])
     assert model.uses_learning_phase
     feed = {small.model.source: batch.source, small.model.target: batch.given,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from reference import hypotheses, trap_tests, traps
+from parity import hypotheses, trap_tests, traps
 
 
 def call(kind, config=(), inputs=(), weights=(), mask=None, **more):
@@ -25,7 +25,7 @@ def keys(entry, arrays, **manifest):
 def test_the_tables_of_the_guide_are_those_of_the_data():
     with open(traps.PAGE, encoding='utf-8') as stream:
         text = stream.read()
-    assert traps.page_with_tables(text) == text, 'run python -m reference.traps'
+    assert traps.page_with_tables(text) == text, 'run python -m parity.traps'
     assert all(text.count(traps.BEGIN % name) == 1 for name in traps.tables())
 
 

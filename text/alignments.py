@@ -1,4 +1,4 @@
-"""Gold alignments: which source tokens belong to a target token. They train attention (`guided_alignment.py`) or
+"""Gold alignments: which source tokens belong to a target token. They train attention (`token_loss.py`) or
 measure it (`reports/metrics.py`)."""
 import re
 

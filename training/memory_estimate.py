@@ -5,6 +5,7 @@ up.
 """
 from storage.machine import available_memory
 from command_line import UserError
+from settings import attends_in_blocks
 
 GIB = 2. ** 30
 PROGRAM = 0.4 * GIB  # Python, TensorFlow, the graph
@@ -24,15 +25,15 @@ def step_bytes(settings, source_size, target_size, batch, source_length, target_
     logits = batch * target_length * target_size
     steps = batch * depth * (source_length * (width + settings.embedding)
                              + target_length * (settings.units + settings.embedding))
-    fast, attended, at_a_time = settings.kernels == 'fast', source_length, target_length
-    if fast and settings.attention != 'global' and source_length > 2 * (2 * settings.window + 1):
+    in_blocks, attended, at_a_time = attends_in_blocks(settings), source_length, target_length
+    if in_blocks and settings.attention != 'global' and source_length > 2 * (2 * settings.window + 1):
         at_a_time = max(2 * settings.window, 20)     # target positions of a block of windows,
         attended = at_a_time + 2 * settings.window   # and the source positions that they see
     pairs = batch * target_length * attended if settings.score != 'none' else 0
     hidden = 0
     if settings.score in ('concat', 'additive'):
         hidden = pairs * (settings.attention_units or settings.units)
-        if fast:  # the additive score of one target position of a block at a time, and sums of the size of the keys
+        if in_blocks:  # the additive score of one target position of a block at a time, sums of the size of the keys
             hidden *= 3. / at_a_time
     return int(PROGRAM + 4 * (6 * weights + 3 * logits + 5 * steps + 8 * pairs + 2.2 * hidden))
 

@@ -9,12 +9,11 @@ import numpy as np
 from keras import backend as K
 
 from command_line import Stopped, UserError
-from guided_alignment import guided_alignment_loss
 from pointer_generator import coverage_loss
-from seq2seq_model import Seq2Seq, TokenLoss
+from seq2seq_model import Seq2Seq
 from settings import with_defaults
 from text.vocabulary import PAD
-from fused_loss import FusedLoss
+from token_loss import guided_alignment_loss
 from training import schedule
 from training.optimizer import OPTIMIZERS
 from reports.progress import Progress, duration, report
@@ -42,18 +41,15 @@ class Signals(object):
             signal.signal(number, handler)
 
 
-def token_loss(settings, model):
-    """The loss and metrics of a `Seq2Seq`: a `FusedLoss`, or a `TokenLoss` under `--kernels keras`."""
+def training_loss(settings, model):
+    """The loss and metrics of a `Seq2Seq`: a `TokenLoss`, or what has its methods."""
     losses = []
     if settings.coverage_loss:  # eq. 13 of See et al. (2017)
         losses.append(settings.coverage_loss * coverage_loss(model.alignment_model.outputs[1]))
     if settings.guided_alignment:  # eq. 5 of Chen et al. (2016)
         losses.append(settings.guided_alignment * guided_alignment_loss(
             model.alignment_model.outputs[1], model.gold, model.memory.mask))
-    attention_loss = sum(losses) if losses else None
-    if settings.kernels == 'fast':
-        return FusedLoss(model, settings.label_smoothing, attention_loss)
-    return TokenLoss(settings.label_smoothing, attention_loss)
+    return model.kit.token_loss(model, settings.label_smoothing, sum(losses) if losses else None)
 
 
 class Trainer(object):
@@ -84,7 +80,7 @@ class Trainer(object):
             settings.learning_rate, clip_norm=settings.clip_norm, averaging=settings.averaging,
             weight_decay=settings.weight_decay, accumulate=settings.accumulate > workers.size,
             sum_gradients=workers.sum_gradients if workers.size > 1 else None)
-        loss = token_loss(settings, self.model)
+        loss = training_loss(settings, self.model)
         self.keras_model = self.model.training_model
         self.keras_model.compile(self.optimizer, loss.loss, sample_weight_mode='temporal',
                                  weighted_metrics=[loss.negative_log_likelihood, loss.token_accuracy])

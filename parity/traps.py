@@ -1,16 +1,16 @@
 """The traps of Keras 2.2.4 and TensorFlow 1.12 for a port, one row each: when a layer meets it, and what to write.
 
 `regress.py explain` lists the rows that a captured model meets; `compare` takes the usual causes of a difference from
-them; `python -m reference.traps` writes the tables of docs/porting.md. NumPy only.
+them; `python -m parity.traps` writes the tables of docs/porting.md. NumPy only.
 """
 from collections import namedtuple
 import os
 import sys
 
-from reference import trap_tests as tests
+from parity import trap_tests as tests
 
 PAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'docs', 'porting.md')
-BEGIN, END = '<!-- %s: written by python -m reference.traps -->', '<!-- end of %s -->'
+BEGIN, END = '<!-- %s: written by python -m parity.traps -->', '<!-- end of %s -->'
 
 Trap = namedtuple('Trap', 'key title classes applies keras3 pytorch onnx')
 Trap.__doc__ = """One trap of layers or of training.

@@ -1,6 +1,6 @@
-"""The attention of one step of `fast_decoder`, forward and backward, over all positions or over a window alone.
+"""The attention of one step of `decoder`, forward and backward, over all positions or over a window alone.
 
-`kind` and `inputs` are the `Kind` and `Inputs` of `fast_decoder`. Letters as there; n source positions that a step
+`kind` and `inputs` are the `Kind` and `Inputs` of `decoder`. Letters as there; n source positions that a step
 sees: all S, or with `kind.windowed` the 2 W + 1 of a window.
 """
 import collections
@@ -8,8 +8,8 @@ import collections
 import tensorflow as tf
 
 from attention import gaussian_factors, masked_softmax
-from attention_blocks import additive_step, additive_step_gradient
-from attention_windows import add_rows
+from kernels.attention_blocks import additive_step, additive_step_gradient
+from kernels.attention_windows import add_rows
 
 Seen = collections.namedtuple('Seen', 'memory keys inside distance places')
 Seen.__doc__ = """What one step sees.

@@ -8,10 +8,10 @@ from keras.engine import Input, Model
 import numpy as np
 import tensorflow as tf
 
-import fast_kernels
+from kernels import recurrent
 
 UNITS, WIDTH = 5, 4
-LAYERS = {'lstm': (layers.LSTM, fast_kernels.LSTM), 'gru': (layers.GRU, fast_kernels.GRU)}
+LAYERS = {'lstm': (layers.LSTM, recurrent.LSTM), 'gru': (layers.GRU, recurrent.GRU)}
 MASKS = {
     'none': None,
     'right': [[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0]],
@@ -95,7 +95,7 @@ def test_outputs_and_gradients_are_those_of_keras_over_many_settings(options, ma
 
 def test_the_derivative_of_the_hard_sigmoid_is_that_of_keras_also_at_its_kinks(session):
     x = tf.constant([-2.5, 2.5, -2.5000004, 2.4999998, 2.5000002, -3., 3., 0., 1.])
-    kernel = fast_kernels.GATES['hard_sigmoid']
+    kernel = recurrent.GATES['hard_sigmoid']
     y = kernel.value(x)
     expected, found = session.run([tf.gradients(y, x)[0], kernel.gradient(x, y)])
     assert np.array_equal(found, expected) and set(expected) == {np.float32(0.), np.float32(0.2)}
@@ -104,8 +104,8 @@ def test_the_derivative_of_the_hard_sigmoid_is_that_of_keras_also_at_its_kinks(s
 def test_a_saved_layer_is_one_of_keras(session):
     """The saved configuration names Keras' class, and its weights are Keras' own."""
     inputs = Input((None, WIDTH))
-    recurrent = layers.Bidirectional(fast_kernels.LSTM(UNITS, return_sequences=True, name='lstm'), name='encoder')
-    model = Model(inputs, fast_kernels.GRU(UNITS)(recurrent(inputs)))
+    both_ways = layers.Bidirectional(recurrent.LSTM(UNITS, return_sequences=True, name='lstm'), name='encoder')
+    model = Model(inputs, recurrent.GRU(UNITS)(both_ways(inputs)))
     restored = Model.from_config(model.get_config())
     assert [type(one) for one in (restored.layers[1].forward_layer, restored.layers[2])] == [layers.LSTM, layers.GRU]
     assert [weight.shape for weight in restored.get_weights()] == [weight.shape for weight in model.get_weights()]

@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from reference import compare, traps
+from parity import compare, traps
 
 CLOSE = 2e-4        # of the largest number of the array
 LOST = 32           # steps before which a loss of the states is tried

@@ -5,7 +5,7 @@ The gradients only gather and add whole bands, which is much faster than adding 
 """
 import tensorflow as tf
 
-from fast_kernels import attach_gradient
+from kernels.recurrent import attach_gradient
 
 # Minimum R: the products of smaller blocks are slow.
 BLOCK = 20

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from reference.bundle import printable
-from reference.compare import Order, first_difference, place
+from parity.bundle import printable
+from parity.compare import Order, first_difference, place
 
 LISTED = 6      # names in a note
 

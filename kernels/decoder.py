@@ -9,12 +9,12 @@ import collections
 from keras import backend as K
 import tensorflow as tf
 
-from attention_bands import Ranks
-import attention_windows
+from kernels.attention_bands import Ranks
+from kernels import attention_windows
 from decoder_cell import InputFeedingRNN
-from fast_decoder_attention import attention_step, attention_step_gradient, first_sums
-from fast_kernels import (GATES, add_bias, attach_gradient, gru_factors, gru_step, gru_step_gradient, kernel_gradient,
-                          lstm_factors, lstm_step, previous, product, scan, swap)
+from kernels.decoder_attention import attention_step, attention_step_gradient, first_sums
+from kernels.recurrent import (GATES, add_bias, attach_gradient, gru_factors, gru_step, gru_step_gradient,
+                               kernel_gradient, lstm_factors, lstm_step, previous, product, scan, swap)
 
 Kind = collections.namedtuple('Kind', 'cell gate layers residual dropout additive alignment window windowed')
 Kind.__doc__ = """What distinguishes one loop from another.

@@ -10,9 +10,9 @@ import fnmatch
 
 import numpy as np
 
-from reference.bundle import (  # noqa: F401  for users of this module
+from parity.bundle import (  # noqa: F401  for users of this module
     SetError, open_set, printable, read_arrays, read_manifest, read_set, read_stage_map)
-from reference.where import describe_difference
+from parity.where import describe_difference
 
 BATCHES = ('padded', 'single')
 DECODER = ('decoder_states', 'scores', 'masked_scores', 'weights', 'context', 'attentional_states',

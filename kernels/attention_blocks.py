@@ -10,7 +10,7 @@ from keras import backend as K
 import tensorflow as tf
 
 import attention
-from fast_kernels import attach_gradient, scan
+from kernels.recurrent import attach_gradient, scan
 
 # Numbers of (B, T, S, U) above which a single step of a search computes in blocks too: 16 MB in float32.
 LARGEST_STEP = 2 ** 22

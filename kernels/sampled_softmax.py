@@ -12,7 +12,7 @@ import math
 
 import tensorflow as tf
 
-from fast_kernels import attach_gradient
+from kernels.recurrent import attach_gradient
 
 SITE = 0  # of the random numbers: those of the layers count from 1
 

@@ -10,14 +10,13 @@ import tempfile
 from unittest import mock
 import warnings
 
-import tf_session  # noqa: F401  first: it fixes the import order
+import tf_session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
 
 from command_line import UserError, tell
-from reference import bundle, compare, fitting, layer_calls, old_model, sample_inputs, sets
-from reference.outputs import KEPT, opened_session
+from parity import bundle, compare, environment, fitting, layer_calls, old_model, sample_inputs
 from reports.progress import Progress
 from storage.files import show, to_json, write_bytes
 from storage.weights_file import array_hash
@@ -25,6 +24,7 @@ from storage.weights_file import array_hash
 GROUP_BYTES = 2 ** 28       # of arrays that one run of the graph returns
 TOLERANCE = (1e-4, 1e-5)    # relative to each number, and to the largest of its array
 AGREE = 1e-5
+KEPT = (1, 2, 10, 50)       # steps after which weights and slots are recorded
 OTHERS = 'give others with --inputs and --targets, or restore the bundle'
 SLOTS = {'Adam': ('m', 'v', 'vhat'), 'AMSGrad': ('m', 'v', 'vhat'), 'Nadam': ('m', 'v'), 'Adamax': ('m', 'u'),
          'SGD': ('moment',), 'RMSprop': ('accumulator',), 'Adagrad': ('accumulator',),
@@ -275,8 +275,8 @@ def describe_bundle(model, steps, entries, files, command):
         config = None
         tell('the configuration of the model cannot be saved (%s): check needs --build' % error)
     manifest = OrderedDict([
-        ('format', 1), ('kind', 'capture'), ('command', command), ('commit', sets.commit()),
-        ('environment', sets.environment()), ('arithmetic', sets.arithmetic(())),
+        ('format', 1), ('kind', 'capture'), ('command', command), ('commit', environment.commit()),
+        ('environment', environment.describe()), ('arithmetic', environment.arithmetic(())),
         ('keras', OrderedDict([('floatx', K.floatx()), ('epsilon', K.epsilon()),
                                ('image_data_format', K.image_data_format())])),
         ('model', OrderedDict([('name', model.name), ('class_name', type(model).__name__), ('config', config)])),
@@ -315,7 +315,7 @@ def capture(options, folder, command):
     # Raises
         UserError: the model cannot be loaded, or the inputs do not fit it.
     """
-    with opened_session():
+    with tf_session.repeatable():
         model, compiled, slots = old_model.load(options)
         if options.targets and not compiled:
             raise UserError('--targets: the model has no loss: name one with --loss and --optimizer')
@@ -342,12 +342,12 @@ def check(folder, options, chosen=()):
     # Raises
         UserError: the bundle is damaged, or its parts or the model do not fit together.
     """
-    recorded, manifest = sets.read_recorded(folder, chosen)
+    recorded, manifest = fitting.read_recorded(folder, chosen)
     fitting.check_environment(folder, manifest)
     fitting.check_capture(folder, manifest)
-    other = sets.differences_of_environment(manifest)
+    other = environment.differences(manifest)
     with tempfile.TemporaryDirectory() as made:
-        with opened_session():
+        with tf_session.repeatable():
             run_again(folder, manifest, options, made)
         found, _ = bundle.open_set(made)
         found = OrderedDict((name, file) for name, file in found.items() if name in recorded)

@@ -12,7 +12,7 @@ Letters in shapes: B sentences, K hypotheses of each, S source length, D and Dm 
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
-import onnx_story
+from exporting import onnx_story
 
 OPSET = 12          # onnxruntime 1.10 and all later versions load it
 LOWEST = np.finfo('f').min

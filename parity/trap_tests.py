@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from reference.bundle import NUMBERS
+from parity.bundle import NUMBERS
 
 TOLERANCE = 1e-5
 KERAS_LAYERS = set('''

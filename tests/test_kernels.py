@@ -7,10 +7,10 @@ from hypothesis import assume, given, settings, strategies
 from keras import backend as K
 import tensorflow as tf
 
-import attention_windows
+from kernels import attention_windows
 from command_line import UserError
 from small_models import Small, make_batch
-from training.trainer import token_loss
+from training.trainer import training_loss
 
 BATCH = make_batch([7, 2, 1, 4, 0], [5, 5, 1, 0, 3])
 TOLERANCE = {'float64': 1e-11, 'float32': 1e-6}
@@ -43,7 +43,7 @@ def stages(kernels, dtype, training, case):
 
 
 def losses(small):
-    loss = token_loss(small.settings, small.model)
+    loss = training_loss(small.settings, small.model)
     return dict(loss=loss.loss, sample_weight_mode='temporal',
                 weighted_metrics=[loss.negative_log_likelihood, loss.token_accuracy])
 

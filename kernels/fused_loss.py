@@ -1,6 +1,6 @@
 """Output product, loss and metrics in one kernel, at the valid target positions only.
 
-The same values as `seq2seq_model.TokenLoss` on the logits of the model, without the logits of padding, without a
+The same values as `token_loss.TokenLoss` on the logits of the model, without the logits of padding, without a
 one-hot matrix, and with a gradient by hand. Letters: N valid target tokens of a batch, D size of the states that the
 output multiplies, V vocabulary; B, T and S as in `seq2seq_model`.
 """
@@ -10,9 +10,9 @@ from keras import backend as K
 import tensorflow as tf
 from tensorflow.python.ops import gen_array_ops
 
-from fast_kernels import attach_gradient
+from kernels.recurrent import attach_gradient
 from pointer_generator import TINY
-import sampled_softmax
+from kernels import sampled_softmax
 from text.vocabulary import PAD, UNK
 
 Output = collections.namedtuple('Output', 'normalizer score logits target maximum')
@@ -88,7 +88,7 @@ def add_logarithms(x, y):
 
 
 class FusedLoss(object):
-    """Loss and metrics over target tokens for `Model.compile`, with the methods of `seq2seq_model.TokenLoss`.
+    """Loss and metrics over target tokens for `Model.compile`, with the methods of `token_loss.TokenLoss`.
 
     They take ids `(B, T, 1)` in floats and the model's own output, at which they do not look: nothing computes it. They
     return `(B, T)`, 0 on padding. Where two tokens are equally probable `token_accuracy` counts either as the best.

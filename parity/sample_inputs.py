@@ -7,7 +7,7 @@ import numpy as np
 from keras import backend as K
 
 from command_line import UserError
-from reference import bundle
+from parity import bundle
 
 ROWS, STEPS, PIXELS = 5, 7, 32      # for sizes that a model leaves open
 LARGE = 50000                       # numbers in a row, above which two rows are enough

@@ -6,7 +6,7 @@ import html
 
 import numpy as np
 
-from reference import bundle, compare, report
+from parity import bundle, compare, report
 from storage.output_files import write_output
 
 MAPS, ROWS, COLUMNS = 12, 64, 96      # heat maps, and the cells of one

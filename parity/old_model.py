@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from command_line import UserError, tell
-from reference.bundle import one_line
+from parity.bundle import one_line
 from storage.files import open_regular
 
 MODELS = ('Model', 'Sequential')
