@@ -72,7 +72,7 @@ def frozen_search(run, settings, vocabularies, options):
     import tf_session
     import tensorflow as tf
     import beam_search
-    from translator import load_model_weights
+    from decoding.loading import load_model_weights
     settings = with_defaults(dict(vars(settings), dropout=0., word_dropout=0.))  # no dropout in the graph
     with tf_session.temporary() as session:
         model = load_model_weights(run, settings, *vocabularies, scope='')
@@ -100,7 +100,7 @@ def build(run, settings, options):
     from text import graph_text
     import beam_search
     from text.tokenizers import read_tokenizers
-    from translator import with_vocabularies
+    from decoding.loading import with_vocabularies
     search = search_options.merge(settings, options)
     (source_tokenizer, source_vocabulary), (target_tokenizer, target_vocabulary) = with_vocabularies(
         read_tokenizers(run, settings), lambda name: Vocabulary.from_bytes(run.read_file(name), run.file(name)))
@@ -223,7 +223,7 @@ def onnx_files(run, settings, options):
     from keras import backend as K
     from text.questions import separators
     from text.vocabulary import Vocabulary
-    from translator import load_model_weights
+    from decoding.loading import load_model_weights
     search = search_options.merge(settings, options)
     vocabularies = [Vocabulary.from_bytes(run.read_file(name), run.file(name)) for name in RUN_FILES[:2]]
     progress = Progress(3, 'steps: weights, encoder, decoder')

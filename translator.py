@@ -7,19 +7,15 @@ import threading
 import tf_session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
-from keras import backend as K
-from text.batches import pad, plan_batches
-from text.questions import separators
-from text.vocabulary import END, START, UNK, Vocabulary
 import beam_search
+from command_line import require
+from decoding.ensemble import attends, candidates_graph, ensemble_step, forced_graph, search_sizes
+from decoding.loading import load_models, open_runs, read_vocabularies
 from search_options import Options
 from search_options import check as check_options
 from storage.machine import available_memory
-from storage.run_directory import RunDirectory
-from seq2seq_model import Seq2Seq
-from command_line import require
-from settings import attends_in_blocks, check, with_defaults
-from text.tokenizers import read_tokenizers
+from text.batches import pad, plan_batches
+from text.vocabulary import END, START, UNK
 
 MINIMUM_MEMORY = 2 ** 29  # bytes that a search may use, however little memory is free
 
@@ -72,21 +68,12 @@ class Translator(object):
         # Raises
             UserError: a directory holds no trained run, its files do not fit together, or the runs do not.
         """
-        runs = [RunDirectory.open(path) for path in (paths if isinstance(paths, (list, tuple)) else [paths])]
-        configs = [with_defaults(run.read_config()) for run in runs]
-        for run, settings in zip(runs, configs):
-            check(settings)
-            check_compatible(runs[0], configs[0], run, settings)
-        source, target = with_vocabularies(read_tokenizers(runs[0], configs[0]), lambda name: Vocabulary.from_bytes(
-            runs[0].read_file(name), runs[0].file(name)))
+        runs, configs = open_runs(paths if isinstance(paths, (list, tuple)) else [paths])
+        source, target = read_vocabularies(runs[0], configs[0])
         threads = threads or configs[0].threads or tf_session.available_cores()
         session = tf_session.new_session(threads, parallel_runs=True)
         with tf_session.opened(session):
-            models = [load_model_weights(run, settings, source[1], target[1],
-                                         'member_%d/' % number if len(runs) > 1 else '')
-                      for number, (run, settings) in enumerate(zip(runs, configs), 1)]
-            for model in models:
-                model.freeze_for_inference()
+            models = load_models(runs, configs, source[1], target[1])
         translator = cls(models, session, source, target, threads)
         translator.settings, translator.run = configs[0], runs[0]
         return translator
@@ -264,7 +251,8 @@ class Translator(object):
         tokens = [self.target_tokenizer.tokenize(text) for _, text in pairs]
         target = [self.target_vocabulary.encode(words, self._names(names)) for words, names in zip(tokens, source)]
         results = [None] * len(pairs)
-        for batch, values in self._force('score', self._forced_graph, source, target, batch_size):
+        for batch, values in self._force('score', lambda: forced_graph(self.models), source, target,
+                                         batch_size):
             for row, i in enumerate(batch):
                 log_probabilities, margins = [value[row, :len(target[i]) + 1].tolist() for value in values[:2]]
                 score = sum(log_probabilities)
@@ -293,12 +281,8 @@ class Translator(object):
                    for one, source in zip(hypotheses, sources)]
         count, results = min(count, len(self.target_vocabulary) - 2), [None] * len(hypotheses)
 
-        def build():
-            placeholders, logits = self._forced_inputs()
-            values, ids = beam_search.allowed_top_k(logits, 0, None, Options(), count)
-            return placeholders, [tf.exp(values - tf.reduce_logsumexp(logits, axis=-1, keepdims=True)), ids]
-
-        for batch, (values, ids) in self._force(('candidates', count), build, sources, targets, batch_size):
+        for batch, (values, ids) in self._force(('candidates', count), lambda: candidates_graph(self.models, count),
+                                                sources, targets, batch_size):
             for row, i in enumerate(batch):
                 names = self._names(sources[i])
                 results[i] = [[(token, float(value)) for token, value in zip(
@@ -311,7 +295,7 @@ class Translator(object):
     def _force(self, key, build, sources, targets, batch_size):
         """Pairs of indices and values of a graph of forced decoding, for batches of similar length.
 
-        `build` as for `_run`: its first placeholders take what `_forced_inputs` describes.
+        `build` as for `_run`: its first placeholders take what `forced_inputs` describes.
         """
         plan = plan_batches([len(ids) for ids in sources], [len(ids) for ids in targets], batch_size, 0, 0, False)
 
@@ -321,100 +305,3 @@ class Translator(object):
             return self._run(key, build, [sources[i] for i in batch], [outputs] + [inputs] * len(self.models))
 
         return zip(plan, self.map_parallel(force, plan))
-
-    def _forced_inputs(self):
-        """Placeholders of forced decoding, for output ids `(B, T)` and each model's input; logits `(B, T, V)`."""
-        output = tf.placeholder(tf.int32, [None, None], 'output')                                       # (B, T)
-        return ([output] + [model.target for model in self.models],
-                mean_probabilities([model.training_model.output for model in self.models]))
-
-    def _forced_graph(self):
-        """Placeholders and tensors of forced decoding: log-probabilities and margins `(B, T)`, weights `(B, T, S)`."""
-        placeholders, logits = self._forced_inputs()
-        output = placeholders[0]
-        weights = [model.alignment_model.outputs[1] for model in self.models if model.alignment_model is not None]
-        if not weights:
-            weights.append(tf.zeros(tf.concat([tf.shape(logits)[:2], tf.shape(self.models[0].source)[1:]], 0)))
-        log_probabilities = -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=output, logits=logits)
-        target_logits = log_probabilities + tf.reduce_logsumexp(logits, axis=-1)
-        values, ids = beam_search.allowed_top_k(logits, 0, None, Options(), 2)
-        best_other = tf.where(tf.equal(ids[:, :, 0], output), values[:, :, 1], values[:, :, 0])
-        return placeholders, [log_probabilities, target_logits - best_other, mean(weights)]
-
-
-# ---- Ensembles ------------------------------------------------------------------------------------------------
-def attends(model):
-    """Whether a model has attention."""
-    return model.attention is not None
-
-
-def search_sizes(model):
-    """The sizes of a model that `beam_search.sentence_bytes` takes, a dict."""
-    sizes, in_blocks = model.settings, attends_in_blocks(model.settings)  # additive scores one hypothesis at a time
-    additive = (sizes.attention_units or sizes.units) if sizes.score in ('concat', 'additive') else 0
-    return dict(state=sum(model.cell.state_size), score=0 if in_blocks else additive, copies=sizes.copy,
-                token=5 * ((sizes.encoder_units or sizes.units) + sizes.embedding) + 3 * in_blocks * additive)
-
-
-def mean(tensors):
-    """The mean of several tensors of one shape."""
-    return tensors[0] if len(tensors) == 1 else tf.add_n(tensors) / len(tensors)
-
-
-def mean_probabilities(logits):
-    """The logarithm of the mean of several models' probabilities; the logits of a single model stay as they are."""
-    if len(logits) == 1:
-        return logits[0]
-    return tf.reduce_logsumexp(tf.stack(list(map(tf.nn.log_softmax, logits))), axis=0) - np.log(len(logits))
-
-
-def ensemble_step(models):
-    """The step of several models as one, for `beam_search.search`, and their first states in one list."""
-    starts = [model.start() for model in models]
-
-    def step(tokens, states, rows):
-        logits, new_states, weights = [], [], []
-        for model, start in zip(models, starts):
-            first = len(new_states)  # index of the first state of this model
-            model_logits, model_states, model_weights = model.step(tokens, states[first:first + len(start)], rows)
-            logits.append(model_logits)
-            new_states += model_states
-            # A model without attention has weights 0, which would halve the mean.
-            if attends(model) or not any(map(attends, models)):
-                weights.append(model_weights)
-        return mean_probabilities(logits), new_states, mean(weights)
-
-    return step, [state for start in starts for state in start]
-
-
-def check_compatible(first, first_settings, run, settings):
-    """Raises `UserError` if the tokenisers, vocabularies or the setting `copy` of two runs differ."""
-    for name in ('source_tokenizer', 'target_tokenizer', 'spacing_marks', 'copy'):
-        value, first_value = getattr(settings, name), getattr(first_settings, name)
-        require(value == first_value, '%s: %s is %s, and %s in %s: an ensemble needs runs that agree in this',
-                run.file('config.json'), name, value, first_value, first.file('config.json'))
-    files, first_files = run.manifest()['files'], first.manifest()['files']
-    for name in ('tokenizer.source.model', 'tokenizer.target.model', 'vocab.source.txt', 'vocab.target.txt'):
-        require(files.get(name) == first_files.get(name),
-                '%s: differs from %s: an ensemble needs runs with the same vocabularies and tokenisers',
-                run.file(name), first.file(name))
-
-
-def load_model_weights(run, settings, source_vocabulary, target_vocabulary, scope):
-    """Builds the model of a run in the name scope `scope` of the current graph, and loads its best weights."""
-    with tf.name_scope(scope or None):
-        # Keras' orthogonal initialiser would take memory while the graph is built, before the weights' shapes are read.
-        model = Seq2Seq(with_defaults(dict(vars(settings), init_scale=1.)), len(source_vocabulary),
-                        len(target_vocabulary), separators(settings, source_vocabulary))
-    layers = [layer for layer in model.training_model.layers if layer.weights]
-    expected = [(layer.name, [(weight.name[len(scope):], K.int_shape(weight), weight.dtype.base_dtype.as_numpy_dtype)
-                              for weight in layer.weights]) for layer in layers]
-    arrays = dict(run.read_weights(expected))
-    K.batch_set_value([(weight, value) for layer in layers
-                       for weight, value in zip(layer.weights, arrays[layer.name])])
-    return model
-
-
-def with_vocabularies(tokenizers, vocabulary):
-    """The pairs (tokeniser, vocabulary) of source and target; `vocabulary` is a function of a file name."""
-    return tuple(zip(tokenizers, (vocabulary('vocab.source.txt'), vocabulary('vocab.target.txt'))))

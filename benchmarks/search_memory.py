@@ -38,7 +38,8 @@ def measure(case, queue):
     from seq2seq_model import Seq2Seq
     from text.tokenizers import make_tokenizer
     from text.vocabulary import SPECIALS, Vocabulary
-    from translator import Translator, search_sizes
+    from decoding.ensemble import search_sizes
+    from translator import Translator
     *sizes, score = case.split(',')
     width, words, source, target, batch, ngram = map(int, sizes)
     config = settings.resolve_settings(dict(threads=1, **({'copy': True} if score == 'copy' else {'score': score})))

@@ -13,12 +13,14 @@ from test_commands import ROOT, trained  # noqa: F401
 FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'token_loss', 'model_layers',
         'pointer_generator', 'beam_search', 'translator', 'settings', 'search_options', 'command_line', 'tf_session',
         'attention_windows')
-PACKAGES = ('kernels', 'text', 'training', 'storage', 'reports', 'reference', 'parity', 'serving', 'exporting')
+PACKAGES = ('kernels', 'decoding', 'text', 'training', 'storage', 'reports', 'reference', 'parity', 'serving',
+            'exporting')
 COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
 # From the top down: a module imports from lower rows, and a package from itself too.
 LAYERS = (
-    COMMANDS, ('attention_windows', 'reference', 'serving'), ('translator', 'training'), ('seq2seq_model', 'parity'),
-    ('kernels',), ('decoder_cell', 'pointer_generator', 'question_encoder', 'token_loss'),
+    COMMANDS, ('attention_windows', 'reference', 'serving'), ('translator', 'training'), ('decoding',),
+    ('seq2seq_model', 'parity'), ('kernels',),
+    ('decoder_cell', 'pointer_generator', 'question_encoder', 'token_loss'),
     ('model_layers', 'beam_search'), ('attention', 'exporting'), ('reports',), ('text',), ('storage',),
     ('tf_session',), ('search_options',), ('settings',), ('command_line',))
 MOST_AT_THE_TOP = 20
