@@ -1,6 +1,6 @@
 """Captures each model of `keras.applications` with random weights, one process each: calls, time, memory, size.
 
-    .venv/bin/python benchmarks/capture_applications.py            # all; prints the table of docs/porting.md
+    .venv/bin/python benchmarks/capture_applications.py            # all; prints the table of docs/capture.md
     .venv/bin/python benchmarks/capture_applications.py VGG16      # some
 """
 import os

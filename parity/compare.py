@@ -1,6 +1,6 @@
 """Compares two sets of arrays stage by stage and names the first stage that differs. NumPy only, Python 3.6 or later.
 
-A set is one `.npz` file or a folder of them; arrays are called `[batch/]stage[/...]`, as docs/porting.md lists. The
+A set is one `.npz` file or a folder of them; arrays are called `[batch/]stage[/...]`, as docs/bundles.md lists. The
 stages of the decoder are put in the order of time, then of the equations: with input feeding a wrong score at one step
 makes wrong decoder states at the next, and the report must name the score. The stages of a captured model are the calls
 of its layers, in the order of its manifest.

@@ -1,7 +1,7 @@
 """The traps of Keras 2.2.4 and TensorFlow 1.12 for a port, one row each: when a layer meets it, and what to write.
 
 `regress.py explain` lists the rows that a captured model meets; `compare` takes the usual causes of a difference from
-them; `python -m parity.traps` writes the tables of docs/porting.md. NumPy only.
+them; `python -m parity.traps` writes the tables of docs/traps.md. NumPy only.
 """
 from collections import namedtuple
 import os
@@ -9,7 +9,7 @@ import sys
 
 from parity import trap_tests as tests
 
-PAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'docs', 'porting.md')
+PAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'docs', 'traps.md')
 BEGIN, END = '<!-- %s: written by python -m parity.traps -->', '<!-- end of %s -->'
 
 Trap = namedtuple('Trap', 'key title classes applies keras3 pytorch onnx')
@@ -172,7 +172,7 @@ MODEL_TRAPS = (
     ModelTrap('Coverage enters the loss (eq. 12, 13), not the score (eq. 11)', ('coverage_losses', 'scores'),
               '`scores` and `coverage_losses` of `copy-lstm`'),
     ModelTrap('A finished hypothesis keeps its place, and the beam shrinks by it', ('beam',),
-              '`padded/beam/*`; docs/porting.md, The search'),
+              '`padded/beam/*`; docs/bundles.md, The search'),
     ModelTrap('Weights drawn by the orthogonal initialiser depend on OpenBLAS\' threads and the processor: store '
               'weights, never seeds', ('parameter',), '`parameter/*`'),
     ModelTrap('Files of `save_weights` hold time stamps: hash arrays, not files', ('parameter',),

@@ -1,7 +1,7 @@
 """Outputs of the graph of Keras and TensorFlow at every stage: of a small case, of a short training, of a run.
 
 Each function takes settings, parameters and inputs and returns the arrays of one `.npz` file, in the order of the
-calculation, under the names that docs/porting.md lists. Nothing here is random: equal arguments give equal arrays.
+calculation, under the names that docs/bundles.md lists. Nothing here is random: equal arguments give equal arrays.
 """
 from collections import OrderedDict
 import re

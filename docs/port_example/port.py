@@ -1,4 +1,4 @@
-"""The model in PyTorch, written from docs/porting.md: forward stages, loss, gradients, updates, greedy decoding.
+"""The model in PyTorch, written from docs/bundles.md: forward stages, loss, gradients, updates, greedy decoding.
 
     python docs/port_example/port.py reference ported
     python regress.py compare reference ported --stage-map docs/port_example/stage_map.json

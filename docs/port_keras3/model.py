@@ -205,7 +205,7 @@ class Seq2Seq(object):
         return stages, (new_cells, attentional)
 
     def forward(self, source, given, copied=None):
-        """All stages of a batch with the target fed: arrays by the names of docs/porting.md, (B, T, ...) per step."""
+        """All stages of a batch with the target fed: arrays by the names of docs/bundles.md, (B, T, ...) per step."""
         look, states = self.start(source, copied)
         stages, steps = {'encoder_states': look[0], 'initial_states': ops.stack(tree.flatten(states[0]), axis=1)}, []
         for t in range(given.shape[1]):

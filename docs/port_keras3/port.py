@@ -47,7 +47,7 @@ def losses(stages, output, settings, gold):
 
 
 def searched(model, source, copied, limits, options):
-    """Arrays of a search (B, N, T), padded with 0, as docs/porting.md names them."""
+    """Arrays of a search (B, N, T), padded with 0, as docs/bundles.md names them."""
     found = [search(model, row, limit, copied=None if copied is None else copied[number], **options)
              for number, (row, limit) in enumerate(zip(source, limits))]
     count, longest = options.get('n_best', 1), max(len(one.ids) for row in found for one in row)

@@ -3,7 +3,7 @@
     from search import translate
     print(translate(model, bundle, ['where', 'is', 'the', 'book', '?'], beam_width=5)[0].tokens)
 
-The formulas are those of docs/porting.md: what is never chosen, limits, penalties, margins.
+The formulas are those of docs/bundles.md: what is never chosen, limits, penalties, margins.
 """
 from collections import namedtuple
 
