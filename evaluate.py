@@ -366,8 +366,8 @@ def main(argv):
                                 'lines/s, batches of %d' % options.batch_size))
     if options.compare and other is None:
         from translator import Translator
-        other = [best.text for best in best_hypotheses(Translator.load(options.compare, options.threads), pairs,
-                                                       options)]
+        with Translator.load(options.compare, options.threads) as second:
+            other = [best.text for best in best_hypotheses(second, pairs, options)]
     if options.output:
         write_output(options.output, ''.join(text + '\n' for text in outputs).encode('utf-8'))
     names = metric_names(options, settings, path)

@@ -44,7 +44,7 @@ class Translator(object):
         source, target: pairs of a tokeniser and a vocabulary.
         workers: maximum number of batches decoded at a time.
 
-    `Translator.load('runs/x')` makes one from a run directory.
+    `Translator.load('runs/x')` makes one from a run directory. `close`, or the end of a `with` block, frees its memory.
     """
 
     def __init__(self, models, session, source, target, workers=1):
@@ -72,11 +72,33 @@ class Translator(object):
         source, target = read_vocabularies(runs[0], configs[0])
         threads = threads or configs[0].threads or tf_session.available_cores()
         session = tf_session.new_session(threads, parallel_runs=True)
-        with tf_session.opened(session):
-            models = load_models(runs, configs, source[1], target[1])
+        try:
+            with tf_session.opened(session):
+                models = load_models(runs, configs, source[1], target[1])
+        except BaseException:
+            tf_session.close(session)
+            raise
         translator = cls(models, session, source, target, threads)
         translator.settings, translator.run = configs[0], runs[0]
         return translator
+
+    def close(self):
+        """Frees the models and their session. No other call may run then; later calls raise a `UserError`."""
+        if self.session is not None:
+            tf_session.close(self.session)
+        self.models, self.session, self._graphs = [], None, {}
+
+    def _check_usable(self):
+        require(self.session is not None, 'this Translator is closed: load the run again')
+        require(os.getpid() == self._process, 'this Translator was loaded before the process was forked, and the '
+                'threads of TensorFlow do not survive a fork: load it in each worker process, after the fork; see '
+                'docs/serving.md')
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def encode(self, text):
         """Source tokens of a text."""
@@ -98,6 +120,7 @@ class Translator(object):
         # Raises
             UserError: texts that are no list of strings, options out of range, or a process that was forked.
         """
+        self._check_usable()
         options = Options(max_length=max_length, **options)
         check_options(options)
         texts = self._strings(texts)
@@ -184,9 +207,6 @@ class Translator(object):
         # Returns
             Values of the output tensors.
         """
-        require(os.getpid() == self._process, 'this Translator was loaded before the process was forked, and the '
-                'threads of TensorFlow do not survive a fork: load it in each worker process, after the fork; see '
-                'docs/serving.md')
         source = pad([self._source_ids(tokens) for tokens in sources])
         with self._lock:
             if key not in self._graphs:
@@ -242,6 +262,7 @@ class Translator(object):
             A `Hypothesis` for each pair, with the given tokens. A margin is the logit of the given token minus that of
             the best other token except `<pad>` and `<s>`: greedy search would not choose a token of negative margin.
         """
+        self._check_usable()
         pairs = list(pairs)
         for number, pair in enumerate(pairs):
             require(isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(text, str) for text in pair),
@@ -276,6 +297,7 @@ class Translator(object):
             For each output a list with an entry for each of its tokens: a list of (token, probability), the most
             probable first, without `<pad>` and `<s>`.
         """
+        self._check_usable()
         sources = [list(one.source_tokens) or [''] for one in hypotheses]
         targets = [self.target_vocabulary.encode(one.tokens, self._names(source))
                    for one, source in zip(hypotheses, sources)]

@@ -1,6 +1,7 @@
 """Translators from run directories: hypotheses, ensembles, threads, several in one process."""
 import collections
 import concurrent.futures
+import gc
 import math
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 
 import tf_session  # first: it fixes the import order
 import numpy as np
+import tensorflow as tf
 from keras import backend as K
 from text.questions import separators
 from text.vocabulary import END, PAD, START, Vocabulary
@@ -279,6 +281,35 @@ def test_several_translators_in_one_process_have_their_own_weights(a, unattended
     assert_same(flat(a.translate(TEXTS)), before, 0.)
     assert_same(flat(other.translate(TEXTS)), theirs, 0.)
     assert [one.text for one in theirs] != [one.text for one in before]
+
+
+def graphs():
+    """The graphs of TensorFlow in this process."""
+    gc.collect()
+    return [one for one in gc.get_objects() if isinstance(one, tf.Graph)]
+
+
+def test_a_closed_translator_frees_its_graph_and_tells_a_later_caller(runs, a):
+    before = len(graphs())
+    with Translator.load(runs['a'].path) as closed:
+        closed.translate(TEXTS, beam_width=2)
+        assert len(graphs()) == before + 1
+    assert len(graphs()) == before
+    closed.close()  # once more does nothing
+    for call in (lambda: closed.translate(TEXTS), lambda: closed.score([('we', 'the')]),
+                 lambda: closed.candidates(a.translate(['we'])[0])):
+        with pytest.raises(UserError, match='this Translator is closed: load the run again'):
+            call()
+
+
+def test_a_run_that_cannot_be_loaded_leaves_no_graph(runs, tmp_path):
+    run, _ = make_folder(str(tmp_path / 'run'), units=8)
+    run.write_weights([('encoder', [('kernel', np.zeros((2, 2), 'f'))])])
+    run.close()
+    before = len(graphs())
+    with pytest.raises(UserError, match='weights.h5'):
+        Translator.load(run.path)
+    assert len(graphs()) == before
 
 
 # What cannot work
