@@ -8,11 +8,16 @@ import contextlib
 import io
 import os
 import re
+import shlex
+import shutil
 import signal
 import sys
+import textwrap
 
 SHOWN = 500  # characters at both ends of a long message about wrong usage
 VERSION = '2.0.0'  # of this project: `--version`, the manifests of runs, the image's label
+ROOT = os.path.dirname(os.path.abspath(__file__))
+ENTRY_POINT = 'GLOBAL_ATTENTION_ENTRY_POINT'  # environment variable of docker-entrypoint.sh
 
 # Keras' orthogonal initialiser calls NumPy's SVD, whose last bits depend on the number of OpenBLAS threads.
 os.environ['OPENBLAS_NUM_THREADS'] = '1'
@@ -31,10 +36,13 @@ class UserError(Exception):
 
 
 class Stopped(Exception):
-    """The signal `signum` ended the training, and everything that resuming needs is on disk."""
+    """The signal `signum` ended the training, and everything that resuming needs is on disk.
 
-    def __init__(self, signum):
-        super(Stopped, self).__init__('stopped by %s' % signal.Signals(signum).name)
+    `how` resumes it: a command, or the option to add to that of several workers.
+    """
+
+    def __init__(self, signum, how='--resume'):
+        super(Stopped, self).__init__('stopped by %s; continue it with %s' % (signal.Signals(signum).name, how))
         self.signum = signum
 
 
@@ -65,13 +73,68 @@ def tell(text):
     print(printable(text), file=sys.stderr, flush=True)
 
 
-class CommandParser(argparse.ArgumentParser):
-    """The parser of every command: `--version`, no abbreviated options, no control characters in messages."""
+def command(name, *arguments):
+    """A command of this project as a hint shows it: the user can paste it where the running command was called.
 
-    def __init__(self, **kwargs):
-        super(CommandParser, self).__init__(allow_abbrev=False, **kwargs)
+    # Arguments
+        name: file name of the command, such as `predict.py`.
+        arguments: what follows; the shell reads each as one word.
+
+    # Returns
+        Text. In the container, whose entry point takes `predict.py ...`, the name alone.
+    """
+    return ' '.join(map(shlex.quote, _program(name) + list(arguments)))
+
+
+def _program(name):
+    if ENTRY_POINT in os.environ:
+        return [name]
+    python = sys.executable or 'python'
+    base = os.path.basename(python)
+    return [base if shutil.which(base) == python else _from_here(python), _from_here(os.path.join(ROOT, name))]
+
+
+def _from_here(path):
+    """A path as it is seen from the current directory, absolute if it lies outside."""
+    near = os.path.relpath(path)
+    return path if near.startswith(os.pardir) else near
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of every command: examples, `--version`, no abbreviated options, no control characters in messages.
+
+    # Arguments
+        doc: docstring of the command's module. Its first line is the description, and each line `    NAME ...  # why`
+            for the program `prog` (its last word, with subcommands) is an example.
+        notes: text after the options.
+        common: names of the options that `--help` shows; `--help-all` shows the rest too. `None`: `--help` shows all.
+    """
+
+    def __init__(self, doc=None, notes='', common=None, **kwargs):
+        super(CommandParser, self).__init__(
+            allow_abbrev=False, add_help=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        if doc is not None:
+            self.description = textwrap.fill(doc.split('\n')[0], 80)
+        self._examples, self._notes, self._common = examples(doc or '', self.prog), notes, common
+        if common is not None:
+            self.usage = '%(prog)s [option ...]   (--help: the most used options, --help-all: all)'
+        self.add_argument('-h', '--help', action='help', help='show this help and exit')
+        if common is not None:
+            self.add_argument('--help-all', action=_HelpAll, nargs=0, default=argparse.SUPPRESS,
+                              help='show every option and exit')
         self.add_argument('--version', action='version', version='%(prog)s ' + VERSION,
                           help='show the version and exit')
+
+    def format_help(self):
+        notes = self._notes
+        if self._common is not None:
+            rare = [action for action in self._actions
+                    if action.dest not in self._common + ('help', 'help_all', 'version')]
+            for action in rare:
+                action.help = argparse.SUPPRESS
+            notes = 'These are the most used options; --help-all shows %d more.' % len(rare)
+        self.epilog = '\n\n'.join(filter(None, [notes, self._examples]))
+        return super(CommandParser, self).format_help()
 
     def error(self, message):
         if len(message) > 2 * SHOWN:  # argparse repeats a wrong value as long as it is
@@ -79,21 +142,56 @@ class CommandParser(argparse.ArgumentParser):
         super(CommandParser, self).error(printable(' '.join(message.split('\n'))))
 
 
-def _end_interrupted(kind, error, trace):
-    """`sys.excepthook` of commands: one line for Ctrl-C during the imports, before `run_command`."""
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
-        return
+class _HelpAll(argparse.Action):
+    """`--help-all`."""
+
+    def __call__(self, parser, *_):
+        parser._common = None
+        parser.print_help()
+        parser.exit()
+
+
+def examples(doc, program):
+    """The examples of a command in a docstring, as `--help` shows them: to paste, each below what it does."""
+    words, shown = program.split(), []
+    for line in re.findall('^    (.+)$', doc, re.MULTILINE):
+        found = re.fullmatch(r'(.*?(?:^| ))%s(| .*?)(?: +# (.*))?' % ' '.join(map(re.escape, words)), line)
+        if found:
+            before, after, why = found.groups()
+            shown += ['  # %s' % why] if why else []
+            shown.append('  %s%s%s' % (before, ' '.join([command(words[0])] + words[1:]), after))
+    return '\n'.join(['examples:'] + shown) if shown else ''
+
+
+def _end_imports(kind, error, trace):
+    """`sys.excepthook` of commands: one line for Ctrl-C and for missing packages during the imports."""
     name = os.path.basename(sys.argv[0])
-    print('%s: stopped by SIGINT' % name, file=sys.stderr, flush=True)
-    os._exit(130)
+    if issubclass(kind, KeyboardInterrupt):
+        tell('%s: stopped by SIGINT' % name)
+        os._exit(130)
+    elif issubclass(kind, ImportError) and (kind is ModuleNotFoundError or sys.version_info[:2] != (3, 6)):
+        tell('%s: this Python (%s, %d.%d) lacks packages (%s): %s'
+             % ((name, sys.executable) + sys.version_info[:2] + (error, _remedy())))
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def _remedy():
+    """How to run the command with the packages that it needs."""
+    venv = os.path.join(ROOT, '.venv')
+    python = os.path.join(venv, 'bin', 'python')
+    if not os.path.isfile(os.path.join(ROOT, 'setup.sh')):
+        return 'install them'
+    if os.path.realpath(sys.prefix) == os.path.realpath(venv):
+        return 'make help lists what installs optional packages; make clean setup installs the others again'
+    again = ' '.join(map(shlex.quote, [_from_here(python)] + sys.argv))
+    return ('run %s' if os.path.isfile(python) else 'run make setup once, then %s') % again
 
 
 # Only in the commands of this project, not in other programs that import its modules.
-_ROOT = os.path.dirname(os.path.abspath(__file__))
 if os.path.dirname(os.path.abspath(getattr(sys.modules['__main__'], '__file__', ''))) in (
-        [_ROOT] + [os.path.join(_ROOT, room) for room in ('parity', 'tests', 'benchmarks')]):
-    sys.excepthook = _end_interrupted
+        [ROOT] + [os.path.join(ROOT, room) for room in ('parity', 'tests', 'benchmarks', 'docs')]):
+    sys.excepthook = _end_imports
 
 
 def positive_int(text):
@@ -157,7 +255,7 @@ def run_command(main, name):
         tell('%s: %s' % (name, ' '.join(str(error).split('\n'))))
         code = 1
     except Stopped as error:
-        tell('%s: %s; continue it with --resume' % (name, error))
+        tell('%s: %s' % (name, error))
         code = 128 + error.signum
     except (KeyboardInterrupt, Terminated) as error:
         number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT

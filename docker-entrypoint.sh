@@ -17,7 +17,8 @@ case ${1:-} in
         if [ -f "$app/$1" ]; then
             command=$app/$1
             shift
-            exec python "$command" "$@"
+            # Hints then name commands as this script takes them, without an interpreter.
+            GLOBAL_ATTENTION_ENTRY_POINT=1 exec python "$command" "$@"
         fi
         exec python "$@"
         ;;

@@ -36,7 +36,7 @@ Row = collections.namedtuple('Row', 'name value note')
 
 
 def parse(argv):
-    parser = CommandParser(prog='evaluate.py', description=__doc__.split('\n')[0])
+    parser = CommandParser(prog='evaluate.py', doc=__doc__)
     parser.add_argument('--run', metavar='DIR', help='run directory (default: the one in runs/ trained last)')
     parser.add_argument('--trust-run', action='store_true',
                         help='read the text that the run names even if it is outside the current directory')

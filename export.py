@@ -39,8 +39,8 @@ from settings import check, with_defaults
 
 
 def parse(argv):
-    parser = CommandParser(prog='export.py', description=__doc__.split('\n')[0],
-                           epilog='The exported model has the options of the search as constants.')
+    parser = CommandParser(prog='export.py', doc=__doc__,
+                           notes='The exported model has the options of the search as constants.')
     parser.add_argument('run', metavar='RUN', help='run directory')
     parser.add_argument('folder', metavar='DIR', help='new directory for the SavedModel; TensorFlow Serving needs '
                         'a number as its name')

@@ -26,9 +26,9 @@ MAXIMUM_COUNTED = 2 ** 29  # bytes; the lines of larger files are not counted, s
 
 
 def parse(argv):
-    parser = CommandParser(prog='predict.py', description=__doc__.split('\n')[0],
-                           epilog='N input lines give N output lines, in order; an empty line gives an empty line. '
-                           'For bAbI stories, each question gives one line. Scores are natural logarithms of '
+    parser = CommandParser(prog='predict.py', doc=__doc__,
+                           notes='N input lines give N output lines, in order; an empty line gives an empty line.\n'
+                           'For bAbI stories, each question gives one line. Scores are natural logarithms of\n'
                            'probabilities. Lines of a pipe are translated as they arrive.')
     parser.add_argument('--run', metavar='DIR', action='append',
                         help='run directory (default: the one in runs/ trained last); given more than once: an '

@@ -20,12 +20,12 @@ from storage.ownership import check_parent
 
 
 def parse(argv):
-    parser = CommandParser(prog='regress.py', description=__doc__.split('\n')[0])
+    parser = CommandParser(prog='regress.py', doc=__doc__)
     commands = parser.add_subparsers(dest='command', metavar='COMMAND')
     commands.required = True
 
     def add(name, text, *folders):
-        command = commands.add_parser(name, help=text, description=text)
+        command = commands.add_parser(name, help=text, doc='%s\n%s' % (text, __doc__))
         for folder, meaning in folders:
             command.add_argument(folder.lower(), metavar=folder, help=meaning)
         return command

@@ -23,7 +23,7 @@ MAXIMUM_BODY = 2 ** 24  # bytes that the server reads; the application refuses s
 
 
 def parse(argv):
-    parser = CommandParser(prog='serve.py', description=__doc__.split('\n')[0])
+    parser = CommandParser(prog='serve.py', doc=__doc__)
     parser.add_argument('--run', metavar='DIR', action='append',
                         help='run directory (default: the one in runs/ trained last); more than one: all are served')
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on (default: %(default)s, this machine '

@@ -14,8 +14,8 @@ LARGEST_SEARCH = 10 ** 6  # beam width times length of the output, where both ar
 class Setting(collections.namedtuple('Setting', 'name default kind choices group help minimum maximum')):
     """One row of the table.
 
-    `kind` is `int`, `float`, `str`, `bool` or `'files'` (a list of paths); numbers lie between `minimum` and
-    `maximum`. Where the default is `None`, `None` is a value too.
+    `kind` is `int`, `float`, `str`, `bool`, `'folder'`, `'file'` or `'files'` (a list); numbers lie between
+    `minimum` and `maximum`. Where the default is `None`, `None` is a value too.
     """
     __slots__ = ()
 
@@ -31,7 +31,7 @@ class Setting(collections.namedtuple('Setting', 'name default kind choices group
         if self.kind in (int, float):
             return '%s from %s to %s' % ('a whole number' if self.kind is int else 'a number', self.minimum,
                                          self.maximum)
-        return {bool: 'true or false', str: 'a text', 'files': 'a list of paths'}[self.kind]
+        return {bool: 'true or false', str: 'a text', 'files': 'a list of paths'}.get(self.kind, 'a path')
 
     def accepts(self, value):
         """Whether a value has the kind of the setting and lies in its range."""
@@ -88,6 +88,13 @@ PRESETS = collections.OrderedDict([
         batch_size=64, learning_rate=2e-3, dropout=.5, word_dropout=.1, label_smoothing=.1, averaging=.999,
         beam_width=5, length_penalty=1.))])
 
+METAVARS = {int: 'N', float: 'X', 'file': 'FILE', 'folder': 'DIR'}
+# The settings that `train.py --help` shows; `--help-all` shows all.
+COMMON = (
+    'task', 'data', 'train', 'val', 'test', 'format', 'source_tokenizer', 'target_tokenizer', 'attention', 'score',
+    'cell', 'units', 'embedding', 'epochs', 'max_minutes', 'batch_size', 'learning_rate', 'dropout', 'beam_width',
+    'threads')
+
 CORPORA = [name for name in PRESETS if name.split()[0] not in TASKS]
 NEED_FILES = ('multi30k',)  # presets of a corpus that samples/ does not have
 
@@ -103,7 +110,7 @@ def _table():
 
     tokenizers = ('space', 'word', 'char', 'chinese', 'jieba', 'bpe', 'unigram')
     choose('task', 'task', 'translate', TASKS, 'sets the defaults of other settings, see below')
-    add('data', 'data', 'samples/translate', str,
+    add('data', 'data', 'samples/translate', 'folder',
         'folder with train.tsv, val.tsv and optionally test.tsv (or .tsv.gz)')
     add('data', 'train', None, 'files',
         'training text in place of --data: one tab-separated file, or source files and then as many target files')
@@ -112,7 +119,7 @@ def _table():
     choose('data', 'format', 'pairs', ('pairs', 'babi', 'qa'),
            'format of the files: source and target (pairs); bAbI stories; '
            'context, question and answer separated by tabs (qa)')
-    add('data', 'alignments', None, str,
+    add('data', 'alignments', None, 'file',
         'gold alignments of --train for --guided-alignment, in Pharaoh format: 0-0 1-2')
     choose('data', 'source_tokenizer', 'word', tokenizers, 'tokeniser of the source text')
     choose('data', 'target_tokenizer', 'chinese', tokenizers, 'tokeniser of the target text')
@@ -133,7 +140,8 @@ def _table():
            'is predicted (local-p)')
     choose('attention', 'score', 'concat',
            ('dot', 'general', 'concat', 'additive', 'scaled_dot', 'location', 'none'),
-           'score between decoder and encoder states (additive is concat)')
+           'score between decoder and encoder states; additive: another name of concat; none: no attention, a '
+           'baseline')
     add('attention', 'attention_units', None, int, 'width of the concat score; the state size by default', 1, WIDTH)
     add('attention', 'attention_scale', False, bool, 'multiply the scores by a trainable scalar')
     add('attention', 'attention_normalize', False, bool, 'normed additive score (with concat)')
@@ -158,10 +166,10 @@ def _table():
         'draw all kernels and embeddings from a uniform distribution of this half-width; 0: as Keras does', 0, 100)
     add('model', 'tie_embeddings', False, bool, 'target embedding and output share their weights')
     add('model', 'copy', False, bool, 'the decoder may copy source words, also those without an id')
-    add('model', 'init_from', None, str,
+    add('model', 'init_from', None, 'folder',
         'run whose weights training starts from, where names and shapes are equal; embeddings by token')
-    add('model', 'source_embeddings', None, str, 'pretrained source vectors in word2vec or GloVe text format')
-    add('model', 'target_embeddings', None, str, 'pretrained target vectors in word2vec or GloVe text format')
+    add('model', 'source_embeddings', None, 'file', 'pretrained source vectors in word2vec or GloVe text format')
+    add('model', 'target_embeddings', None, 'file', 'pretrained target vectors in word2vec or GloVe text format')
 
     add('training', 'epochs', 14, int, 'passes over the training text', 1, 10 ** 6)
     add('training', 'max_minutes', 0.0, float,
@@ -288,8 +296,8 @@ def add_options(parser):
         elif row.kind == 'files':
             options.update(nargs='+', metavar='FILE')
         else:
-            options.update(type=str if row.kind is str else row.parse, choices=row.choices,
-                           metavar=None if row.choices else {int: 'N', float: 'X', str: 'TEXT'}[row.kind])
+            options.update(type=row.parse if row.kind in (int, float) else str, choices=row.choices,
+                           metavar=METAVARS.get(row.kind))
         groups[row.group].add_argument(row.option, **options)
 
 

@@ -4,7 +4,7 @@
     train.py --task answer                        # questions: samples/answer into runs/answer
     train.py --train a.de a.en --val b.de b.en    # your own text, two files each or one tab-separated
     train.py --train part-*.de.gz part-*.en.gz    # several source files, then as many target files
-    horovodrun -np 2 -H localhost:2 --gloo .venv/bin/python train.py --accumulate 2   # two workers, docs/scaling.md
+    horovodrun -np 2 -H localhost:2 --gloo train.py --accumulate 2     # two workers: docs/scaling.md
 """
 import argparse
 import collections
@@ -16,10 +16,10 @@ import platform
 import shlex
 import time
 
-from command_line import VERSION, CommandParser, UserError, Stopped, require, run_command, tell
+from command_line import VERSION, CommandParser, UserError, Stopped, command, require, run_command, tell
 import search_options
 from settings import (
-    CORPORA, NEED_FILES, SETTINGS, add_options, check, presets_text, resolve_settings, with_defaults)
+    COMMON, CORPORA, NEED_FILES, SETTINGS, add_options, check, presets_text, resolve_settings, with_defaults)
 from storage.config_file import config_bytes, read_config_file
 from storage.files import file_sha256
 from storage.run_directory import RunDirectory
@@ -40,9 +40,8 @@ FREE_ON_RESUME = ('epochs', 'max_minutes', 'patience', 'checkpoint_minutes', 'me
 
 # ---- The command ----------------------------------------------------------------------------------------------
 def parse(argv):
-    parser = CommandParser(prog='train.py', description=__doc__.split('\n')[0],
-                           formatter_class=argparse.RawDescriptionHelpFormatter,
-                           epilog=presets_text())
+    parser = CommandParser(prog='train.py', doc=__doc__, notes=presets_text(), common=COMMON + (
+        'run', 'preset', 'resume', 'overwrite', 'dry_run'))
     parser.add_argument('--run', metavar='DIR', help='run directory (default: the name of the data folder, in runs/)')
     parser.add_argument('--config', metavar='FILE',
                         help='settings as JSON, such as the config.json of another run; options override them')
@@ -256,7 +255,7 @@ def fit(trainer, run, resumed):
     if state.best is None:
         tell('no validation was reached: %s has no weights yet' % run.path)
     else:
-        tell('the best weights are in %s; try: predict.py --run %s' % (run.path, shlex.quote(run.path)))
+        tell('the best weights are in %s; try: %s' % (run.path, command('predict.py', '--run', run.path)))
 
 
 # ---- Settings and the run -------------------------------------------------------------------------------------

@@ -243,7 +243,7 @@ class Translator(object):
 
 
 def main(argv):
-    parser = CommandParser(prog='translate.py', description=__doc__.split('\n')[0])
+    parser = CommandParser(prog='translate.py', doc=__doc__.split('\n')[0])
     parser.add_argument('--batch-size', type=positive_int, default=32, metavar='N')
     parser.add_argument('--threads', type=positive_int, default=0, metavar='N', help='default: all cores')
     parser.add_argument('--json', action='store_true', help='write an object for each line, with tokens and alignment')

@@ -30,7 +30,7 @@ def check_config(values, name, complete=True):
     for key in values:
         if key != 'version' and key not in SETTINGS:
             nearest = difflib.get_close_matches(key[:100], SETTINGS, 1)
-            hint = 'did you mean %r?' % nearest[0] if nearest else 'see --help for the settings'
+            hint = 'did you mean %r?' % nearest[0] if nearest else 'see train.py --help-all for the settings'
             raise UserError('%s: unknown setting %s: %s' % (name, show(key), hint))
     if complete:
         values = dict(ADDED, **values)

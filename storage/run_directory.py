@@ -38,7 +38,7 @@ import io
 import json
 import os
 
-from command_line import VERSION, UserError  # first: sets what NumPy reads when it is imported
+from command_line import VERSION, UserError, command  # first: sets what NumPy reads when it is imported
 from storage import ownership
 from storage.config_file import check_config, config_bytes
 from storage.files import parse_json, read_bytes, show, sync_folder, to_json, user_error, write_bytes
@@ -59,7 +59,8 @@ def last_run(folder='runs'):
     runs = [(os.path.getmtime(os.path.join(run, 'weights.h5')), run) for run in runs
             if os.path.isfile(os.path.join(run, 'weights.h5'))]
     if not runs:
-        raise UserError('%s: has no trained run: run train.py first, or name one with --run' % folder)
+        raise UserError('%s: has no trained run: train one with %s, or name one with --run'
+                        % (folder, command('train.py')))
     return max(runs)[1]
 
 
@@ -210,7 +211,8 @@ class RunDirectory(object):
             hashes = _hashes(self.manifest(), name)
             if not hashes and name == 'weights.h5' and os.path.lexists(self.file('checkpoint/last')):
                 raise UserError('%s: has no weights yet, since its training stopped before the first validation: '
-                                'continue it with train.py --run %s --resume' % (self.path, self.path))
+                                'continue it with %s' % (self.path, command('train.py', '--run', self.path,
+                                                                            '--resume')))
             if not hashes:
                 raise UserError('%s: has no hash of %s: the training has not written it yet, or the manifest is damaged'
                                 % (self.file('manifest.json'), name))

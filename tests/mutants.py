@@ -247,7 +247,7 @@ def generated(recorded, manifest, number, files):
 
 
 def main(argv):
-    parser = CommandParser(description=__doc__.split('\n')[0])
+    parser = CommandParser(doc=__doc__.split('\n')[0])
     parser.add_argument('--only', metavar='NAME', nargs='+', default=(),
                         help='named mutants whose name contains one of these')
     parser.add_argument('--generated', metavar='N', type=int, default=18, help='of each module (default: %(default)s)')

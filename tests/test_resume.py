@@ -106,7 +106,8 @@ def test_a_run_stopped_inside_an_epoch_ends_as_one_never_stopped(cut, trained, t
     stopped = cut(trained.home, 'update', 25, 'SIGINT', '--data', 'numbers', '--run', path, *SETTINGS,
                   PYTHONHASHSEED='7')
     assert (stopped.code, stopped.stdout) == (130, b''), stopped.stderr
-    assert stopped.stderr.splitlines()[-1] == 'train.py: stopped by SIGINT; continue it with --resume'
+    assert re.fullmatch('train.py: stopped by SIGINT; continue it with .*train.py --run %s --resume' % path,
+                        stopped.stderr.splitlines()[-1])
     assert 'Traceback' not in stopped.stderr
     state = state_of(path)
     assert (state['epoch'], state['position'], state['update'], len(state['log'])) == (2, 10, 25, 2)

@@ -18,7 +18,7 @@ import pytest
 from storage import run_directory
 from storage.config_file import check_config
 from storage.run_directory import RunDirectory, hash_arrays, pack_weights
-from command_line import VERSION, UserError
+from command_line import VERSION, UserError, command
 from settings import ADDED, CONFIG_VERSION, SETTINGS
 
 CONFIG = collections.OrderedDict((name, row.default) for name, row in SETTINGS.items())
@@ -237,13 +237,13 @@ def test_the_config_of_a_run_from_before_a_setting_existed_loads_with_the_value_
 # ---- Settings -------------------------------------------------------------------------------------------------
 BAD_SETTINGS = [
     ({'batchsize': 3}, "unknown setting 'batchsize': did you mean 'batch_size'?"),
-    ({'zzzz' * 999: 3}, 'see --help'), ({'version': CONFIG_VERSION + 1}, 'newer program'),
+    ({'zzzz' * 999: 3}, 'see train.py --help-all'), ({'version': CONFIG_VERSION + 1}, 'newer program'),
     ({'version': '1'}, '"version"'), ({'version': True}, '"version"'), ({'version': 0}, '"version"'),
     ({'units': 128.0}, "'units' must be a whole number"), ({'units': True}, 'whole number'), ({'units': '1'}, 'whole'),
     ({'units': -1}, 'whole number from 1 to 65536'), ({'units': 2 ** 60}, 'whole number'), ({'units': None}, 'whole'),
     ({'dropout': 'x'}, "'dropout' must be a number"), ({'dropout': False}, 'a number'), ({'dropout': -0.1}, 'a number'),
-    ({'bidirectional': 1}, 'true or false'), ({'bidirectional': 'no'}, 'true or false'), ({'data': None}, 'a text'),
-    ({'data': 'a\0b'}, 'a text'), ({'data': '\ud800'}, 'a text'), ({'data': ['a']}, 'a text'),
+    ({'bidirectional': 1}, 'true or false'), ({'bidirectional': 'no'}, 'true or false'), ({'data': None}, 'a path'),
+    ({'data': 'a\0b'}, 'a path'), ({'data': '\ud800'}, 'a path'), ({'data': ['a']}, 'a path'),
     ({'cell': 'rnn'}, 'lstm, gru'), ({'cell': ['lstm']}, 'lstm, gru'),
     ({'train': 'a.tsv'}, 'a list of paths'), ({'train': []}, 'a list of paths'),
     ({'train': ['a', 3]}, 'a list of paths')]
@@ -518,8 +518,8 @@ def test_a_start_that_was_stopped_before_its_first_checkpoint_starts_again(tmp_p
         with RunDirectory.create(path + '3', CONFIG, VOCABULARIES, ABOUT) as run:
             run.write_checkpoint(1, make_arrays(1), make_state(1))
             raise KeyboardInterrupt
-    assert 'continue it with train.py --run %s3 --resume' % path in refused(
-        RunDirectory.open(path + '3').read_weights, EXPECTED)
+    assert refused(RunDirectory.open(path + '3').read_weights, EXPECTED).endswith(
+        'continue it with ' + command('train.py', '--run', path + '3', '--resume'))
 
 
 @pytest.mark.parametrize('overwrite', [False, True])

@@ -8,7 +8,7 @@ import tf_session  # first: it fixes the import order
 import numpy as np
 from keras import backend as K
 
-from command_line import Stopped, UserError
+from command_line import Stopped, UserError, command
 from pointer_generator import coverage_loss
 from seq2seq_model import Seq2Seq
 from settings import with_defaults
@@ -200,7 +200,8 @@ class Trainer(object):
                 if received:
                     self.save()
                     self.workers.barrier()  # the first worker to end would end the job before worker 0 has written
-                    raise Stopped(received)
+                    again = command('train.py', '--run', self.run.path, '--resume')
+                    raise Stopped(received, *([again] if self.workers.size == 1 else []))
                 if 0 < settings.checkpoint_minutes * 60 <= time.monotonic() - self._saved:
                     self.save()
 
