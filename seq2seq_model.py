@@ -50,36 +50,9 @@ class Seq2Seq(object):
         self.noise = Noise(settings.seed)
         self._noise_sites = 0
 
-        # Inputs
-        self.source = Input((None,), dtype='int32', name='source')                                      # (B, S)
-        self.target = Input((None,), dtype='int32', name='target')                                      # (B, T)
-        self.copied = Input((None,), dtype='int32', name='copied') if settings.copy else None           # (B, S)
-        self.gold = Input((None, None), name='gold_alignment') if settings.guided_alignment else None   # (B, T, S)
-        inputs = [self.source, self.target] + ([self.copied] if settings.copy else [])
-        source_ids, target_ids = self.source, self.target
-        if settings.copy:
-            target_ids = KnownIds(target_size)(target_ids)
-        if settings.word_dropout:
-            source_ids = WordDropout(settings.word_dropout, self.noise, self._next_site())(source_ids)
-            target_ids = WordDropout(settings.word_dropout, self.noise, self._next_site())(target_ids)
-
-        # Encoder. Only it has a mask: padded target steps come last and have no weight in the loss.
-        self.source_embedding = self.target_embedding = self._embedding('source_embedding', source_size, mask_zero=True)
-        if not settings.share_vocabulary:
-            self.target_embedding = self._embedding('target_embedding', target_size)
-        if settings.encoder == 'dmn':
-            self._sentence_ends = SentenceEnds(separators)(self.source)                                     # (B, S)
-            memory, question_states = encode_question_and_story(
-                self.source, source_ids, self._sentence_ends, separators, self.source_embedding, self._drop,
-                self._recurrent, lambda sentences: self._encode(sentences)[0],
-                (settings.encoder_units or settings.units, settings.units))
-            self.initial_states = question_states * settings.decoder_layers
-        else:
-            memory, last_states = self._encode(self.source_embedding(source_ids))
-            self.initial_states = self._bridge(last_states)
-        self.encoder_model = Model(self.source, [memory] + self.initial_states)
-
-        # Decoder and output
+        source_ids, target_ids = self._build_inputs()
+        self._build_embeddings(source_size)
+        memory = self._build_encoder(source_ids)
         embedded = self._embed_target(target_ids)                                                       # (B, T, E)
         self.attentional_states, self.decoder_states, weights = self._decode(memory, embedded)
         self._build_output(target_size)
@@ -88,15 +61,53 @@ class Seq2Seq(object):
             self.pointer = PointerGenerator(self._kernel_initializer(), name='pointer_generator')
             self.pointer_inputs = [logits, weights, memory, self.decoder_states, embedded, self.copied]
             logits = self.pointer(self.pointer_inputs)                                              # (B, T, V + X)
+
+        inputs = [self.source, self.target] + ([self.copied] if settings.copy else [])
+        self.encoder_model = Model(self.source, [memory] + self.initial_states)
         self.training_model = Model(inputs + ([self.gold] if settings.guided_alignment else []), logits)
         self.alignment_model = None if weights is None else Model(inputs, [logits, weights])
-
         # What a decoder step reads, for the search
         keys = None if self.attention is None else self.attention.step_keys(memory)
         mask = self._sentence_ends > .5 if settings.encoder == 'dmn' else K.not_equal(self.source, PAD)
         self.memory = Memory(memory, mask, keys)
 
     # Parts of the graph
+
+    def _build_inputs(self):
+        """Builds the inputs; returns the source and target ids that the embeddings look up."""
+        settings = self.settings
+        self.source = Input((None,), dtype='int32', name='source')                                      # (B, S)
+        self.target = Input((None,), dtype='int32', name='target')                                      # (B, T)
+        self.copied = Input((None,), dtype='int32', name='copied') if settings.copy else None           # (B, S)
+        self.gold = Input((None, None), name='gold_alignment') if settings.guided_alignment else None   # (B, T, S)
+        source_ids, target_ids = self.source, self.target
+        if settings.copy:
+            target_ids = KnownIds(self.target_size)(target_ids)
+        if settings.word_dropout:
+            source_ids = WordDropout(settings.word_dropout, self.noise, self._next_site())(source_ids)
+            target_ids = WordDropout(settings.word_dropout, self.noise, self._next_site())(target_ids)
+        return source_ids, target_ids
+
+    def _build_embeddings(self, source_size):
+        # Only the encoder has a mask: padded target steps come last and have no weight in the loss.
+        self.source_embedding = self.target_embedding = self._embedding('source_embedding', source_size, mask_zero=True)
+        if not self.settings.share_vocabulary:
+            self.target_embedding = self._embedding('target_embedding', self.target_size)
+
+    def _build_encoder(self, source_ids):
+        """Returns the encoder states `(B, S, Dm)`; `initial_states` are those of the decoder."""
+        settings = self.settings
+        if settings.encoder != 'dmn':
+            memory, last_states = self._encode(self.source_embedding(source_ids))
+            self.initial_states = self._bridge(last_states)
+            return memory
+        self._sentence_ends = SentenceEnds(self.separators)(self.source)                                # (B, S)
+        memory, question_states = encode_question_and_story(
+            self.source, source_ids, self._sentence_ends, self.separators, self.source_embedding, self._drop,
+            self._recurrent, lambda sentences: self._encode(sentences)[0],
+            (settings.encoder_units or settings.units, settings.units))
+        self.initial_states = question_states * settings.decoder_layers
+        return memory
 
     def _next_site(self):
         self._noise_sites += 1

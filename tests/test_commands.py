@@ -27,9 +27,9 @@ from reports import metrics
 import predict
 import search_options
 import settings
-import train
 from storage.config_file import check_config
 from storage.run_directory import RunDirectory, last_run
+from training.sample_outputs import SampleOutputs
 import command_line
 from command_line import UserError
 
@@ -419,7 +419,7 @@ def test_predict_and_validation_use_the_search_settings_of_the_run():
             return [['best']] * len(texts)
     options = predict.parse(['--beam-width', '3', '--min-length', '0'])
     assert predict.translate(Fake(), ['a'], options, None) == [['best']]
-    assert train.outputs(Fake.settings, Fake(), [('a', 'b')]) == ['best']
+    assert SampleOutputs(Fake.settings, Fake(), [('a', 'b')], None).decode([('a', 'b')]) == ['best']
     expected = dict(search_options.Options()._asdict(), no_repeat_ngram=3, min_length=4)
     assert calls == [dict(expected, beam_width=3, min_length=0), expected]
 

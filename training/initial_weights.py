@@ -1,11 +1,12 @@
-"""Weights that a training starts from: those of another run (`--init-from`), for training in phases."""
+"""Weights that a training starts from: those of another run (`--init-from`), and pretrained vectors of words."""
 import collections
 import hashlib
 
-from command_line import UserError  # first: sets what NumPy reads when it is imported
+from command_line import UserError, tell  # first: sets what NumPy reads when it is imported
 from storage.files import show
 from storage.run_directory import RunDirectory
 from storage.weights_file import WeightsReader
+from text import corpus
 from text.vocabulary import Vocabulary
 
 Previous = collections.namedtuple('Previous', 'path sha256 arrays vocabularies')
@@ -76,3 +77,16 @@ def matching(previous, layers, vocabularies):
     text = '%s: starts from %d of %d weights; its vocabularies have %s' % (
         previous.path, len(values), total, ' and '.join(counts))
     return values, text + ('; new: %s' % show(', '.join(missing)) if missing else '')
+
+
+def read_vectors(settings, vocabularies):
+    """List of (side, ids, vectors) of the pretrained embeddings that the settings name."""
+    vectors = []
+    for side in ('source', 'target'):
+        path = getattr(settings, side + '_embeddings')
+        if path:
+            vocabulary = vocabularies['vocab.%s.txt' % side]
+            ids, rows = corpus.read_vectors(path, vocabulary, settings.embedding)
+            tell('%s: vectors for %d of %d %s tokens' % (path, len(set(ids)), len(vocabulary), side))
+            vectors.append((side, ids, rows))
+    return vectors
