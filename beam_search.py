@@ -52,26 +52,7 @@ def max_lengths(source_lengths, options, ops=np):
     return limits.astype('i') if ops is np else tf.to_int32(limits)
 
 
-def sentence_bytes(options, vocabulary, source, target, state, token, score=0, copies=False):
-    """Estimates the peak memory of the search for one sentence, its encoder included, in bytes.
-
-    Rounded up from the peaks that `benchmarks/search_memory.py` measures.
-
-    # Arguments
-        options: `Options`.
-        vocabulary, source, target: number of tokens of the vocabulary, the source, and the longest output.
-        state: number of values in the decoder's state.
-        token: number of values that the encoder and the attention's score compute for a source token.
-        score: number of values that the score computes for a source token and a hypothesis at the same time.
-        copies: Boolean, the model copies words of the source.
-    """
-    width = options.beam_width
-    logits = vocabulary * (2 + 2 * bool(options.no_repeat_ngram) + 2 * copies)
-    step = logits + 4 * state + source * (4 + 2 * score) + 8 * (width + 4) + 2 * target
-    return 4 * (width * (step + 5 * target * (source + 8)) + source * token)
-
-
-def search(step, states, max_lengths, options=Options(), source_mask=None):
+def search(step, states, max_lengths, options=Options(), source_mask=None, deadline=None):
     """Searches the best outputs of a decoder step: `greedy`, or `beam` for a `beam_width` above 1.
 
     # Arguments
@@ -79,16 +60,24 @@ def search(step, states, max_lengths, options=Options(), source_mask=None):
             sentences in the batch; returns logits `(A, K, V)`, new states and weights `(A, K, S)`.
         states: list of tensors `(B, 1, width)`.
         max_lengths: maximum number of tokens of each output, `</s>` included, int32 `(B,)`, at least one above 0.
-        options: `Options`; its maximum lengths are ignored here.
+        options: `Options`; its maximum lengths are ignored here. Its numbers may be tensors, so that one graph serves
+            all their values; `length_penalty` is then two tensors: 1 for `'average'`, else 0, and the exponent.
         source_mask: booleans `(B, S)`, true on the source tokens; the coverage penalty needs it.
+        deadline: time since 1970 in seconds, float64, after which the search takes no further step. Its outputs then
+            end where they are: the caller discards them.
 
     # Returns
         `Result`.
     """
-    return (greedy if options.beam_width == 1 else beam)(step, states, max_lengths, options, source_mask)
+    return (greedy if options.beam_width == 1 else beam)(step, states, max_lengths, options, source_mask, deadline)
 
 
-def greedy(step, states, max_lengths, options=Options(), source_mask=None):
+def is_on(value):
+    """Whether an option has an effect: a tensor stands for any value."""
+    return isinstance(value, tf.Tensor) or bool(value)
+
+
+def greedy(step, states, max_lengths, options=Options(), source_mask=None, deadline=None):
     """Chooses the most probable allowed token at each step, until all sentences end. Arguments as for `search`."""
     batch, dtype = tf.shape(max_lengths)[0], states[0].dtype
 
@@ -97,7 +86,7 @@ def greedy(step, states, max_lengths, options=Options(), source_mask=None):
         values, ids = [x[:, 0] for x in allowed_top_k(logits, time, history, options, 2)]               # (A, 2)
         log_probability = values[:, :1] - tf.reduce_logsumexp(logits, axis=2)
         token = ids[:, :1]
-        if options.no_repeat_ngram:
+        if is_on(options.no_repeat_ngram):
             history = tf.concat([history, token[:, :, None]], 2)
         active = tf.not_equal(token[:, 0], END) & (time + 1 < limits)
         margin = values[:, :1] - values[:, 1:]
@@ -106,8 +95,8 @@ def greedy(step, states, max_lengths, options=Options(), source_mask=None):
     steps, (ids, log_probabilities, margins, weights) = decode_loop(
         advance, max_lengths > 0,
         [max_lengths, tf.fill([batch, 1], START), states,
-         tf.fill([batch, 1, 1], START) if options.no_repeat_ngram else ()],
-        [(tf.int32, [1]), (dtype, [1]), (dtype, [1]), (dtype, [1, None])])
+         tf.fill([batch, 1, 1], START) if is_on(options.no_repeat_ngram) else ()],
+        [(tf.int32, [1]), (dtype, [1]), (dtype, [1]), (dtype, [1, None])], deadline)
     lengths = steps[:, None]                                                                            # (B, 1)
     ids, log_probabilities, margins, weights = [by_sentence(x, lengths)
                                                 for x in (ids, log_probabilities, margins, weights)]
@@ -116,7 +105,7 @@ def greedy(step, states, max_lengths, options=Options(), source_mask=None):
 
 
 # ---- Beam search ----------------------------------------------------------------------------------------------
-def beam(step, states, max_lengths, options=Options(), source_mask=None):
+def beam(step, states, max_lengths, options=Options(), source_mask=None, deadline=None):
     """Extends the live hypotheses by their K most probable continuations. Arguments as for `search`.
 
     A hypothesis that ends with `</s>` or reaches its limit is finished: it is ranked and keeps its place, so that the
@@ -124,12 +113,13 @@ def beam(step, states, max_lengths, options=Options(), source_mask=None):
     hypothesis, or none that can still enter its n best. The first step has one hypothesis for each sentence.
     """
     width, batch, dtype = options.beam_width, tf.shape(max_lengths)[0], states[0].dtype
+    places = None if isinstance(width, tf.Tensor) else width  # what is known of K while the graph is built
 
     def advance(time, rows, limits, scores, tokens, states, history, coverage, finished):
         # Candidates: the best K tokens of one hypothesis are enough, since only K continuations of the whole sentence
         # are kept. Width 1 has two as well: the margin needs the runner-up.
         logits, states, weights = step(tokens, states, rows)
-        count = tf.minimum(max(width, 2), tf.shape(logits)[2])
+        count = tf.minimum(tf.maximum(width, 2), tf.shape(logits)[2])
         values, ids = allowed_top_k(logits, time, history, options, count)                              # (A, K, M)
         log_probabilities = values - tf.reduce_logsumexp(logits, axis=2, keepdims=True)
 
@@ -140,10 +130,10 @@ def beam(step, states, max_lengths, options=Options(), source_mask=None):
 
         # Reorder: a hypothesis may have several continuations or none, so each new one copies what its parent has.
         states, weights = [tf.gather_nd(state, parents) for state in states], tf.gather_nd(weights, parents)
-        if options.no_repeat_ngram:
+        if is_on(options.no_repeat_ngram):
             history = tf.concat([tf.gather_nd(history, parents), tokens[:, :, None]], 2)
         mask = None
-        if options.coverage_penalty:
+        if is_on(options.coverage_penalty):
             coverage, mask = tf.gather_nd(coverage, parents) + weights, tf.gather(source_mask, rows)
 
         # Shrink the beam: finished hypotheses keep their places, so that fewer new ones stay alive.
@@ -165,16 +155,16 @@ def beam(step, states, max_lengths, options=Options(), source_mask=None):
     steps, (ids, log_probabilities, margins, weights, parents, *finished) = decode_loop(
         advance, max_lengths > 0,
         [max_lengths, tf.zeros([batch, 1], dtype), tf.fill([batch, 1], START), states,
-         tf.fill([batch, 1, 1], START) if options.no_repeat_ngram else (),
-         tf.zeros([batch, 1, tf.shape(source_mask)[1]], dtype) if options.coverage_penalty else (),
+         tf.fill([batch, 1, 1], START) if is_on(options.no_repeat_ngram) else (),
+         tf.zeros([batch, 1, tf.shape(source_mask)[1]], dtype) if is_on(options.coverage_penalty) else (),
          Finished(none, zeros, zeros)],
-        [(tf.int32, [width]), (dtype, [width]), (dtype, [width]), (dtype, [width, None]), (tf.int32, [width]),
-         (dtype, [width]), (tf.int32, [width]), (tf.int32, [width])])
+        [(tf.int32, [places]), (dtype, [places]), (dtype, [places]), (dtype, [places, None]), (tf.int32, [places]),
+         (dtype, [places]), (tf.int32, [places]), (tf.int32, [places])], deadline)
     # The finished hypotheses of a sentence are those of its own last step.
     last_steps = tf.stack([tf.maximum(steps - 1, 0), tf.range(batch)], 1)
-    rankings, lengths, places = [tf.gather_nd(x, last_steps)[:, :options.n_best] for x in finished]
+    rankings, lengths, last_places = [tf.gather_nd(x, last_steps)[:, :options.n_best] for x in finished]
     rankings = tf.where(lengths > 0, rankings, none[:, :options.n_best])
-    path = backtrace(parents, lengths, places)
+    path = backtrace(parents, lengths, last_places)
     ids, log_probabilities, margins, weights = [by_sentence(tf.gather_nd(x, path), lengths)
                                                 for x in (ids, log_probabilities, margins, weights)]
     return Result(ids, lengths, log_probabilities, weights, margins, rankings)
@@ -258,8 +248,8 @@ def backtrace(parents, lengths, places):
     # Returns
         Indices `(T, B, N, 3)` of the tokens into `(T, B, K)`.
     """
-    size = tf.shape(parents)
-    times, sentences, _ = tf.meshgrid(tf.range(size[0]), tf.range(size[1]), tf.range(places.shape[1].value),
+    size, count = tf.shape(parents), tf.shape(places)[1]
+    times, sentences, _ = tf.meshgrid(tf.range(size[0]), tf.range(size[1]), tf.range(count),
                                       indexing='ij')                                                    # (T, B, N)
 
     def back(time, place, array):
@@ -274,7 +264,7 @@ def backtrace(parents, lengths, places):
 
 
 # ---- Shared by both searches ----------------------------------------------------------------------------------
-def decode_loop(advance, active, variables, kinds):
+def decode_loop(advance, active, variables, kinds, deadline=None):
     """Repeats a decoding step for the active sentences until none is left.
 
     # Arguments
@@ -283,6 +273,7 @@ def decode_loop(advance, active, variables, kinds):
         active: which sentences are active at the start, booleans `(B,)`.
         variables: tensors `(B, ...)`, in lists.
         kinds: for each output of a step, `(A, ...)`, its type and its shape without A.
+        deadline: as for `search`.
 
     # Returns
         Number of steps of each sentence `(B,)`, and the outputs of the steps `(T, B, ...)`, 0 after a sentence's end.
@@ -302,10 +293,15 @@ def decode_loop(advance, active, variables, kinds):
         arrays = [array.write(time, x) for array, x in zip(arrays, outputs)]
         return [time + 1, keep(active, [rows] + variables), arrays]
 
+    def goes_on(time, variables, arrays):
+        left = tf.size(variables[0]) > 0
+        # The first step is always taken: without any output the arrays would have no shape.
+        return left if deadline is None else left & (tf.equal(time, 0) | (tf.timestamp() < deadline))
+
     variables = keep(active, [tf.range(batch)] + variables)
     open_shapes = nest.map_structure(lambda x: shape([None] * x.shape.ndims), variables)
     time, _, arrays = tf.while_loop(
-        lambda time, variables, arrays: tf.size(variables[0]) > 0, body, [tf.constant(0), variables, arrays],
+        goes_on, body, [tf.constant(0), variables, arrays],
         [shape([]), open_shapes, [shape(None)] * len(arrays)], back_prop=False, parallel_iterations=1)
     times, rows, *outputs = [array.concat() for array in arrays]
     at, steps = tf.stack([times, rows], 1), tf.unsorted_segment_sum(tf.ones_like(rows), rows, batch)
@@ -347,17 +343,17 @@ def allowed_top_k(logits, time, history, options, count):
     """
     size = tf.shape(logits)[2]  # differs between batches where words are copied
     values = logits
-    if options.no_repeat_ngram:
+    if is_on(options.no_repeat_ngram):
         values = exclude(repeated_ngram_mask(history, size, options.no_repeat_ngram), values)
     # At most three tokens are excluded by their ids. Excluding them from a list with three spare places is cheaper than
     # from the whole vocabulary.
     values, ids = tf.nn.top_k(values, tf.minimum(count + 3, size))
     excluded = tf.equal(ids, PAD) | tf.equal(ids, START)
-    if options.min_length:
+    if is_on(options.min_length):
         excluded |= tf.equal(ids, END) & (time < options.min_length)
     values, places = tf.nn.top_k(exclude(excluded, values), count)
     ids = tf.batch_gather(ids, places)
-    if options.no_repeat_ngram:
+    if is_on(options.no_repeat_ngram):
         none_allowed = tf.equal(values, -np.inf) & tf.equal(tf.range(count), 0)
         values = tf.where(none_allowed, logits[:, :, END:END + 1] + tf.zeros_like(values), values)
         ids = tf.where(none_allowed, tf.fill(tf.shape(ids), END), ids)
@@ -370,14 +366,18 @@ def repeated_ngram_mask(history, size, n):
     # Arguments
         history: `<s>` and the tokens so far, ids `(B, K, t)`.
         size: V.
-        n: length of the n-grams.
+        n: length of the n-grams, a number or a tensor.
     """
     rows, width, length = tf.unstack(tf.shape(history))
     count = tf.maximum(length - n + 1, 0)  # n-grams so far
-    same = tf.ones(tf.stack([rows, width, count]), tf.bool)  # which of them begin with the last n - 1 tokens
-    for i in range(n - 1):
+
+    def compare(i, same):
         last = length - n + 1 + i
-        same &= tf.equal(history[:, :, i:i + count], history[:, :, last:last + 1])
+        return i + 1, same & tf.equal(history[:, :, i:i + count], history[:, :, last:last + 1])
+
+    # Which of them begin with the last n - 1 tokens.
+    same = tf.while_loop(lambda i, same: i < n - 1, compare, [
+        tf.constant(0), tf.ones(tf.stack([rows, width, count]), tf.bool)], back_prop=False, parallel_iterations=1)[1]
     ends = history[:, :, length - count:]
     ends = tf.where(same, ends, tf.fill(tf.shape(ends), PAD))  # PAD is excluded anyway
     places = ends + size * tf.reshape(tf.range(rows * width), [rows, width, 1])
@@ -397,7 +397,7 @@ def rescore(scores, length, coverage, options, source_mask):
         source_mask: as for `search`.
     """
     rankings = scores / length_divisor(length, options.length_penalty, scores.dtype)
-    if options.coverage_penalty:
+    if is_on(options.coverage_penalty):
         logarithms = tf.log(tf.clip_by_value(coverage, 1e-7, 1.)) * tf.cast(source_mask, scores.dtype)[:, None, :]
         rankings += options.coverage_penalty * tf.reduce_sum(logarithms, axis=2)
     return rankings
@@ -406,4 +406,8 @@ def rescore(scores, length, coverage, options, source_mask):
 def length_divisor(length, penalty, dtype):
     """Divisor of log p(Y) for `length` tokens: lp(Y) of Wu et al. (2016), or the length itself."""
     length = tf.cast(length, dtype)
-    return length if penalty == 'average' else ((5. + length) / 6.) ** penalty
+    if penalty == 'average':
+        return length
+    share, exponent = penalty if isinstance(penalty, tuple) else (None, penalty)
+    divisor = ((5. + length) / 6.) ** exponent
+    return divisor if share is None else share * length + (1. - share) * divisor

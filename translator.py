@@ -3,13 +3,14 @@ import collections
 import os
 from concurrent.futures import ThreadPoolExecutor
 import threading
+import time
 
 import tf_session  # first: it fixes the import order
 import numpy as np
-import tensorflow as tf
 import beam_search
 from command_line import require
-from decoding.ensemble import attends, candidates_graph, ensemble_step, forced_graph, search_sizes
+from decoding import search_graph
+from decoding.ensemble import attends, candidates_graph, forced_graph, search_sizes, sentence_bytes
 from decoding.loading import load_models, open_runs, read_vocabularies
 from search_options import Options
 from search_options import check as check_options
@@ -104,7 +105,8 @@ class Translator(object):
         """Source tokens of a text."""
         return self.source_tokenizer.tokenize(text)
 
-    def translate(self, texts, batch_size=32, max_length=None, progress=None, divide=True, **options):
+    def translate(self, texts, batch_size=32, max_length=None, progress=None, divide=True, deadline=np.inf,
+                  **options):
         """The best hypotheses for each text, a list of lists in the order of the texts.
 
         # Arguments
@@ -114,10 +116,12 @@ class Translator(object):
             progress: function that takes the number of sentences that were just decoded.
             divide: Boolean, few sentences are divided among the threads; without it they stay together, for callers
                 that decode other sentences at the same time.
-            options: `beam_width`, `n_best` and the other fields of `search_options.Options`. The first call with new
-                options takes about a second longer, and memory, to build their graph.
+            deadline: time since 1970 in seconds, as of `time.time()`, at which the search ends unfinished.
+            options: `beam_width`, `n_best` and the other fields of `search_options.Options`. The first call with an
+                option that adds a part to the search takes about a second longer, to build the graph.
 
         # Raises
+            TimeoutError: the deadline has passed.
             UserError: texts that are no list of strings, options out of range, or a process that was forked.
         """
         self._check_usable()
@@ -135,7 +139,7 @@ class Translator(object):
 
         def search(batch):
             limits = beam_search.max_lengths([len(sources[i]) for i in batch], options)
-            return self._search([sources[i] for i in batch], limits, options)
+            return self._search([sources[i] for i in batch], limits, options, deadline)
 
         for batch, result in zip(batches, self.map_parallel(search, batches)):
             for row, i in enumerate(batch):
@@ -151,7 +155,7 @@ class Translator(object):
     def _sentences_in_memory(self, longest, options):
         """Maximum number of sources of up to `longest` tokens in one batch, for all workers at the same time."""
         sizes = len(self.target_vocabulary), longest, int(beam_search.max_lengths([longest], options)[0])
-        needed = sum(beam_search.sentence_bytes(options, *sizes, **search_sizes(model)) for model in self.models)
+        needed = sum(sentence_bytes(options, *sizes, **search_sizes(model)) for model in self.models)
         if needed * self.workers < MINIMUM_MEMORY:
             return MINIMUM_MEMORY // (needed * self.workers)
         memory = available_memory() or 2 ** 63  # if the system does not report it
@@ -221,15 +225,14 @@ class Translator(object):
             feed.update((model.copied, copied) for model in self.models)
         return self.session.run(tensors, feed)
 
-    def _search(self, sources, limits, options):
-        def build():
-            placeholder = tf.placeholder(tf.int32, [None], 'max_lengths')
-            step, states = ensemble_step(self.models)
-            return [placeholder], beam_search.search(step, states, placeholder, options, self.models[0].memory.mask)
-
+    def _search(self, sources, limits, options, deadline=np.inf):
         require(not options.coverage_penalty or any(map(attends, self.models)),
                 'coverage_penalty needs attention, which a model with --score none does not have: omit it')
-        return self._run(options._replace(max_length=None, max_length_ratio=None), build, sources, [limits])
+        found = self._run(('search',) + search_graph.kind(options), lambda: search_graph.build(self.models, options),
+                          sources, search_graph.values(options, limits, deadline))
+        if time.time() >= deadline:
+            raise TimeoutError('the search has reached its time limit')
+        return found
 
     def _hypothesis(self, result, row, n, source, options):
         length = int(result.lengths[row, n])
@@ -303,8 +306,8 @@ class Translator(object):
                    for one, source in zip(hypotheses, sources)]
         count, results = min(count, len(self.target_vocabulary) - 2), [None] * len(hypotheses)
 
-        for batch, (values, ids) in self._force(('candidates', count), lambda: candidates_graph(self.models, count),
-                                                sources, targets, batch_size):
+        for batch, (values, ids) in self._force('candidates', lambda: candidates_graph(self.models), sources, targets,
+                                                batch_size, [count]):
             for row, i in enumerate(batch):
                 names = self._names(sources[i])
                 results[i] = [[(token, float(value)) for token, value in zip(
@@ -314,16 +317,17 @@ class Translator(object):
                 progress(len(batch))
         return results
 
-    def _force(self, key, build, sources, targets, batch_size):
+    def _force(self, key, build, sources, targets, batch_size, feeds=()):
         """Pairs of indices and values of a graph of forced decoding, for batches of similar length.
 
-        `build` as for `_run`: its first placeholders take what `forced_inputs` describes.
+        `build` as for `_run`: its first placeholders take what `forced_inputs` describes, the others `feeds`.
         """
         plan = plan_batches([len(ids) for ids in sources], [len(ids) for ids in targets], batch_size, 0, 0, False)
 
         def force(batch):
             inputs, outputs = [pad([before + targets[i] + after for i in batch])
                                for before, after in (([START], []), ([], [END]))]
-            return self._run(key, build, [sources[i] for i in batch], [outputs] + [inputs] * len(self.models))
+            return self._run(key, build, [sources[i] for i in batch],
+                             [outputs] + [inputs] * len(self.models) + list(feeds))
 
         return zip(plan, self.map_parallel(force, plan))

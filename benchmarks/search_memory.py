@@ -33,12 +33,11 @@ def measure(case, queue):
     import tf_session
     from keras import backend as K
     import numpy as np
-    import beam_search
     from search_options import Options
     from seq2seq_model import Seq2Seq
     from text.tokenizers import make_tokenizer
     from text.vocabulary import SPECIALS, Vocabulary
-    from decoding.ensemble import search_sizes
+    from decoding import ensemble
     from translator import Translator
     *sizes, score = case.split(',')
     width, words, source, target, batch, ngram = map(int, sizes)
@@ -57,7 +56,7 @@ def measure(case, queue):
             stream.write('5')  # the peak begins anew
         before = resident('VmRSS')
         translator._search(sources, [target] * batch, options)
-        estimate = batch * beam_search.sentence_bytes(options, words, source, target, **search_sizes(model))
+        estimate = batch * ensemble.sentence_bytes(options, words, source, target, **ensemble.search_sizes(model))
         queue.put((estimate / 2. ** 20, resident('VmHWM') - before))
 
 

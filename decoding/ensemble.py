@@ -15,8 +15,27 @@ def attends(model):
     return model.attention is not None
 
 
+def sentence_bytes(options, vocabulary, source, target, state, token, score=0, copies=False):
+    """Estimates the peak memory of the search for one sentence, its encoder included, in bytes.
+
+    Rounded up from the peaks that `benchmarks/search_memory.py` measures.
+
+    # Arguments
+        options: `Options`.
+        vocabulary, source, target: number of tokens of the vocabulary, the source, and the longest output.
+        state: number of values in the decoder's state.
+        token: number of values that the encoder and the attention's score compute for a source token.
+        score: number of values that the score computes for a source token and a hypothesis at the same time.
+        copies: Boolean, the model copies words of the source.
+    """
+    width = options.beam_width
+    logits = vocabulary * (2 + 2 * bool(options.no_repeat_ngram) + 2 * copies)
+    step = logits + 4 * state + source * (4 + 2 * score) + 8 * (width + 4) + 2 * target
+    return 4 * (width * (step + 5 * target * (source + 8)) + source * token)
+
+
 def search_sizes(model):
-    """The sizes of a model that `beam_search.sentence_bytes` takes, a dict."""
+    """The sizes of a model that `sentence_bytes` takes, a dict."""
     sizes, in_blocks = model.settings, attends_in_blocks(model.settings)  # additive scores one hypothesis at a time
     additive = (sizes.attention_units or sizes.units) if sizes.score in ('concat', 'additive') else 0
     return dict(state=sum(model.cell.state_size), score=0 if in_blocks else additive, copies=sizes.copy,
@@ -75,8 +94,12 @@ def forced_graph(models):
     return placeholders, [log_probabilities, target_logits - best_other, mean(weights)]
 
 
-def candidates_graph(models, count):
-    """Placeholders and tensors of the most probable tokens of each step: probabilities and ids `(B, T, count)`."""
+def candidates_graph(models):
+    """Placeholders and tensors of the most probable tokens of each step: probabilities and ids `(B, T, count)`.
+
+    The last placeholder is `count`.
+    """
     placeholders, logits = forced_inputs(models)
+    count = tf.placeholder(tf.int32, [], 'count')
     values, ids = beam_search.allowed_top_k(logits, 0, None, Options(), count)
-    return placeholders, [tf.exp(values - tf.reduce_logsumexp(logits, axis=-1, keepdims=True)), ids]
+    return placeholders + [count], [tf.exp(values - tf.reduce_logsumexp(logits, axis=-1, keepdims=True)), ids]

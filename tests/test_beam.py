@@ -1,4 +1,6 @@
 """Beam search against slow loops over the NumPy model, exhaustive enumeration and TensorFlow 1.12's own decoder."""
+import time
+
 import pytest
 
 import tf_session  # first: it fixes the import order
@@ -10,6 +12,7 @@ from tensorflow.nn.rnn_cell import RNNCell
 from text.vocabulary import END, PAD, START, UNK
 import beam_search
 import search_options
+from decoding import search_graph
 from search_options import Options
 from command_line import UserError
 from reference import numpy_model
@@ -131,6 +134,35 @@ def test_beam_search_equals_a_slow_loop_over_the_numpy_model_for_every_kind_of_m
         assert_found(found, row, expected, options, length)
         lengths += [len(one.ids) for one in expected]
     assert len(set(lengths)) >= 4  # ends of their own, and cut ones
+
+
+@pytest.mark.parametrize('values', [
+    [Options(4, 4, 0.6, 0.2, no_repeat_ngram=2), Options(2, 1, 'average', 0.4, 3, no_repeat_ngram=1),
+     Options(3, 3, 1.5, 0.1, 2, no_repeat_ngram=4)],
+    pytest.param([Options(4, 4, 0.6), Options(3, 2, 'average', 0., 3), Options(5, 5, 1.5)], marks=pytest.mark.slow),
+    pytest.param([Options(), Options(1, 1, 1., 0., 4)], marks=pytest.mark.slow)], ids=['all', 'beam', 'greedy'])
+def test_one_graph_with_fed_options_finds_what_the_slow_loop_finds_for_each_of_their_values(values, searched):
+    assert len(set(map(search_graph.kind, values))) == 1
+    placeholders, result = search_graph.build([searched.model], values[0])
+    for options in values:
+        feeds = dict(zip(placeholders, search_graph.values(options, LIMITS, np.inf)))
+        feeds[searched.model.source] = SOURCE
+        found = K.get_session().run(result, feeds)
+        for row, (source, limit) in enumerate(zip(SOURCE, LIMITS)):
+            length = np.count_nonzero(source)
+            assert_found(found, row, beam_by_hand(searched.numpy, source[:length], limit, options), options, length)
+
+
+@pytest.mark.parametrize('width', [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_search_takes_one_step_where_its_deadline_has_passed_and_all_where_time_is_left(width, searched):
+    options = Options(width, min_length=8)
+    placeholders, result = search_graph.build([searched.model], options)
+    for deadline, steps in ((0., 1), (time.time() + 1e4, 9)):
+        feeds = dict(zip(placeholders, search_graph.values(options, [9] * len(SOURCE), deadline)))
+        feeds[searched.model.source] = SOURCE
+        found = K.get_session().run(result, feeds)
+        # No hypothesis of a beam is finished after one step.
+        assert np.all(found.lengths == (steps if width == 1 or steps == 9 else 0))
 
 
 # Exhaustive enumeration

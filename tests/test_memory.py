@@ -5,7 +5,6 @@ import types
 
 import pytest
 import tf_session  # noqa: F401  first: it fixes the import order
-import beam_search
 from decoding import ensemble
 from search_options import Options
 from text.corpus_builder import encode_pairs
@@ -49,7 +48,7 @@ def test_the_estimate_of_a_search_is_above_the_measured_peak(width, words, sourc
                                                              measured):
     config = resolve_settings({'copy': True} if score == 'copy' else {'score': score})
     model = types.SimpleNamespace(settings=config, cell=types.SimpleNamespace(state_size=4 * [config.units]))
-    found = batch * beam_search.sentence_bytes(
+    found = batch * ensemble.sentence_bytes(
         Options(beam_width=width, no_repeat_ngram=ngram), words, source, target, **ensemble.search_sizes(model))
     assert measured <= found / 2. ** 20 < 2 * measured
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 
 import pytest
@@ -21,6 +22,8 @@ from text.vocabulary import END, PAD, START, Vocabulary
 from storage.run_directory import RunDirectory
 from seq2seq_model import Seq2Seq
 from command_line import UserError
+from decoding import search_graph
+from search_options import Options
 from settings import defaults, with_defaults
 from reference import numpy_model
 from small_models import set_weights
@@ -154,6 +157,32 @@ def test_a_wrong_option_is_refused_before_any_work(a, unattended):
 
 
 # Ensembles
+
+def test_any_values_of_the_options_share_graphs_of_a_bounded_number(a):
+    def operations():
+        return len(a.session.graph.get_operations())
+
+    a.translate(TEXTS, beam_width=2)
+    first = a.translate(TEXTS[:1], beam_width=4, length_penalty=0.5)
+    a.candidates(first[0])
+    before = operations()
+    for n in range(1, 41):
+        found = a.translate(TEXTS[:1], beam_width=1 + n % 7 + 1, n_best=1 + n % 3 % 2, min_length=n % 5,
+                            length_penalty='average' if n % 9 == 0 else n / 7., max_length=6 + n % 4)
+        a.candidates(found[0], 1 + n % 9)
+    assert operations() == before
+    assert flat(a.translate(TEXTS[:1], beam_width=4, length_penalty=0.5))[0].ranking == first[0][0].ranking
+    kinds = {search_graph.kind(Options(width, 1, penalty, coverage, minimum, maximum, ratio, ngram))
+             for width in (1, 2, 16) for penalty in (0., 2., 'average') for coverage in (0., .1, 3.)
+             for minimum in (0, 9) for maximum in (None, 10) for ratio in (None, 2.) for ngram in (0, 1, 100)}
+    assert len(kinds) == 8
+
+
+def test_a_deadline_ends_a_search_with_an_error_and_changes_nothing_before_it(a):
+    with pytest.raises(TimeoutError, match='time limit'):
+        a.translate(TEXTS, deadline=time.time() - 1.)
+    assert_same(flat(a.translate(TEXTS, deadline=time.time() + 1e4)), flat(a.translate(TEXTS)), 0.)
+
 
 @pytest.mark.parametrize('options', [{}, dict(beam_width=3, n_best=2, length_penalty=1., coverage_penalty=0.1)],
                          ids=['greedy', 'beam'])
