@@ -81,5 +81,5 @@ lock: setup ## write requirements*.txt and the pins of environment.yml from requ
 	sed -n 's/^\([a-z][^ ]*==[^ ]*\) .*/      - \1/p' requirements.txt >> environment.yml
 
 clean: ## remove .venv and the files of the tests, but not runs/
-	rm -rf .venv .setup.lock .pytest_cache .hypothesis .coverage
+	rm -rf .venv .bootstrap .setup.lock .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

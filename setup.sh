@@ -1,9 +1,14 @@
 #!/bin/sh
-# Creates .venv with CPython 3.6 and installs the pinned packages there; `make setup` calls it. It does nothing if .venv is
-# complete, and starts again if an earlier call was interrupted. PYTHON36=/path/to/python3.6 names the interpreter.
+# Creates .venv with CPython 3.6 and installs the pinned packages there; `make setup` calls it. It does nothing if .venv
+# is complete, and starts again if an earlier call was interrupted. PYTHON36=/path/to/python3.6 names the interpreter.
+# With BOOTSTRAP=1, where there is no CPython 3.6 and no conda, it downloads micromamba, which installs CPython into .venv.
 set -eu
 cd "$(dirname "$0")"
 unset PYTHONHOME PYTHONPATH
+
+# The file of BOOTSTRAP=1. Another release, or a mirror: set both variables in the environment.
+: "${MICROMAMBA_URL:=https://github.com/mamba-org/micromamba-releases/releases/download/2.9.0-0/micromamba-linux-64}"
+: "${MICROMAMBA_SHA256:=366cd9cd8be14df1ab8ed50352a82111082a36686b2d389fdb79a92c3fafb3e3}"
 
 say() {
     printf 'setup: %s\n' "$*" >&2
@@ -46,6 +51,31 @@ find_conda() {
     return 1
 }
 
+# Nothing outside the checkout is written: the program and its cache are in .bootstrap, which goes at the end.
+download_micromamba() {
+    [ "$(uname -s)" = Linux ] || stop "BOOTSTRAP=1 is for Linux: install micromamba or conda, and call make again"
+    rm -rf .bootstrap
+    mkdir .bootstrap
+    conda=$PWD/.bootstrap/micromamba
+    export MAMBA_ROOT_PREFIX="$PWD/.bootstrap/root"
+    say "downloading $MICROMAMBA_URL"
+    if command -v curl > /dev/null; then
+        curl --fail --silent --show-error --location --retry 2 --output "$conda" "$MICROMAMBA_URL" >&2
+    elif command -v wget > /dev/null; then
+        wget --no-verbose --tries 3 --output-document "$conda" "$MICROMAMBA_URL" >&2
+    else
+        stop "BOOTSTRAP=1 needs curl or wget"
+    fi || stop "the download failed, see above; call it again, or set MICROMAMBA_URL and MICROMAMBA_SHA256"
+    if command -v sha256sum > /dev/null; then
+        found=$(sha256sum "$conda")
+    else
+        found=$(shasum -a 256 "$conda")
+    fi
+    [ "${found%% *}" = "$MICROMAMBA_SHA256" ] ||
+        stop "$MICROMAMBA_URL has the SHA-256 ${found%% *}, not MICROMAMBA_SHA256=$MICROMAMBA_SHA256: nothing was run"
+    chmod +x "$conda"
+}
+
 # Only the conda part of environment.yml: pip installs the packages with their hashes, as everywhere.
 make_conda_environment() {
     say "no CPython 3.6 on PATH or in pyenv: creating an environment with $1"
@@ -76,12 +106,27 @@ make_environment() {
         "${found#* }" -m venv .venv
     elif conda=$(find_conda); then
         make_conda_environment "$conda"
+    elif [ "${BOOTSTRAP:-}" = 1 ]; then
+        download_micromamba
+        make_conda_environment "$conda"
     else
         cat >&2 <<'END'
-setup: Keras 2.2.4 and TensorFlow 1.12 need CPython 3.6 (64-bit), and there is none on PATH or in pyenv, and no conda,
-mamba or micromamba. Choose one of these: Docker, which contains its own (make image); pyenv (pyenv install 3.6.15);
-conda, mamba or micromamba on PATH, which this script uses with environment.yml; or, for a CPython 3.6 at another place,
-make setup PYTHON36=/path/to/python3.6
+setup: Keras 2.2.4 and TensorFlow 1.12 need CPython 3.6 (64-bit). There is none on PATH or in pyenv, and no conda, mamba
+or micromamba, which would install it. Paste one of these:
+
+    # downloads micromamba (URL and SHA-256: see setup.sh), which installs CPython into .venv and nowhere else
+    make demo BOOTSTRAP=1
+
+    # Docker: the image has its own
+    make image
+
+    # pyenv, which compiles it (on Debian and Ubuntu)
+    sudo apt-get install -y build-essential curl git libbz2-dev libffi-dev liblzma-dev libreadline-dev libsqlite3-dev \
+        libssl-dev zlib1g-dev
+    git clone https://github.com/pyenv/pyenv ~/.pyenv && ~/.pyenv/bin/pyenv install 3.6.15 && make demo
+
+    # a CPython 3.6 at another place
+    make demo PYTHON36=/path/to/python3.6
 END
         exit 1
     fi
@@ -112,7 +157,7 @@ if complete; then
     exit 0
 fi
 temporary=$(mktemp -d)
-trap 'rm -rf "$temporary"' EXIT
+trap 'rm -rf "$temporary" .bootstrap' EXIT
 trap 'exit 130' INT TERM
 # Of two calls at the same time the second waits, and has nothing to do then.
 if command -v flock >/dev/null; then

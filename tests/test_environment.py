@@ -1,4 +1,6 @@
 """One set of pins everywhere; set-up, container and CI scripts, run with replacements for the programs they call."""
+import hashlib
+import http.server
 import json
 import os
 import pathlib
@@ -6,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 
 import pkg_resources
 import pytest
@@ -13,7 +16,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SETUP_FILES = ('setup.sh', 'environment.yml', 'requirements-pip.txt', 'requirements.txt', 'requirements-dev.txt')
 # What setup.sh may call besides Python, pyenv and conda.
-TOOLS = ('sh', 'cat', 'cksum', 'cp', 'dirname', 'flock', 'mkdir', 'mktemp', 'rm', 'sed', 'uname')
+TOOLS = ('sh', 'cat', 'chmod', 'cksum', 'cp', 'dirname', 'flock', 'mkdir', 'mktemp', 'rm', 'sed', 'sha256sum')
 
 # Stands in for CPython 3.6: logs each call, makes an 'environment' that holds itself, and can be told how TensorFlow's
 # import and pip end.
@@ -213,7 +216,7 @@ class Machine:
     def tell_machine(self, name):
         if (self.path / 'uname').exists():
             (self.path / 'uname').unlink()
-        program(self.path / 'uname', '#!/bin/sh\necho {}\n'.format(name))
+        program(self.path / 'uname', '#!/bin/sh\n[ "$1" = -s ] && echo Linux || echo {}\n'.format(name))
 
     def add_python(self, path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -298,9 +301,12 @@ def test_set_up_without_cpython_36_says_what_to_do(machine):
     program(machine.path / 'python3', '#!/bin/sh\nexit 1\n')
     status, messages = machine.set_up()
     assert status == 1
-    assert messages.startswith('setup: ') and len(messages.splitlines()) == 4
-    for word in ('CPython 3.6', 'Docker', 'make image', 'pyenv install ' + base_version(), 'conda', 'PYTHON36='):
+    assert messages.startswith('setup: ')
+    for word in ('CPython 3.6', 'Docker', 'pyenv install ' + base_version(), 'conda', 'PYTHON36='):
         assert word in messages
+    lines = re.sub(r'\\\n +', '', messages).splitlines()  # what to paste stands on lines of its own
+    assert {'    make demo BOOTSTRAP=1', '    make image'} <= set(lines)
+    assert any(re.fullmatch('    sudo apt-get install .*libssl-dev.*', line) for line in lines)
     assert not (machine.checkout / '.venv').exists()
 
 
@@ -368,6 +374,76 @@ def test_set_up_creates_the_environment_with_conda_and_installs_by_hash(machine,
     assert called[1:] == INSTALL
     assert machine.specification.read_text() == read('environment.yml').split('  - pip:\n')[0]
     assert machine.set_up() == (0, '')
+
+
+class Releases(http.server.BaseHTTPRequestHandler):
+    """Stands in for the server of micromamba's releases: one file, behind a redirection as on GitHub."""
+    content = FAKE_CONDA.encode('ascii')
+
+    def do_GET(self):
+        if self.path == '/release':
+            self.send_response(302)
+            self.send_header('Location', '/file')
+            self.end_headers()
+        elif self.path == '/file':
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.content)
+        else:
+            self.send_error(404)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def releases():
+    """The address of a local server of releases."""
+    with http.server.HTTPServer(('127.0.0.1', 0), Releases) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield 'http://127.0.0.1:%d' % server.server_address[1]
+        server.shutdown()
+
+
+def downloads(tool):
+    return pytest.param(tool, marks=pytest.mark.skipif(shutil.which(tool) is None, reason='no %s here' % tool))
+
+
+@pytest.mark.parametrize('tool', [downloads('curl'), downloads('wget')])
+def test_bootstrap_downloads_micromamba_checks_it_and_leaves_nothing_else(machine, releases, tool):
+    (machine.path / tool).symlink_to(shutil.which(tool))
+    sha256 = hashlib.sha256(Releases.content).hexdigest()
+    chosen = dict(MICROMAMBA_URL=releases + '/release', MICROMAMBA_SHA256=sha256)
+    assert machine.set_up(**chosen)[0] == 1 and machine.log() == []  # only if asked for
+    status, messages = machine.set_up(BOOTSTRAP='1', **chosen)
+    assert status == 0 and 'setup: downloading %s/release' % releases in messages.splitlines()
+    called = machine.log()
+    assert called[0].startswith('conda create --yes --prefix %s/.venv --file ' % machine.checkout)
+    assert called[1:] == INSTALL
+    assert sorted(os.listdir(str(machine.home))) == [] and not (machine.checkout / '.bootstrap').exists()
+
+
+@pytest.mark.skipif(shutil.which('curl') is None, reason='no curl here')
+@pytest.mark.parametrize('change, told', [
+    ({'MICROMAMBA_SHA256': '0' * 64}, 'nothing was run'), ({'MICROMAMBA_URL': '/absent'}, 'the download failed')])
+def test_bootstrap_runs_no_other_file(machine, releases, change, told):
+    (machine.path / 'curl').symlink_to(shutil.which('curl'))
+    sha256 = hashlib.sha256(Releases.content).hexdigest()
+    chosen = dict({'MICROMAMBA_URL': '/file', 'MICROMAMBA_SHA256': sha256}, **change)
+    chosen['MICROMAMBA_URL'] = releases + chosen['MICROMAMBA_URL']
+    status, messages = machine.set_up(BOOTSTRAP='1', **chosen)
+    assert status == 1 and told in messages.splitlines()[-1]
+    assert machine.log() == [] and not (machine.checkout / '.venv').exists()
+    assert not (machine.checkout / '.bootstrap').exists()
+
+
+def test_bootstrap_prefers_what_is_there_and_pins_a_release(machine):
+    program(machine.path / 'conda', FAKE_CONDA)
+    assert machine.set_up(BOOTSTRAP='1')[0] == 0
+    assert machine.log()[0].startswith('conda env create')
+    assert re.search('MICROMAMBA_URL:=https://github.com/mamba-org/[^ ]+/download/[0-9.]+-[0-9]+/micromamba-linux-64}',
+                     read('setup.sh'))
+    assert re.search('MICROMAMBA_SHA256:=[0-9a-f]{64}}', read('setup.sh'))
 
 
 # Makefile and CI
