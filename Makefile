@@ -5,7 +5,7 @@ TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak reference-check mutants lint onnx serve distributed tutorial tutorial-setup tutorial-outputs browser settings-page image lock clean
+.PHONY: help setup demo test test-all soak reference-check mutants lint onnx serve serve-setup distributed tutorial tutorial-setup tutorial-outputs browser settings-page image lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -39,7 +39,12 @@ lint: setup ## check the style of the code
 onnx: setup ## install the packages for `export.py --format onnx` and its tests into .venv
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-onnx.txt
 
-serve: setup ## install the packages for `serve.py` and its tests into .venv
+RUN = runs/translate
+serve: serve-setup ## start the web server on the run of `make demo`; on another one: RUN=DIR
+	@test -f $(RUN)/weights.h5 || { echo '$(RUN): is no trained run: make demo trains one, RUN=DIR names another' >&2; exit 1; }
+	$(PYTHON) serve.py --run $(RUN)
+
+serve-setup: setup ## install the packages for `serve.py` and its tests into .venv
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-serve.txt
 
 distributed: setup ## build Horovod for several workers into .venv (needs g++ and make; minutes)

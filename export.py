@@ -45,8 +45,8 @@ def parse(argv):
     parser.add_argument('folder', metavar='DIR', help='new directory for the SavedModel; TensorFlow Serving needs '
                         'a number as its name')
     parser.add_argument('--format', choices=('saved_model', 'onnx'), default='saved_model',
-                        help='onnx: a directory for onnxruntime and NumPy; needs requirements-onnx.txt (default: '
-                        '%(default)s)')
+                        help='onnx: a directory for onnxruntime and NumPy; `make onnx` installs what it needs '
+                        '(default: %(default)s)')
     search_options.add_options(parser, 'outputs returned for each text; needs --beam-width (default: 1)')
     parser.add_argument('--tokens', action='store_true', help='input and output are tokens, not text')
     options = parser.parse_args(argv)
@@ -216,8 +216,7 @@ def onnx_files(run, settings, options):
     try:
         from exporting import onnx_graph
     except ImportError:
-        raise UserError('--format onnx needs the package onnx: .venv/bin/python -m pip install --require-hashes '
-                        '-r requirements-onnx.txt')
+        raise UserError('--format onnx needs the package onnx: make onnx installs it')
     import tf_session
     from reference.numpy_model import neutral
     from keras import backend as K

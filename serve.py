@@ -4,7 +4,7 @@
     serve.py --run runs/global --run runs/local          # two runs side by side
     curl -H 'Content-Type: application/json' -d '{"text": "where is the book ?"}' http://127.0.0.1:8000/translate
 
-Needs `pip install --require-hashes -r requirements-serve.txt`.
+`make serve-setup` installs what it needs, and `make serve` starts it on the run of the demonstration.
 """
 import collections
 import os
@@ -101,7 +101,7 @@ def main(argv):
     except ImportError as error:
         if error.name not in ('flask', 'waitress', 'prometheus_client'):
             raise
-        raise UserError('%s is not installed: pip install --require-hashes -r requirements-serve.txt' % error.name)
+        raise UserError('%s is not installed: make serve-setup installs it' % error.name)
     names = run_names(options.run or [last_run()])
     for path in names.values():
         RunDirectory.open(path).read_config()

@@ -475,7 +475,27 @@ def test_make_sets_up_before_demo_and_tests():
     assert make('-n', 'demo').splitlines()[0] == 'sh setup.sh'
 
 
-CI_STEPS = ('test', 'lint', 'reference-check', 'onnx', 'serve', 'distributed', 'tutorial-setup', 'browser', 'test-all')
+@needs_make
+def test_make_serve_starts_the_server_on_the_run_of_the_demo_or_names_what_is_missing(tmp_path):
+    assert make('-n', 'serve').splitlines()[-1] == '.venv/bin/python serve.py --run runs/translate'
+    assert make('-n', 'serve', 'RUN=runs/my').splitlines()[-1] == '.venv/bin/python serve.py --run runs/my'
+    assert make('-n', 'serve-setup').splitlines()[-1].endswith('--require-hashes -r requirements-serve.txt')
+    (tmp_path / 'Makefile').write_text(read('Makefile'))
+    (tmp_path / '.venv' / 'bin').mkdir(parents=True)
+    program(tmp_path / '.venv' / 'bin' / 'python', '#!/bin/sh\necho "$*"\n')
+    program(tmp_path / 'setup.sh', '#!/bin/sh\n')
+
+    def serve():
+        return subprocess.run(['make', 'serve'], cwd=str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              universal_newlines=True)
+    assert serve().returncode == 2 and 'runs/translate: is no trained run: make demo trains one' in serve().stderr
+    (tmp_path / 'runs' / 'translate').mkdir(parents=True)
+    (tmp_path / 'runs' / 'translate' / 'weights.h5').write_text('')
+    assert serve().returncode == 0 and serve().stdout.splitlines()[-1] == 'serve.py --run runs/translate'
+
+
+CI_STEPS = ('test', 'lint', 'reference-check', 'onnx', 'serve-setup', 'distributed', 'tutorial-setup', 'browser',
+            'test-all')
 
 
 @pytest.mark.skipif(shutil.which('bash') is None, reason='no bash here')

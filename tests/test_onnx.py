@@ -124,7 +124,7 @@ def test_without_onnx_one_line_names_the_remedy(tmp_path):
     random_run(tmp_path / 'run')
     (tmp_path / 'onnx.py').write_text('raise ImportError("no onnx")\n')
     one_line(run('export.py', '--format', 'onnx', 'run', 'folder', cwd=tmp_path, PYTHONPATH=tmp_path), 'export.py',
-             'requirements-onnx.txt')
+             'make onnx')
 
 
 @pytest.mark.parametrize('options, told', [

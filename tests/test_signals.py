@@ -43,7 +43,8 @@ COMMANDS = {
     'export --format onnx': ['--format', 'onnx', 'run', 'out'],
     'serve': ['--run', 'run', '--port', '0', '--threads', '1']}
 ONNX = pytest.mark.skipif(not importlib.util.find_spec('onnx'), reason='onnx is not installed: make onnx')
-SERVE = pytest.mark.skipif(not importlib.util.find_spec('waitress'), reason='waitress is not installed: make serve')
+SERVE = pytest.mark.skipif(not importlib.util.find_spec('waitress'),
+                           reason='waitress is not installed: make serve-setup')
 STAGES = [('predict', 'check_files'), ('predict', 'text_format'), ('predict', 'translate'),
           ('predict', 'output_formats.write_page'), ('predict', 'output_formats.OutputFile.close'),
           ('evaluate', 'read_pairs'), ('evaluate', 'best_hypotheses'), ('evaluate', 'model_rows'),
