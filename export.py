@@ -22,14 +22,16 @@ the last token of each text, and the outputs are all of the above but `text` and
 gives an output without tokens. Where a search finds fewer than N outputs, the rest are empty, with rankings of -3.4e38.
 
 With `--format onnx` the directory holds `encoder.onnx`, `step.onnx`, the vocabularies and tokenisers, and
-`translate.py`, which needs onnxruntime and NumPy only.
+`translate.py`, which needs onnxruntime and NumPy only. Every exported directory has a `manifest.json` with the SHA-256
+of its files: `translate.py` checks it, and `python3 exporting/manifest.py DIR` checks any directory.
 """
 import contextlib
 import os
 import shutil
 import tempfile
 
-from command_line import CommandParser, UserError, run_command, tell
+from command_line import VERSION, CommandParser, UserError, run_command, tell
+from exporting.manifest import write_manifest
 import search_options
 from reports.progress import Progress
 from storage.files import to_json, user_error
@@ -168,8 +170,14 @@ def build(run, settings, options):
 
 
 @contextlib.contextmanager
-def new_folder(path):
-    """A hidden directory beside `path`, renamed to it at the end: what is at `path` is complete."""
+def new_folder(path, kind, run):
+    """A hidden directory beside `path`; at the end it gets its manifest and this name: what is at `path` is complete.
+
+    # Arguments
+        path: a new directory.
+        kind: value of `--format`.
+        run: `RunDirectory` that is exported.
+    """
     parent = os.path.dirname(os.path.abspath(path))
     try:
         os.makedirs(parent, exist_ok=True)
@@ -179,6 +187,7 @@ def new_folder(path):
     try:
         model = os.path.join(hidden, 'model')
         yield model
+        write_manifest(model, kind, version=VERSION, weights=run.manifest()['files']['weights.h5'])
         os.rename(model, path)
     except OSError as error:
         raise user_error(path, 'cannot be written', error)
@@ -189,8 +198,8 @@ def new_folder(path):
 def write_saved_model(run, settings, options):
     """Writes the SavedModel. Returns its inputs and outputs, see `build`."""
     import tensorflow as tf
-    with new_folder(options.folder) as hidden, tf.Graph().as_default(), tf.Session() as session, Progress(
-            3, 'steps: graph, weights, files') as progress:
+    with new_folder(options.folder, options.format, run) as hidden, tf.Graph().as_default(), \
+            tf.Session() as session, Progress(3, 'steps: graph, weights, files') as progress:
         inputs, outputs = build(run, settings, options)
         progress.advance()
         builder = tf.saved_model.builder.SavedModelBuilder(hidden)
@@ -207,8 +216,9 @@ def write_saved_model(run, settings, options):
 # Files of an ONNX directory besides the graphs: those of the run, and those of this checkout with their new names.
 RUN_FILES = ('vocab.source.txt', 'vocab.target.txt', 'tokenizer.source.model', 'tokenizer.target.model')
 PROGRAM_FILES = (('adapters/onnx_translate.py', 'translate.py'),) + tuple(
-    (name, name) for name in ('command_line.py', 'search_options.py', 'settings.py', 'text/__init__.py',
-                              'text/tokenizers.py', 'text/spacing_marks.py', 'text/subwords.py', 'text/vocabulary.py'))
+    (name, name) for name in ('command_line.py', 'search_options.py', 'settings.py', 'exporting/__init__.py',
+                              'exporting/manifest.py', 'text/__init__.py', 'text/tokenizers.py',
+                              'text/spacing_marks.py', 'text/subwords.py', 'text/vocabulary.py'))
 
 
 def onnx_files(run, settings, options):
@@ -249,7 +259,7 @@ def onnx_files(run, settings, options):
 def write_onnx(run, settings, options):
     """Writes the ONNX directory. Returns the names of its files."""
     files = onnx_files(run, settings, options)
-    with new_folder(options.folder) as hidden:
+    with new_folder(options.folder, options.format, run) as hidden:
         for name, data in files.items():
             os.makedirs(os.path.dirname(os.path.join(hidden, name)), exist_ok=True)
             with open(os.path.join(hidden, name), 'wb') as stream:

@@ -20,7 +20,20 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-# Modules of this folder:
+
+
+def refused(message):
+    """The exception for a damaged program: one line on stderr and exit code 1, or what a failed import raises."""
+    return SystemExit('translate.py: ' + message) if __name__ == '__main__' else ImportError(message)
+
+
+# Modules of this folder, if they are as they were exported:
+try:
+    from exporting.manifest import Folder
+except Exception:  # a damaged module may raise anything
+    raise refused('%s: is missing or damaged: copy the exported folder again'
+                  % os.path.join(HERE, 'exporting')) from None
+Folder(HERE, refused).check('.py')
 from command_line import CommandParser, UserError, positive_int, require, run_command  # noqa: E402
 import search_options  # noqa: E402
 from text.tokenizers import read_tokenizers  # noqa: E402
@@ -54,30 +67,26 @@ class Translator(object):
 
     # Arguments
         folder: its path. threads: of onnxruntime; 0: all cores.
+
+    # Raises
+        UserError: a file that is not as it was exported.
     """
 
     def __init__(self, folder=HERE, threads=0):
-        self.folder = folder
-        config = json.loads(self.read_file('config.json').decode('utf-8'))
+        files = Folder(folder, UserError)
+        config = json.loads(files.read_file('config.json').decode('utf-8'))
         self.settings, self.search = config['settings'], config['search']
-        self.tokenizers = read_tokenizers(self, argparse.Namespace(**self.settings))
-        self.vocabularies = [Vocabulary.from_bytes(self.read_file(name), self.file(name))
+        self.tokenizers = read_tokenizers(files, argparse.Namespace(**self.settings))
+        self.vocabularies = [Vocabulary.from_bytes(files.read_file(name), files.file(name))
                              for name in ('vocab.source.txt', 'vocab.target.txt')]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.encoder, self.step = [onnxruntime.InferenceSession(
-            self.file(name), options, providers=['CPUExecutionProvider'])
+            files.read_file(name), options, providers=['CPUExecutionProvider'])
             for name in ('encoder.onnx', 'step.onnx')]
         self.states = sorted(one.name for one in self.step.get_inputs() if one.name.startswith('state_'))
         self.inputs = {one.name for one in self.step.get_inputs()}
         self.outputs = {one.name for one in self.step.get_outputs()}
-
-    def file(self, name):
-        return os.path.join(self.folder, name)
-
-    def read_file(self, name):
-        with open(self.file(name), 'rb') as stream:
-            return stream.read()
 
     def translate(self, texts, batch_size=32, **options):
         """The best hypotheses for each text, a list of lists of `Hypothesis`.
