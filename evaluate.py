@@ -10,7 +10,6 @@
 """
 import argparse
 import collections
-import functools
 import itertools
 import json
 import math
@@ -21,7 +20,7 @@ from text import corpus
 from text.alignments import read_alignments
 from text.corpus import corpus_paths
 from text.text_files import read_lines, require_regular_file
-from reports import metrics
+from reports import metrics, scores
 from reports.progress import Progress
 from text import questions
 import search_options
@@ -31,8 +30,6 @@ from settings import SETTINGS, with_defaults
 from text.tokenizers import make_tokenizer, read_tokenizers
 
 MAXIMUM_RESAMPLINGS = 100000
-
-Row = collections.namedtuple('Row', 'name value note')
 
 
 def parse(argv):
@@ -194,26 +191,6 @@ def write_page(path, translator, pairs, hypotheses):
             page.write(number, source, [best if attention else best._replace(alignment=None)], target)
 
 
-def text_metrics(outputs, pairs, names, bleu_tokenize):
-    """OrderedDict of the metrics `names`, which compare outputs with references: name to (`LineStatistics`, note)."""
-    references = [target for _, target in pairs]
-    makers = collections.OrderedDict([
-        ('exact match', metrics.exact_match_lines),
-        ('BLEU', lambda *texts: metrics.bleu_lines(*texts, bleu_tokenize)),
-        ('chrF', metrics.chrf_lines),
-        ('TER', lambda *texts: metrics.ter_lines(*texts, bleu_tokenize == 'zh'))])
-    if any(name.startswith('ROUGE') for name in names):
-        for kind, lines in metrics.rouge_lines(outputs, references).items():
-            makers['ROUGE-' + kind[len('rouge'):]] = functools.partial(lambda lines, *texts: lines, lines)
-    makers.update([('SQuAD exact match', metrics.squad_exact_match_lines), ('token F1', metrics.token_f1_lines)])
-    notes = dict({'SQuAD exact match': "in SQuAD's normalisation", 'token F1': "in SQuAD's normalisation"},
-                 **{name: 'F1' for name in makers if name.startswith('ROUGE')})
-    statistics = collections.OrderedDict((name, make(outputs, references)) for name, make in makers.items()
-                                         if name in names)
-    return collections.OrderedDict((name, (lines, notes.get(name) or lines.signature or ''))
-                                   for name, lines in statistics.items())
-
-
 def metric_names(options, settings, path):
     """Names of the metrics that suit the task of the run at `path`; all metrics without a run."""
     all_names = list(collections.OrderedDict.fromkeys(itertools.chain(*metrics.TASK_METRICS.values())))
@@ -221,82 +198,6 @@ def metric_names(options, settings, path):
         return all_names
     task = 'answer' if settings.format in ('babi', 'qa') else settings.task
     return metrics.TASK_METRICS[task] + (('BLEU',) if options.by_length and task != 'translate' else ())
-
-
-def model_rows(translator, pairs, gold, story_questions, options):
-    """The scores of forced decoding, which need a model. Pairs with an empty side are not scored.
-
-    # Arguments
-        gold: the gold alignment of each pair, or `None`.
-        story_questions: the `questions.Question` of each pair, or `None`.
-
-    # Returns
-        List of `Row`; dict of pair index to (negative log-likelihood, tokens).
-    """
-    scorable = [i for i, (source, target) in enumerate(pairs) if translator.encode(source) and target.strip()]
-    require(scorable, 'no pair has tokens on both sides: nothing can be scored')
-    with Progress(len(scorable), 'pairs scored') as progress:
-        forced = translator.score([pairs[i] for i in scorable], options.batch_size, progress=progress.advance)
-    likelihoods = {i: (-math.fsum(hypothesis.log_probabilities), len(hypothesis.log_probabilities))
-                   for i, hypothesis in zip(scorable, forced)}
-    tokens = sum(count for _, count in likelihoods.values())
-    correct = sum(margin > 0 for hypothesis in forced for margin in hypothesis.margins)
-    rows = [Row('perplexity', metrics.perplexity(math.fsum(nll for nll, _ in likelihoods.values()), tokens),
-                'of the references, </s> included'),
-            Row('token accuracy', correct / float(tokens), '')]
-    if gold is not None:
-        agreement = metrics.alignment_agreement([hypothesis.alignment for hypothesis in forced],
-                                                [gold[i] for i in scorable])
-        rows.append(Row('alignment agreement', agreement.share,
-                        'of %d linked target tokens, forced decoding' % agreement.tokens))
-    support = questions.attention_on_support(
-        [story_questions[i] for i in scorable], [hypothesis.alignment for hypothesis in forced],
-        translator.encode) if story_questions else None
-    if support and support.questions:
-        rows.append(Row('attention on facts', support.share, 'on the supporting statements of %d questions, forced '
-                        'decoding; uniform attention: %.4f' % (support.questions, support.even)))
-    return rows, likelihoods
-
-
-def band_rows(lengths, bleu, likelihoods, options):
-    """BLEU and perplexity by source length, and their picture for --plot."""
-    rows, drawn = [], []
-    for band in metrics.length_bands(lengths, options.by_length):
-        rows.append(Row('lines of %s' % band.label, len(band.indices), 'source tokens'))
-        if len(band.indices):
-            rows.append(Row('BLEU of %s' % band.label, bleu(band.indices), ''))
-            drawn.append({'label': band.label, 'lines': len(band.indices), 'score': rows[-1].value})
-            if options.bootstrap:
-                drawn[-1]['interval'] = metrics.bootstrap(lambda lines: bleu(band.indices[lines]), len(band.indices),
-                                                          options.bootstrap)
-            sums = [likelihoods[i] for i in band.indices if i in likelihoods]
-            if sums:
-                rows.append(Row('perplexity of %s' % band.label, metrics.perplexity(*map(sum, zip(*sums))), ''))
-                drawn[-1]['perplexity'] = rows[-1].value
-    if options.plot:
-        from reports import plots
-        plots.plot_bands(options.plot, drawn, 'BLEU')
-    return rows
-
-
-def compare_systems(metrics_of_outputs, other, options):
-    """OrderedDict of metric to the score of the other system and the p-value of the difference."""
-    count, rows = options.bootstrap or 1000, collections.OrderedDict()
-    with Progress(len(metrics_of_outputs), 'metrics compared') as progress:
-        for name, (lines, _) in metrics_of_outputs.items():
-            rows[name] = other[name][0](), metrics.paired_bootstrap(lines, other[name][0], len(lines), count)
-            progress.advance()
-    return rows
-
-
-def confidence_intervals(metrics_of_outputs, count):
-    """OrderedDict of metric to its 95 % interval, from `count` resamplings."""
-    intervals = collections.OrderedDict()
-    with Progress(len(metrics_of_outputs), 'metrics resampled') as progress:
-        for name, (lines, _) in metrics_of_outputs.items():
-            intervals[name] = metrics.bootstrap(lines, len(lines), count)
-            progress.advance()
-    return intervals
 
 
 def show(place, rows, intervals, compare, options):
@@ -322,6 +223,42 @@ def show(place, rows, intervals, compare, options):
             print('%-20s %10.4f  p = %.4f' % (name, score, p))
 
 
+def check_files(options, path, is_run, run_texts):
+    """Refuses outputs that would replace what is read."""
+    check_outputs([('--plot', options.plot), ('--output', options.output), ('--html', options.html)],
+                  [options.source, options.target, options.hypotheses, options.alignments, options.test,
+                   None if is_run else options.compare, *itertools.chain(*run_texts.values())],
+                  ([path] if path else []) + ([options.compare] if is_run else []))
+
+
+def read_other(options, path, is_run, pairs):
+    """The outputs of --compare, or `None` if a run has to decode them."""
+    if not is_run:
+        return read_outputs(options.compare, pairs) if options.compare else None
+    RunDirectory.open(options.compare).read_config()
+    require(path is not None or options.source, '%s: a run needs text to decode: give --source too', options.compare)
+    return None
+
+
+def decode(path, pairs, gold, options, settings, run_texts):
+    """Decodes the sources of `pairs`; returns the outputs, the rows of the model's scores and the likelihoods."""
+    from translator import Translator
+    translator = Translator.load(path, options.threads)
+    started = time.time()
+    hypotheses = best_hypotheses(translator, pairs, options)
+    seconds = time.time() - started
+    if options.html:
+        write_page(options.html, translator, pairs, hypotheses)
+    story_questions, form = None, options.format or settings.format
+    if form == 'babi' and settings.score != 'none' and not options.source:
+        paths = [options.test] if options.test else run_texts[options.split]
+        story_questions = list(questions.read_questions(paths, 'babi', settings.on_bad_utf8))
+    rows, likelihoods = scores.model_rows(translator, pairs, gold, story_questions, options.batch_size)
+    rows.append(scores.Row('decoding', len(pairs) / max(seconds, 1e-9),
+                           'lines/s, batches of %d' % options.batch_size))
+    return [best.text for best in hypotheses], rows, likelihoods
+
+
 def main(argv):
     options = parse(argv)
     # Everything that can be wrong with the input is checked before TensorFlow loads.
@@ -329,59 +266,44 @@ def main(argv):
     is_run = options.compare is not None and os.path.isdir(options.compare)
     settings = with_defaults(RunDirectory.open(path).read_config() if path else {})
     run_texts = texts_of_run(options, settings)
-    check_outputs([('--plot', options.plot), ('--output', options.output), ('--html', options.html)],
-                  [options.source, options.target, options.hypotheses, options.alignments, options.test,
-                   None if is_run else options.compare, *itertools.chain(*run_texts.values())],
-                  ([path] if path else []) + ([options.compare] if is_run else []))
+    check_files(options, path, is_run, run_texts)
     pairs = read_pairs(options, settings, run_texts)
     outputs = read_outputs(options.hypotheses, pairs) if options.hypotheses else None
-    other = None
-    if is_run:
-        RunDirectory.open(options.compare).read_config()
-        require(path is not None or options.source, '%s: a run needs text to decode: give --source too',
-                options.compare)
-    elif options.compare:
-        other = read_outputs(options.compare, pairs)
+    other = read_other(options, path, is_run, pairs)
     require(outputs is not None or any(source.strip() and target.strip() for source, target in pairs),
             '%s: no pair has text on both sides: nothing can be scored', options.source or path)
     gold = read_gold(options, pairs) if options.alignments else None
-
-    rows, model_scores, likelihoods = [Row('lines', len(pairs), '')], [], {}
     tokenizer = read_tokenizers(RunDirectory.open(path), settings)[0] if path else make_tokenizer('word')
+
+    model_scores, likelihoods = [], {}
     if outputs is None:
-        from translator import Translator
-        translator = Translator.load(path, options.threads)
-        started = time.time()
-        hypotheses = best_hypotheses(translator, pairs, options)
-        seconds = time.time() - started
-        outputs = [best.text for best in hypotheses]
-        if options.html:
-            write_page(options.html, translator, pairs, hypotheses)
-        story_questions, form = None, options.format or settings.format
-        if form == 'babi' and settings.score != 'none' and not options.source:
-            paths = [options.test] if options.test else run_texts[options.split]
-            story_questions = list(questions.read_questions(paths, 'babi', settings.on_bad_utf8))
-        model_scores, likelihoods = model_rows(translator, pairs, gold, story_questions, options)
-        model_scores.append(Row('decoding', len(pairs) / max(seconds, 1e-9),
-                                'lines/s, batches of %d' % options.batch_size))
+        outputs, model_scores, likelihoods = decode(path, pairs, gold, options, settings, run_texts)
     if options.compare and other is None:
         from translator import Translator
-        with Translator.load(options.compare, options.threads) as second:
-            other = [best.text for best in best_hypotheses(second, pairs, options)]
+        other = [best.text for best in best_hypotheses(Translator.load(options.compare, options.threads), pairs,
+                                                       options)]
     if options.output:
         write_output(options.output, ''.join(text + '\n' for text in outputs).encode('utf-8'))
+
     names = metric_names(options, settings, path)
     bleu_tokenize = options.bleu_tokenize or metrics.bleu_tokenizer(
         settings.target_tokenizer if path else None, [target for _, target in pairs])
-    statistics = text_metrics(outputs, pairs, names, bleu_tokenize)
-    rows += [Row(name, lines(), note) for name, (lines, note) in statistics.items()] + model_scores
-    intervals = confidence_intervals(statistics, options.bootstrap) if options.bootstrap else {}
+    statistics = scores.text_metrics(outputs, pairs, names, bleu_tokenize)
+    rows = [scores.Row('lines', len(pairs), '')] + [
+        scores.Row(name, lines(), note) for name, (lines, note) in statistics.items()] + model_scores
+    intervals = scores.confidence_intervals(statistics, options.bootstrap) if options.bootstrap else {}
     if options.by_length:
-        rows += band_rows([len(tokenizer.tokenize(source)) for source, _ in pairs], statistics['BLEU'][0], likelihoods,
-                          options)
+        lengths = [len(tokenizer.tokenize(source)) for source, _ in pairs]
+        bands, drawn = scores.band_rows(lengths, options.by_length, statistics['BLEU'][0], likelihoods,
+                                        options.bootstrap)
+        rows += bands
+        if options.plot:
+            from reports import plots
+            plots.plot_bands(options.plot, drawn, 'BLEU')
     comparison = None
     if options.compare:
-        comparison = compare_systems(statistics, text_metrics(other, pairs, names, bleu_tokenize), options)
+        comparison = scores.compare_systems(statistics, scores.text_metrics(other, pairs, names, bleu_tokenize),
+                                            options.bootstrap or 1000)
     show(options.hypotheses or path, rows, intervals, comparison, options)
 
 
