@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from command_line import VERSION
 from test_commands import ROOT, trained  # noqa: F401
 
 FLAT = ('attention', 'seq2seq_model', 'decoder_cell', 'question_encoder', 'token_loss', 'model_layers',
@@ -181,3 +182,12 @@ def test_the_page_of_settings_is_that_of_the_table():
         del sys.path[0]
     with open(settings_page.PATH, encoding='utf-8') as stream:
         assert stream.read() == settings_page.page(), 'run docs/settings_page.py'
+
+
+def test_version_and_date_are_the_same_in_all_places():
+    """`command_line.VERSION`, the newest entry of the CHANGELOG, and CITATION.cff."""
+    changes, citation = ((ROOT / name).read_text(encoding='utf-8') for name in ('CHANGELOG.md', 'CITATION.cff'))
+    version, date = re.search(r'^## (\S+) \((\S+)\)$', changes, re.M).groups()
+    assert version == VERSION
+    assert re.search('^version: (.*)$', citation, re.M).group(1) == version
+    assert re.search("^date-released: '(.*)'$", citation, re.M).group(1) == date
