@@ -46,8 +46,8 @@ def parse(argv):
     other.add_argument('--atol', type=non_negative_float, metavar='X', help='absolute tolerance for every stage')
     old = add('capture', 'record the outputs of every layer of an old Keras model')
     old.add_argument('paths', metavar='PATH', nargs='+',
-                     help='model file, unless there is --build, and the folder for the bundle')
-    old.add_argument('--weights', metavar='FILE', help='weights file for the model of --build')
+                     help='model file, or the JSON of a model, unless there is --build; and the folder for the bundle')
+    old.add_argument('--weights', metavar='FILE', help='weights file for the model of --build or of a JSON file')
     old.add_argument('--by-name', action='store_true', help='load these weights by the names of the layers')
     old.add_argument('--inputs', metavar='FILE', help='.npz with an array for each input (default: drawn)')
     old.add_argument('--targets', metavar='FILE', help='.npz with an array for each output (default: drawn)')
@@ -55,6 +55,8 @@ def parse(argv):
     old.add_argument('--optimizer', metavar='NAME', help='optimiser that replaces that of the model')
     old.add_argument('--steps', type=non_negative_int, default=10, metavar='N',
                      help='number of updates, if the model has a loss (default: %(default)s)')
+    old.add_argument('--float64', action='store_true',
+                     help='record the outputs in float64 too if the model is large (a small one: always)')
     old.add_argument('--dropout', action='store_true', help='use dropout in the updates')
     add('explain', 'list the traps of the old stack that a captured model meets', ('BUNDLE', 'folder of the bundle'))
     for command in (check, old):
@@ -71,7 +73,13 @@ def parse(argv):
         command.add_argument('--files', metavar='PATTERN', nargs='+', default=(),
                              help='only these files, such as dot-*')
         command.add_argument('--json', action='store_true', help='print the report as one JSON object')
-    return parser.parse_args(argv)
+    options, more = parser.parse_known_args(argv)
+    if options.command == 'capture':    # argparse ends the list of paths at the first option between them
+        options.paths += [path for path in more if not path.startswith('-')]
+        more = [option for option in more if option.startswith('-')]
+    if more:
+        parser.error('unrecognized arguments: %s' % ' '.join(more))
+    return options
 
 
 def show(compared, as_json=False):
@@ -94,7 +102,8 @@ def compare_sets(options):
     stage_map = compare.read_stage_map(options.stage_map) if options.stage_map else {}
     order = compare.Order(manifest)
     with Progress(len(recorded), 'files') as progress:
-        results, ties = compare.compare_sets(recorded, computed, manifest, tolerances, stage_map, progress)
+        results, ties = compare.compare_sets(recorded, computed, manifest, tolerances, stage_map, progress,
+                                             all_files.get(compare.EXACT[0]) if order.captured else None)
     if not results:
         raise compare.SetError('%s and %s: have no array in common'
                                % (options.ref, options.new))
@@ -167,15 +176,14 @@ def capture_model(options, argv):
     if len(options.paths) != (1 if options.build else 2):
         raise UserError('capture: give either a model file and a folder, or --build and a folder')
     options.model, folder = None if options.build else options.paths[0], options.paths[-1]
-    if options.weights and not options.build:
-        raise UserError('--weights: a model file has its own weights; they go with --build')
     require_empty(folder)
     if options.model:
         tell('loading a model file can run code: that of Lambda layers, which need --trust')
     from parity import capture
     manifest = capture.capture(options, folder, ' '.join(map(shlex.quote, ['regress.py'] + argv)))
-    tell('captured: %s, %d calls of layers%s' % (folder, len(manifest['calls']), '' if manifest['training'] else
-                                                 '; no losses or gradients: the model has no loss, see --loss'))
+    without = '' if manifest['training'] else '; no losses or gradients: ' + (
+        'the model has no loss, see --loss' if options.steps else '--steps is 0')
+    tell('captured: %s, %d calls of layers%s' % (folder, len(manifest['calls']), without))
     return 0
 
 

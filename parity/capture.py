@@ -6,6 +6,7 @@ that lists the calls in the order of the graph, with each layer's configuration.
 from collections import OrderedDict
 import contextlib
 import os
+import re
 import tempfile
 from unittest import mock
 import warnings
@@ -16,106 +17,16 @@ import tensorflow as tf
 from keras import backend as K
 
 from command_line import UserError, tell
-from parity import bundle, compare, environment, fitting, layer_calls, old_model, sample_inputs
+from parity import (bundle, compare, environment, fitting, float64, forward, layer_calls, old_model, sample_inputs)
 from reports.progress import Progress
 from storage.files import show, to_json, write_bytes
 from storage.weights_file import array_hash
 
-GROUP_BYTES = 2 ** 28       # of arrays that one run of the graph returns
 TOLERANCE = (1e-4, 1e-5)    # relative to each number, and to the largest of its array
-AGREE = 1e-5
 KEPT = (1, 2, 10, 50)       # steps after which weights and slots are recorded
-OTHERS = 'give others with --inputs and --targets, or restore the bundle'
 SLOTS = {'Adam': ('m', 'v', 'vhat'), 'AMSGrad': ('m', 'v', 'vhat'), 'Nadam': ('m', 'v'), 'Adamax': ('m', 'u'),
          'SGD': ('moment',), 'RMSprop': ('accumulator',), 'Adagrad': ('accumulator',),
          'Adadelta': ('accumulator', 'delta')}
-
-
-# The arrays of one forward call
-
-def describe_calls(model, calls, weights, nested=()):
-    """The tensors to fetch with their names, and the entry of each call in the manifest.
-
-    # Returns
-        [(array name, tensor)] in the order of the graph, a list of dicts, and the names of the model's outputs.
-    """
-    names = {id(x): 'input/' + name for x, name in zip(model.inputs, model.input_names)}
-    weight_names = {id(weight): 'parameter/' + name for name, weight in weights}
-    fetched, entries = [], []
-
-    def name_of(tensor, name):
-        if tensor is None:
-            return None
-        if id(tensor) not in names:
-            names[id(tensor)] = name
-            fetched.append((name, tensor))
-        return names[id(tensor)]
-
-    for call in calls:
-        def many(kind, tensors):
-            return [name_of(x, 'layer/%s/%s%s' % (call.name, kind, '_%d' % number if number > 1 else ''))
-                    for number, x in enumerate(tensors, 1)]
-
-        inputs, input_masks = many('input', call.inputs), many('input_mask', call.input_masks)
-        states = [('layer/%s/state_%d' % (call.name, number), x) for number, x in enumerate(call.states, 1)]
-        fetched.extend(states)
-        outputs = []
-        for number, x in enumerate(call.outputs, 1):
-            # Each call has its output under its own name, although a layer may return its input tensor.
-            name = 'layer/%s/output%s' % (call.name, '_%d' % number if number > 1 else '')
-            names.setdefault(id(x), name)
-            fetched.append((name, x))
-            outputs.append(name)
-        entries.append(OrderedDict([
-            ('name', call.name), ('layer', call.layer.name), ('class', type(call.layer).__name__),
-            ('parent', call.parent), ('config', layer_calls.config_of(call.layer)), ('inputs', inputs),
-            ('outputs', outputs), ('input_masks', input_masks), ('output_masks', many('mask', call.output_masks)),
-            ('states', [name for name, _ in states]),
-            ('weights', [weight_names[id(weight)] for weight in call.layer.weights if id(weight) in weight_names])]))
-    inner = {(name, id(one)): id(other) for name, one, other in nested}
-    for call, entry in zip(calls, entries):     # which inner calls give the outputs of a nested model
-        inner_outputs = [names.get(inner.get((call.name, id(x)))) for x in call.outputs]
-        entry['inner_outputs'] = inner_outputs if any(inner_outputs) else []
-    return fetched, entries, [names[id(x)] for x in model.outputs]
-
-
-def in_groups(pairs, sizes):
-    """Lists of (name, tensor) whose arrays have at most `GROUP_BYTES` together, or one array each."""
-    group, total = [], 0
-    for pair, size in zip(pairs, sizes):
-        if group and total + size > GROUP_BYTES:
-            yield group
-            group, total = [], 0
-        group.append(pair)
-        total += size
-    if group:
-        yield group
-
-
-def write_forward(writer, pairs, feed):
-    """Runs the graph in learning phase 0 and writes its arrays, a group at a time."""
-    session, shapes = K.get_session(), [tf.shape(x) for _, x in pairs]
-    with old_model.refused('the inputs do not fit the model', tf.errors.InvalidArgumentError, OTHERS):
-        shapes = session.run(shapes, feed)
-    sizes = [np.prod(shape, dtype='f8') * x.dtype.base_dtype.size for shape, (_, x) in zip(shapes, pairs)]
-    with Progress(len(pairs), 'arrays') as progress:
-        for group in in_groups(pairs, sizes):
-            for (name, _), value in zip(group, session.run([x for _, x in group], feed)):
-                if value.dtype.kind == 'f' and np.isnan(value).any():
-                    tell('%s: contains NaN' % name)
-                writer.write(name, value)
-            progress.advance(len(group))
-
-
-def check_nested(pairs, feed):
-    """Reports the nested models whose layers, called again, give other outputs than in the model."""
-    differences = K.get_session().run([tf.reduce_max(tf.abs(tf.cast(one, 'float64') - tf.cast(other, 'float64')))
-                                       for _, one, other in pairs], feed)
-    wrong = sorted({name for (name, _, _), value in zip(pairs, differences) if value > AGREE})
-    for name in wrong:
-        tell('%s: its own layers, called with its own inputs and masks, give other outputs than the model: Keras 2.2.4 '
-             'keeps the masks of the first call of a nested model' % name)
-    return wrong
 
 
 # Training
@@ -166,7 +77,7 @@ def write_training(writer, model, weights, inputs, targets, steps, slots):
     # In the optimiser's own order
     order = [id(weight) for weight in model._collected_trainable_weights]
     trainable.sort(key=lambda pair: order.index(id(pair[1])))
-    with old_model.refused('the targets do not fit the model', ValueError, OTHERS):
+    with old_model.refused('the targets do not fit the model', ValueError, forward.OTHERS):
         _, _, sample_weights = model._standardize_user_data(x, y)
     feed = dict(zip(model._feed_inputs + model._feed_targets + model._feed_sample_weights, x + y + sample_weights))
     feed[K.learning_phase()] = 1
@@ -174,7 +85,7 @@ def write_training(writer, model, weights, inputs, targets, steps, slots):
         gradients = K.gradients(model.total_loss, [weight for _, weight in trainable])
     known = [(name, tf.convert_to_tensor(one)) for (name, _), one in zip(trainable, gradients) if one is not None]
     model.reset_states()
-    with old_model.refused('the targets do not fit the model', tf.errors.InvalidArgumentError, OTHERS):
+    with old_model.refused('the targets do not fit the model', tf.errors.InvalidArgumentError, forward.OTHERS):
         gradients = K.get_session().run([one for _, one in known], feed)
     for (name, _), value in zip(known, gradients):
         writer.write('gradient/' + name, value)
@@ -204,21 +115,22 @@ def write_training(writer, model, weights, inputs, targets, steps, slots):
 
 # The bundle
 
-def second_call(model, inputs):
-    """Outputs of a stateful model called twice: its states pass from one call to the next."""
-    model.reset_states()
-    model.predict_on_batch(list(inputs.values()))
-    outputs = model.predict_on_batch(list(inputs.values()))
-    model.reset_states()
-    return outputs if isinstance(outputs, list) else [outputs]
+def write_capture(folder, loaded, inputs, targets, steps, command, dropout=False, again=None, large=False):
+    """Writes the bundle of a model that is built and has its weights; returns the manifest.
 
-
-def write_capture(folder, model, compiled, inputs, targets, steps, command, dropout=False, slots=None):
-    """Writes the bundle of a model that is built and has its weights; returns the manifest."""
+    # Arguments
+        loaded: `old_model.Loaded`. inputs: {name: array}, or a function of the calls that gives it.
+        again: function that builds the same model without weights, for its outputs in float64, or None.
+        large: Boolean, record these outputs of a large model too.
+    """
+    model = loaded.model
     weights = layer_calls.weight_names(model)
     calls, nested = layer_calls.find_calls(model)
     inputs = inputs(calls) if callable(inputs) else inputs
-    pairs, entries, outputs = describe_calls(model, calls, weights, nested)
+    pairs, entries, outputs = forward.describe_calls(model, calls, weights, nested)
+    for call, entry in zip(calls, entries):
+        if any(inner is layer for inner in layer_calls.all_layers(call.layer) for layer in loaded.cudnn):
+            entry['cudnn_weights'] = True
     feed = dict(zip(model.inputs, inputs.values()))
     feed[K.learning_phase()] = 0
     files, folder = OrderedDict(), str(folder)
@@ -228,35 +140,46 @@ def write_capture(folder, model, compiled, inputs, targets, steps, command, drop
         files[name] = bundle.NpzWriter(os.path.join(folder, name), array_hash)
         return files[name]
 
+    values = OrderedDict(('parameter/' + name, value) for (name, _), value in zip(
+        weights, K.batch_get_value([one for _, one in weights])))
     with writer('weights.npz') as made:
-        for name, value in zip([name for name, _ in weights], K.batch_get_value([one for _, one in weights])):
-            made.write('parameter/' + name, value)
+        for name, value in values.items():
+            made.write(name, value)
     model.reset_states()
     with writer('forward.npz') as made:
-        write_forward(made, pairs, feed)
-        if model.stateful:
-            for name, value in zip(model.output_names, second_call(model, inputs)):
-                made.write('second_call/' + name, value)
-    wrong = check_nested(nested, feed)
-    if compiled and steps:
+        size = forward.write_forward(made, pairs, feed)
+        forward.write_second_call(made, model, inputs)
+    wrong = forward.check_nested(nested, feed)
+    if loaded.compiled and steps:
         shapes = K.get_session().run([tf.shape(x) for x in model.outputs], feed)
         targets = targets or sample_inputs.draw_targets(model, [tuple(shape) for shape in shapes])
     with writer('inputs.npz') as made:
         for prefix, arrays in (('input/', inputs), ('target/', targets or {})):
             for name, value in arrays.items():
                 made.write(prefix + name, value)
-    if compiled and steps:
+    if loaded.compiled and steps:
         with writer('training.npz') as made:
-            write_training(made, model, weights, inputs, targets, steps, slots)
-    manifest = describe_bundle(model, steps if compiled else 0, entries, files, command)
+            write_training(made, model, weights, inputs, targets, steps, loaded.slots)
+    manifest = describe_bundle(model, steps if loaded.compiled else 0, entries, command)
+    size += sum(value.nbytes for value in values.values())
+    if again and (large or size <= float64.LARGE):
+        made = writer(float64.FILE)
+        if not float64.write(made, again, values, inputs):
+            del files[float64.FILE]
+    manifest['files'] = OrderedDict((name, OrderedDict([
+        ('kind', 'capture'), ('arrays', files[name].hashes), ('shapes', files[name].shapes),
+        ('tolerance', list(TOLERANCE))])) for name in sorted(files))
     manifest['output_arrays'] = outputs
     manifest['nested_calls_that_differ'] = wrong
     manifest['dropout'] = dropout
-    write_bytes(os.path.join(folder, bundle.MANIFEST), to_json(manifest))
     return manifest
 
 
-def describe_bundle(model, steps, entries, files, command):
+def write_manifest(folder, manifest):
+    write_bytes(os.path.join(folder, bundle.MANIFEST), to_json(manifest))
+
+
+def describe_bundle(model, steps, entries, command):
     """The manifest of a captured model."""
     trained = {}
     if steps:
@@ -282,10 +205,6 @@ def describe_bundle(model, steps, entries, files, command):
         ('model', OrderedDict([('name', model.name), ('class_name', type(model).__name__), ('config', config)])),
         ('inputs', list(model.input_names)), ('outputs', list(model.output_names)), ('training', trained),
         ('calls', entries), ('files', OrderedDict())])
-    for name in sorted(files):
-        manifest['files'][name] = OrderedDict([('kind', 'capture'), ('arrays', files[name].hashes),
-                                               ('shapes', files[name].shapes),
-                                               ('tolerance', list(TOLERANCE))])
     return manifest
 
 
@@ -296,7 +215,7 @@ def whole_or_nothing(folder):
     try:
         yield
     except BaseException:
-        for name in fitting.FILES + (fitting.TRAINING, bundle.MANIFEST):
+        for name in fitting.FILES + (fitting.TRAINING, float64.FILE, bundle.MANIFEST):
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(folder, name))
         if is_new:
@@ -316,8 +235,9 @@ def capture(options, folder, command):
         UserError: the model cannot be loaded, or the inputs do not fit it.
     """
     with tf_session.repeatable():
-        model, compiled, slots = old_model.load(options)
-        if options.targets and not compiled:
+        loaded = old_model.load(options)
+        model = loaded.model
+        if options.targets and not loaded.compiled:
             raise UserError('--targets: the model has no loss: name one with --loss and --optimizer')
 
         def inputs(calls):
@@ -327,8 +247,11 @@ def capture(options, folder, command):
 
         targets = options.targets and sample_inputs.read_named(options.targets, model.output_names, 'target')
         with old_model.dropout_off(not options.dropout), whole_or_nothing(folder):
-            return write_capture(folder, model, compiled, inputs, targets, options.steps, command, options.dropout,
-                                 slots)
+            manifest = write_capture(folder, loaded, inputs, targets, options.steps, command, options.dropout,
+                                     lambda: old_model.make_again(options), options.float64)
+            manifest['build'] = options.build or ''
+            write_manifest(folder, manifest)
+            return manifest
 
 
 # Running a bundle again
@@ -351,7 +274,8 @@ def check(folder, options, chosen=()):
             run_again(folder, manifest, options, made)
         found, _ = bundle.open_set(made)
         found = OrderedDict((name, file) for name, file in found.items() if name in recorded)
-        results, ties = compare.compare_sets(recorded, found, manifest, None if other else (0., 0.))
+        results, ties = compare.compare_sets(recorded, found, manifest, None if other else (0., 0.),
+                                             exact=recorded.get(float64.FILE) if other else None)
     return results, ties, other
 
 
@@ -383,13 +307,24 @@ def run_again(folder, manifest, options, made):
         names = ['optimizer_start/%d' % number for number in range(len(training))]
         slots = training.path, [training[name] for name in names if name in training]
     with old_model.dropout_off(not dropout):
-        write_capture(made, model, bool(trained),
-                      lambda calls: sample_inputs.fitted(arrays.path, inputs, model, calls), targets,
-                      trained.get('steps', 0), '', dropout, slots)
+        again = float64.FILE in manifest['files'] and (lambda: model_of_bundle(folder, manifest, options, True))
+        write_manifest(made, write_capture(
+            made, old_model.Loaded(model, bool(trained), slots, ()),
+            lambda calls: sample_inputs.fitted(arrays.path, inputs, model, calls), targets, trained.get('steps', 0), '',
+            dropout, again, True))
 
 
-def model_of_bundle(folder, manifest, options):
-    """The model of a bundle, from its configuration or from `options.build`, compiled if the bundle has a training."""
+def built_by(manifest):
+    """The `--build` of the capture, or ''. Older bundles have it in their command alone."""
+    words = re.search('--build[ =]([^ ]+)', str(manifest.get('command')))
+    return bundle.printable(manifest.get('build') or (words.group(1) if words else ''))
+
+
+def model_of_bundle(folder, manifest, options, forward_only=False):
+    """The model of a bundle, from its configuration or from `options.build`.
+
+    It is compiled if the bundle has a training, unless `forward_only`.
+    """
     path, custom = os.path.join(folder, bundle.MANIFEST), old_model.custom_objects(options.custom)
     trained, own = manifest['training'], manifest['model']
     if options.build:
@@ -399,9 +334,9 @@ def model_of_bundle(folder, manifest, options):
                         % path)
     else:
         model = old_model.from_config(path, {'class_name': own['class_name'], 'config': own['config']}, custom,
-                                      options.trust)
+                                      options.trust, built_by(manifest))
     old_model.require_graph(model, options.build or path)
-    if trained:
+    if trained and not forward_only:
         training = {'optimizer_config': {'class_name': trained['optimizer'], 'config': trained['config']},
                     'loss': trained['loss']}
         old_model.compile_model(model, training, custom=custom)

@@ -25,6 +25,8 @@ STAGES = (('initial', 'input', 'parameter', 'encoder_states', 'initial_states') 
 TOLERANCES = {'float32': (1e-6, 4e-6), 'float64': (1e-12, 1e-12)}
 # The first updates of a training, before rounding grows: weight decay moves a weight by 1e-4 of itself.
 FIRST_UPDATES, FIRST_TOLERANCE = ('step_1', 'step_2'), (1e-6, 1e-6)
+EXACT = 'float64.npz', 'float64/'   # file and prefix of the outputs of a captured model in float64
+ROUNDING = 3.       # times the distance of the record from float64, within which a difference is rounding
 HIDDEN = -1e8       # masked scores and absent names are below it in every framework: -inf, -1e9, the lowest number
 
 Result = namedtuple('Result', 'file name stage problem absolute relative ulp index recorded found order where')
@@ -32,7 +34,8 @@ Result.__doc__ = """The result of the comparison of one array.
 
 problem: '' where it is equal within the tolerance, else one word or more. absolute, relative, ulp: the maxima
 over the array. index: of the number that exceeds its tolerance most, with the two numbers `recorded` and `found` there.
-order: sorts results by what comes first in the calculation. where: in which elements it differs, in words.
+order: sorts results by what comes first in the calculation. where: in which elements it differs, in words; of an
+array without a problem: why its differences are rounding.
 """
 
 Tie = namedtuple('Tie', 'file name row step recorded found margin')
@@ -138,11 +141,32 @@ def mismatch(recorded, found):
     return ''
 
 
-def compare_array(file, name, recorded, found, rtol, atol, order=None, padding=None, scaled=False):
+def distances(recorded, found, exact):
+    """Compares two arrays of floats with the same in float64.
+
+    # Returns
+        Whether the differences are rounding: `found` is about as near to the exact numbers as the record itself. A
+        phrase about the distances.
+    """
+    def sizes(one, other):
+        with np.errstate(all='ignore'):
+            away = np.abs(one.astype('f8') - other.astype('f8'))
+        return np.array([np.max(away), np.sqrt(np.mean(away ** 2))])
+    old, new = sizes(recorded, exact), sizes(found, exact)
+    if not (np.isfinite(old).all() and np.isfinite(new).all()):
+        return False, ''
+    if (new <= ROUNDING * old).all():
+        return True, ('ill-conditioned here: both are as far from float64 (%.2g recorded, %.2g here) as from each '
+                      'other (%.2g)' % (old[0], new[0], sizes(recorded, found)[0]))
+    return False, '%.2g from float64, the record %.2g' % (new[0], old[0])
+
+
+def compare_array(file, name, recorded, found, rtol, atol, order=None, padding=None, scaled=False, exact=None):
     """`Result` of one pair of arrays with the same shape and kind.
 
     # Arguments
         padding: Boolean array over the first axes, or None: which positions are padding.
+        exact: the same array in float64, or None.
         scaled: Boolean, `atol` is a share of the largest recorded number.
     """
     order = order or Order()
@@ -171,8 +195,14 @@ def compare_array(file, name, recorded, found, rtol, atol, order=None, padding=N
     at = np.unravel_index(np.argmax(excess if wrong.any() else absolute), wrong.shape)
     step = int(np.argmax(wrong.reshape(wrong.shape[0], wrong.shape[1], -1).any(axis=(0, 2)))) if wrong.ndim > 1 else (
         int(np.argmax(wrong)) if wrong.ndim else 0)
-    where = describe_difference(recorded, found, wrong, padding, order.captured) if wrong.any() else ''
-    return Result(file, name, stage, 'differs' if wrong.any() else '', float(np.max(absolute)),
+    problem, where = '', ''
+    if wrong.any():
+        rounding, why = (False, '') if exact is None or exact.shape != recorded.shape else distances(
+            recorded, found, exact)
+        problem = '' if rounding else 'differs'
+        where = why if rounding else '; '.join(filter(None, (
+            describe_difference(recorded, found, wrong, padding, order.captured), why)))
+    return Result(file, name, stage, problem, float(np.max(absolute)),
                   float(np.max(relative)), int(np.max(ulp)), tuple(int(i) for i in at), recorded[at].item(),
                   found[at].item(), order.key(name, step), where)
 
@@ -226,7 +256,7 @@ def largest_logit(recorded, order):
     return max(largest)
 
 
-def compare_files(file, recorded, found, tolerances=None, stage_map=None, entry=None, order=None):
+def compare_files(file, recorded, found, tolerances=None, stage_map=None, entry=None, order=None, exact=None):
     """Results and ties for the arrays of one file.
 
     # Arguments
@@ -234,6 +264,7 @@ def compare_files(file, recorded, found, tolerances=None, stage_map=None, entry=
         tolerances: (relative, absolute) for every array, or `None` for those of the file, stage or type.
         stage_map: names in `found`, see `mapped`.
         entry: of the file in the manifest. order: `Order`.
+        exact: the arrays of a captured model in float64, or None.
     """
     order, ties, skipped = order or Order(), [], {}
     names = [(name, mapped(name, stage_map or {})) for name in recorded]
@@ -266,7 +297,8 @@ def compare_files(file, recorded, found, tolerances=None, stage_map=None, entry=
             continue
         results.append(compare_array(
             file, name, recorded[name], found[other] if skipped.get(name) is None else skipped[name], *tolerance(name),
-            order=order, padding=padding_of(name, original, order), scaled=order.captured and tolerances is None))
+            order=order, padding=padding_of(name, original, order), scaled=order.captured and tolerances is None,
+            exact=exact.get(EXACT[1] + name) if exact and header[1].kind == 'f' else None))
     return results, ties
 
 
@@ -310,10 +342,11 @@ def pair_files(recorded, found):
     return OrderedDict(zip(recorded, found.values())) if len(recorded) == len(found) == 1 else found
 
 
-def compare_sets(recorded, found, manifest=None, tolerances=None, stage_map=None, progress=None):
+def compare_sets(recorded, found, manifest=None, tolerances=None, stage_map=None, progress=None, exact=None):
     """Results and ties of two sets, as `read_set` or `open_set` gives them.
 
-    Tolerances are the given ones, else those of each file in the manifest, else those of the type.
+    Tolerances are the given ones, else those of each file in the manifest, else those of the type. `exact`: the arrays
+    of a captured model in float64, or None.
     `not_compared` lists the files that `found` does not have.
     """
     found, order = pair_files(recorded, found), Order(manifest)
@@ -321,7 +354,8 @@ def compare_sets(recorded, found, manifest=None, tolerances=None, stage_map=None
     for file, arrays in recorded.items():
         if file in found:
             entry = (manifest or {}).get('files', {}).get(file, {})
-            one, other = compare_files(file, arrays, found[file], tolerances, stage_map, entry, order)
+            one, other = compare_files(file, arrays, found[file], tolerances, stage_map, entry, order,
+                                       exact)
             results, ties = results + one, ties + other
         if progress:
             progress.advance()

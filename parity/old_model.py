@@ -3,6 +3,7 @@
 A model file can contain code (`Lambda` layers), so a file that is not trusted is refused. Dropout is replaced while the
 model is built: other frameworks cannot repeat its random masks.
 """
+from collections import namedtuple
 import contextlib
 import importlib.util
 import inspect
@@ -17,11 +18,13 @@ import tf_session  # noqa: F401  first: it fixes the import order
 import h5py
 import keras
 from keras import backend as K
+from keras.engine import saving
 import numpy as np
 import tensorflow as tf
 
 from command_line import UserError, tell
-from parity.bundle import one_line
+from parity import lambda_code, trap_tests
+from parity.bundle import MAXIMUM_JSON, one_line
 from storage.files import open_regular
 
 MODELS = ('Model', 'Sequential')
@@ -33,6 +36,14 @@ REFUSALS = (ArithmeticError, AssertionError, AttributeError, ImportError, Lookup
             RuntimeError, TypeError, ValueError, tf.errors.OpError)
 CUDNN = {'CuDNNLSTM': ('LSTM', dict(recurrent_activation='sigmoid')),
          'CuDNNGRU': ('GRU', dict(recurrent_activation='sigmoid', reset_after=True))}
+BUILD = 'put it into a file with a function that builds the model, and give --build FILE.py:FUNCTION --weights FILE'
+
+Loaded = namedtuple('Loaded', 'model compiled slots cudnn')
+Loaded.__doc__ = """A model that `load` gives.
+
+compiled: whether it has a loss. slots: (file, weights of its optimiser) or None. cudnn: the layers whose weights
+were those of a layer of cuDNN and have been converted.
+"""
 
 
 # Code of the user
@@ -118,18 +129,27 @@ def classes_in(config, name=''):
                 yield pair
 
 
-def require_known(path, config, custom, trust):
-    """UserError: the configuration names unknown classes, or holds code that is not trusted."""
+def require_known(path, config, custom, trust, built=''):
+    """UserError: the configuration names unknown classes, or holds code that is not trusted or of another Python.
+
+    `built`: the function that built the model when it was captured, or ''.
+    """
     classes = list(classes_in(config))
     known = known_classes() | set(custom)
     unknown = sorted({'%s (layer %s)' % pair for pair in classes if pair[0] not in known})
     if unknown:
-        raise UserError('%s: unknown classes: %s: name the file that defines them with --custom'
-                        % (path, ', '.join(unknown)))
+        raise UserError('%s: unknown classes: %s: %s' % (
+            path, ', '.join(unknown), again(built) or 'name the file that defines them with --custom'))
     code = sorted({name for kind, name in classes if kind in CODE})
     if code and not trust:
         raise UserError('%s: Lambda layers contain code, which runs on loading: %s: give --trust if you trust this file'
                         % (path, ', '.join(code)))
+    lambda_code.require_readable(path, config, again(built) or BUILD)
+
+
+def again(built):
+    """The remedy for a bundle whose model a function has built, or ''."""
+    return built and 'it was captured with --build %s: give this again' % built
 
 
 def without_cudnn(config):
@@ -149,6 +169,16 @@ def without_cudnn(config):
         return value
 
     return replaced(config), names
+
+
+def in_floatx(config):
+    """The configuration with layers of the type of floats that Keras has now: it names that of its first layer."""
+    if isinstance(config, list):
+        return [in_floatx(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    return {key: K.floatx() if key == 'dtype' and value == 'float32' else in_floatx(value)
+            for key, value in config.items()}
 
 
 # Loading
@@ -180,10 +210,10 @@ def dropout_off(off=True):
         yield
 
 
-def from_config(path, config, custom, trust):
-    """The Keras model of a configuration, checked before anything of it is made."""
+def from_config(path, config, custom, trust, built=''):
+    """The Keras model of a configuration, checked before anything of it is made. `built`: as `require_known` has it."""
     try:
-        require_known(path, config, custom, trust)
+        require_known(path, config, custom, trust, built)
         config, names = (config, []) if tf.test.is_gpu_available() else without_cudnn(config)
     except RecursionError:
         raise UserError('%s: the configuration of the model is nested too deeply: restore the file' % path)
@@ -192,14 +222,34 @@ def from_config(path, config, custom, trust):
     known = dict(SCRIPT_NAMES, **custom)
     try:
         with keras.utils.CustomObjectScope(known):
-            return keras.models.model_from_config(config, custom_objects=known)
+            return keras.models.model_from_config(in_floatx(config), custom_objects=known)
     except REFUSALS as error:
-        name = isinstance(error, NameError) and re.search("'(.*)'", str(error))
-        remedy = 'name the function that builds the model with --build'
-        if name:
+        remedy = again(built) or unknown_name(error) or 'name the function that builds the model with --build'
+        if isinstance(error, NameError) and re.search("'(.*)'", str(error)):
             remedy = 'a Lambda layer uses this name: define it in the dictionary custom_objects of a file for --custom'
         raise UserError('%s: the model cannot be created: %s: %s: %s'
                         % (path, type(error).__name__, ' '.join(str(error).split()), remedy))
+
+
+def unknown_name(error):
+    """The remedy for an error of Keras about a name that it does not know, or ''."""
+    found = re.match(r'Unknown ([a-z ]+): ?(\w+)$', ' '.join(str(error).split()))
+    return found and 'define %s in a file and name it with --custom' % found.group(2)
+
+
+def read_json(path):
+    """The configuration in a JSON file of `model.to_json()`, or None if the file is of another kind."""
+    try:
+        with open_regular(path, links=True) as stream:
+            if stream.read(64).lstrip()[:1] != b'{':
+                return None
+            stream.seek(0)
+            config = json.loads(stream.read(MAXIMUM_JSON).decode('utf-8'))
+        if not isinstance(config.get('class_name'), str) or 'config' not in config:
+            raise ValueError('no class_name and config')
+        return config
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError('%s: cannot be read as the JSON of a model: %s' % (path, one_line(error)))
 
 
 def read_attributes(path):
@@ -208,11 +258,15 @@ def read_attributes(path):
         return json.loads(value.decode('utf-8') if isinstance(value, bytes) else value)
 
     try:
-        open_regular(path, links=True).close()
+        with open_regular(path, links=True) as stream:
+            start = stream.read(4)
+        if start == b'PK\3\4':
+            raise UserError('%s: is a zip archive, as a .keras file of Keras 3 is, and no HDF5 file of Keras 2: name '
+                            'the .h5 file' % path)
         with h5py.File(path, 'r') as file:
             if 'model_config' not in file.attrs:
-                raise UserError('%s: has weights only: name the function that builds the model with --build and '
-                                'this file with --weights' % path)
+                raise UserError('%s: has weights only: name the function that builds the model with --build, or '
+                                'its JSON, and this file with --weights' % path)
             training = file.attrs.get('training_config')
             slots = None
             if 'optimizer_weights' in file:
@@ -220,14 +274,43 @@ def read_attributes(path):
                 slots = [group[name][()] for name in group.attrs['weight_names']]
             return parsed(file.attrs['model_config']), training and parsed(training), slots
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError('%s: cannot be read as a model file: %s' % (path, ' '.join(str(error).split())))
+        raise UserError('%s: cannot be read as a model file, HDF5 of Keras 2: %s'
+                        % (path, ' '.join(str(error).split())))
+
+
+@contextlib.contextmanager
+def conversions():
+    """Yields a list of the layers whose weights Keras converts from those of cuDNN, inside the `with` block."""
+    found, original = [], saving._convert_rnn_weights
+
+    def convert(layer, weights):
+        kind, bias = type(layer).__name__, np.shape(weights[2]) if len(weights) == 3 else ()
+        # cuDNN has two biases for each gate, one after the other
+        if {'LSTM': 8, 'GRU': 6}.get(kind) and bias == ({'LSTM': 8, 'GRU': 6}[kind] * len(weights[1]),):
+            found.append(layer)
+        return original(layer, weights)
+
+    with mock.patch.object(saving, '_convert_rnn_weights', convert):
+        yield found
 
 
 def load_weights(model, path, by_name=False):
-    """Loads a weights file, by position or by name; reports the layers for which a file by name has no weights."""
+    """Loads a weights file, by position or by name; reports the layers for which a file by name has no weights.
+
+    # Returns
+        The layers whose weights have been converted from those of cuDNN.
+    """
     try:
         open_regular(path, links=True).close()
-        model.load_weights(path, by_name=by_name)
+        with conversions() as converted:
+            model.load_weights(path, by_name=by_name)
+        unlike = [(layer.name, trap_tests.unlike_cudnn(layer.get_config())) for layer in converted]
+        wrong = ['%s (%s)' % (name, why) for name, why in unlike if why]
+        if wrong:
+            tell('%s: has weights of cuDNN layers, whose gates are sigmoid, for layers with other functions, so that '
+                 'the model is probably not the one that was trained: %s: build them with '
+                 'recurrent_activation=\'sigmoid\''
+                 % (path, ', '.join(wrong)))
         if by_name:
             with h5py.File(path, 'r') as file:
                 group = file['model_weights'] if 'layer_names' not in file.attrs else file
@@ -235,6 +318,7 @@ def load_weights(model, path, by_name=False):
             left = [layer.name for layer in model.layers if layer.weights and layer.name not in names]
             if left:
                 tell('%s: has no weights for: %s' % (path, ', '.join(left)))
+        return converted
     except UserError:
         raise
     except REFUSALS as error:
@@ -274,7 +358,9 @@ def compile_model(model, training=None, loss=None, optimizer=None, custom=None):
     except UserError:
         raise
     except REFUSALS as error:
-        raise UserError('the model cannot be compiled: %s: %s' % (type(error).__name__, ' '.join(str(error).split())))
+        raise UserError('the model cannot be compiled: %s: %s: %s' % (
+            type(error).__name__, ' '.join(str(error).split()), unknown_name(error) or
+            'name another loss or optimiser with --loss and --optimizer'))
     return True
 
 
@@ -287,6 +373,31 @@ def require_graph(model, what):
                         'the functional API' % (what, type(model).__name__))
 
 
+def make(options, custom):
+    """The model that a command's options name, without its weights.
+
+    # Returns
+        The Keras model, its name, the file of its weights or None, and training and slots as `read_attributes` gives
+        them.
+    """
+    if options.build:
+        model, what = build(options.build), options.build
+        require_graph(model, what)
+        if any(type(layer).__name__ in CUDNN for layer in model.layers) and not tf.test.is_gpu_available():
+            config = {'class_name': type(model).__name__, 'config': model.get_config()}
+            model = from_config(what, config, custom, True)
+        return model, what, options.weights, None, None
+    what, config = options.model, read_json(options.model)
+    if config and not options.weights:
+        raise UserError('%s: is the JSON of a model, without weights: name their file with --weights' % what)
+    if options.weights and not config:
+        raise UserError('--weights: a model file has its own weights; they go with --build or the JSON of a model')
+    config, training, slots = (config, None, None) if config else read_attributes(what)
+    model = from_config(what, config, custom, options.trust)
+    require_graph(model, what)
+    return model, what, options.weights or what, training, slots
+
+
 def load(options):
     """The model that a command's options name, built, with weights, compiled where a loss is known.
 
@@ -294,24 +405,17 @@ def load(options):
         options: with `model`, `build`, `weights`, `by_name`, `custom`, `trust`, `loss`, `optimizer`, `dropout`.
 
     # Returns
-        The Keras model, whether it is compiled, and the weights of its optimiser after the name of their file, or None.
+        `Loaded`.
     """
     custom = custom_objects(options.custom)
     with dropout_off(not options.dropout):
-        if options.build:
-            model, training, slots = build(options.build), None, None
-            what = options.build
-            require_graph(model, what)
-            if any(type(layer).__name__ in CUDNN for layer in model.layers) and not tf.test.is_gpu_available():
-                config = {'class_name': type(model).__name__, 'config': model.get_config()}
-                model = from_config(what, config, custom, True)
-            if options.weights:
-                load_weights(model, options.weights, options.by_name)
-        else:
-            what = options.model
-            config, training, slots = read_attributes(what)
-            model = from_config(what, config, custom, options.trust)
-            require_graph(model, what)
-            load_weights(model, what)
+        model, what, weights, training, slots = make(options, custom)
+        converted = load_weights(model, weights, options.by_name) if weights else []
         compiled = compile_model(model, training, options.loss, options.optimizer, custom)
-    return model, compiled, (what, slots) if slots and not options.optimizer else None
+    return Loaded(model, compiled, (what, slots) if slots and not options.optimizer else None, converted)
+
+
+def make_again(options):
+    """The same model once more, without weights and messages, in the type of floats that Keras has."""
+    with mock.patch.dict(globals(), tell=lambda text: None), dropout_off(not options.dropout):
+        return make(options, custom_objects(options.custom))[0]

@@ -39,7 +39,8 @@ def summary(group):
     """(word, largest absolute, relative and ULP difference, worst `Result`) of the results of one stage."""
     worst = max(group, key=lambda result: (bool(result.problem), result.problem != 'differs', result.absolute))
     figures = [max(getattr(result, field) for result in group) for field in ('absolute', 'relative', 'ulp')]
-    return 'DIFFERS' if worst.problem else 'same' if figures[0] == 0 else 'close', figures, worst
+    word = 'rounding' if any(result.where for result in group) else 'same' if figures[0] == 0 else 'close'
+    return 'DIFFERS' if worst.problem else word, figures, worst
 
 
 def reason(result):
@@ -49,11 +50,18 @@ def reason(result):
     return place(result) + ('' if result.problem == 'differs' else ': ' + result.problem)
 
 
+def rounded(compared):
+    """The first `Result`s whose differences are rounding, in the order of the calculation."""
+    found = [result for result in compared.results if result.where and not result.problem]
+    return sorted(found, key=lambda result: result.order)[:LISTED]
+
+
 def headline(compared):
     """The first stage that differs, where, and why; lines."""
     first = first_difference(compared.results)
     if first is None:
-        return ['no stage differs: %d arrays' % len(compared.results)]
+        return ['no stage differs: %d arrays' % len(compared.results)] + [
+            '  %s: %s' % (place(result), result.where) for result in rounded(compared)]
     values = '' if first.recorded is None else ': %r recorded, %r here' % (first.recorded, first.found)
     lines = ['first stage that differs: %s, at %s, %s%s'
              % (printable(first.stage), place(first), first.problem, printable(values))]

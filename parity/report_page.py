@@ -14,7 +14,8 @@ STYLE = '''
 body { font: 15px/1.45 sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222; background: #fff; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .2em .7em; border-bottom: 1px solid #ddd; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; } .DIFFERS { color: #b00020; font-weight: bold; }
-.same, .close { color: #226622; } .map { margin: 1em 0 2em; } .cells { display: grid; gap: 0; width: max-content;
+.same, .close, .rounding { color: #226622; }
+.map { margin: 1em 0 2em; } .cells { display: grid; gap: 0; width: max-content;
 max-width: 100%; border: 1px solid #999; } .cells i { display: block; min-width: 5px; height: 9px; }
 code { background: #f3f3f3; padding: 0 .2em; overflow-wrap: anywhere; } .scroll { overflow-x: auto; }
 '''

@@ -10,6 +10,7 @@ import numpy as np
 from parity.bundle import NUMBERS
 
 TOLERANCE = 1e-5
+CUDNN_FUNCTIONS = (('recurrent_activation', 'sigmoid'), ('activation', 'tanh'))     # of a layer of cuDNN
 KERAS_LAYERS = set('''
 Activation ActivityRegularization Add AlphaDropout Average AveragePooling1D AveragePooling2D AveragePooling3D
 BatchNormalization Bidirectional Concatenate Conv1D Conv2D Conv2DTranspose Conv3D Conv3DTranspose ConvLSTM2D Cropping1D
@@ -52,7 +53,22 @@ def always(call, arrays):
 
 # Recurrent layers
 
+def unlike_cudnn(config):
+    """Which functions of the configuration of an LSTM or GRU are not those of cuDNN, in words, or ''."""
+    return ' and '.join('%s is %s' % (name, config.get(name)) for name, own in CUDNN_FUNCTIONS
+                        if config.get(name) != own)
+
+
+def cudnn_gates(call, arrays):
+    """The old model itself is probably wrong: weights of a layer of cuDNN under other functions."""
+    inner = call['config'].get('layer')
+    config = inner.get('config') if isinstance(inner, dict) else call['config']
+    return unlike_cudnn(config) if call.get('cudnn_weights') is True and isinstance(config, dict) else ''
+
+
 def hard_sigmoid(call, arrays):
+    if cudnn_gates(call, arrays):
+        return ''
     names = [name for name in ('recurrent_activation', 'activation') if call['config'].get(name) == 'hard_sigmoid']
     return '%s is hard_sigmoid' % ' and '.join(names) if names else ''
 

@@ -2,6 +2,7 @@
 import keras
 from keras import backend as K
 from keras import layers
+import numpy as np
 import tensorflow as tf
 
 
@@ -123,6 +124,32 @@ def no_model():
 
 def fails():
     return undefined_name       # noqa: F821  on purpose
+
+
+def averaged():
+    x = layers.Input((3, 2), name='x')
+    return keras.models.Model(x, MaskedMean(name='mean')(layers.Masking(name='masked')(x)))
+
+
+def cancelling():
+    """Sums of large numbers that cancel each other: float32 has few digits of the result."""
+    x = layers.Input((32,), name='x')
+    model = keras.models.Model(x, layers.Dense(1, name='last')(layers.Dense(64, activation='tanh', name='first')(x)))
+    model.set_weights([np.full((32, 64), 0.01) + np.linspace(0, 1e-6, 64), np.zeros(64),
+                       1e4 * (-1.) ** np.arange(64)[:, None], np.zeros(1)])
+    return model
+
+
+def gated(gate='hard_sigmoid'):
+    """Layers that weights of cuDNN fit, one of them nested."""
+    x = layers.Input((None, 3), name='x')
+    y = layers.LSTM(4, recurrent_activation=gate, return_sequences=True, name='plain')(x)
+    inner = layers.GRU(2, recurrent_activation=gate, reset_after=True, return_sequences=True)
+    return keras.models.Model(x, layers.Bidirectional(inner, name='both')(y))
+
+
+def gated_sigmoid():
+    return gated('sigmoid')
 
 
 def small():

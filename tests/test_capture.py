@@ -11,7 +11,7 @@ import pytest
 import old_models_here
 import regress
 from command_line import UserError
-from parity import bundle, capture, compare, layer_calls, old_model
+from parity import bundle, capture, compare, forward, layer_calls, old_model
 from test_commands import ROOT
 from test_fitting import damaged_set, one_process  # noqa: F401
 
@@ -229,7 +229,7 @@ def test_check_refuses_a_bundle_whose_parts_do_not_fit_in_one_line(
     assert '\n' not in str(refused.value) and len(str(refused.value)) < 1000
 
 
-@pytest.mark.parametrize('where', ['parity.layer_calls.find_calls', 'parity.capture.write_forward',
+@pytest.mark.parametrize('where', ['parity.layer_calls.find_calls', 'parity.forward.write_forward',
                                    'parity.old_model.require_known', 'parity.fitting.check_capture'])
 def test_a_bug_of_ours_shows_its_traceback(images, one_process, where):  # noqa: F811
     with mock.patch(where, side_effect=TypeError('a bug')), pytest.raises(TypeError, match='a bug'):
@@ -390,14 +390,14 @@ def test_equal_arrays_give_equal_bytes_one_at_a_time_and_a_failure_leaves_nothin
 
 def test_arrays_are_fetched_in_groups_of_a_bounded_size():
     pairs = [('a', 0), ('b', 1), ('c', 2), ('d', 3)]
-    sizes = [capture.GROUP_BYTES // 2] * 3 + [capture.GROUP_BYTES * 2]
-    assert [[name for name, _ in group] for group in capture.in_groups(pairs, sizes)] == [['a', 'b'], ['c'], ['d']]
+    sizes = [forward.GROUP_BYTES // 2] * 3 + [forward.GROUP_BYTES * 2]
+    assert [[name for name, _ in group] for group in forward.in_groups(pairs, sizes)] == [['a', 'b'], ['c'], ['d']]
 
 
 def test_a_bundle_contains_plain_arrays_and_json_only(images):
     folder = images[0] / 'bundle'
-    assert sorted(os.listdir(str(folder))) == ['MANIFEST.json', 'forward.npz', 'inputs.npz', 'training.npz',
-                                               'weights.npz']
+    assert sorted(os.listdir(str(folder))) == ['MANIFEST.json', 'float64.npz', 'forward.npz', 'inputs.npz',
+                                               'training.npz', 'weights.npz']
     manifest = json.loads((folder / 'MANIFEST.json').read_text())
     for name, entry in manifest['files'].items():
         with zipfile.ZipFile(str(folder / name)) as archive:

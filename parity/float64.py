@@ -1,0 +1,59 @@
+"""The outputs of a captured model in float64: they show which differences are rounding of the old stack itself."""
+from unittest import mock
+
+import tf_session  # first: it fixes the import order
+import numpy as np
+import tensorflow as tf
+from keras import backend as K
+from keras.backend import tensorflow_backend
+
+from command_line import UserError, tell
+from parity import forward, layer_calls, old_model
+from parity.bundle import one_line
+from parity.compare import EXACT
+
+FILE, PREFIX = EXACT
+LARGE = 2 ** 26     # bytes of weights and outputs, above which they are recorded on request alone
+
+
+def batch_normalization(x, mean, var, beta, gamma, axis=-1, epsilon=1e-3):
+    """`K.batch_normalization` for floats of 64 bits: TensorFlow's fused one has 32."""
+    shape = [1] * K.ndim(x)
+    shape[axis] = -1
+    mean, var, beta, gamma = [one if one is None else tf.reshape(one, shape) for one in (mean, var, beta, gamma)]
+    return tf.nn.batch_normalization(x, mean, var, beta, gamma, epsilon)
+
+
+def in_training(x, gamma, beta, reduction_axes, epsilon=1e-3):
+    """`K.normalize_batch_in_training` for floats of 64 bits."""
+    last = sorted(reduction_axes) == list(range(K.ndim(x)))[:-1]
+    function = tensorflow_backend._regular_normalize_batch_in_training if last else (
+        tensorflow_backend._broadcast_normalize_batch_in_training)
+    return function(x, gamma, beta, reduction_axes, epsilon=epsilon)
+
+
+def write(writer, make, values, inputs):
+    """Writes the floating-point arrays of a forward call as `float64/NAME`; returns whether the model allows it.
+
+    # Arguments
+        writer: of the file, not yet opened. make: function that builds the model, without weights.
+        values: {array name: weight}. inputs: {name: array}.
+    """
+    try:
+        with writer, tf_session.repeatable('float64'), mock.patch.object(
+                K, 'batch_normalization', batch_normalization), mock.patch.object(
+                    K, 'normalize_batch_in_training', in_training):
+            model = make()
+            weights = layer_calls.weight_names(model)
+            K.batch_set_value([(weight, values['parameter/' + name]) for name, weight in weights])
+            calls, nested = layer_calls.find_calls(model)
+            pairs, _, _ = forward.describe_calls(model, calls, weights, nested)
+            feed = {x: np.asarray(value, K.dtype(x)) for x, value in zip(model.inputs, inputs.values())}
+            feed[K.learning_phase()] = 0
+            model.reset_states()
+            forward.write_forward(writer, [(PREFIX + name, x) for name, x in pairs if K.dtype(x) == 'float64'], feed)
+            forward.write_second_call(writer, model, inputs, PREFIX)
+    except (UserError,) + old_model.REFUSALS as error:
+        tell('no outputs in float64, so compare cannot tell rounding from a difference: %s' % one_line(error))
+        return False
+    return True
