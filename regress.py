@@ -45,8 +45,9 @@ def parse(argv):
     other.add_argument('--rtol', type=non_negative_float, metavar='X', help='relative tolerance for every stage')
     other.add_argument('--atol', type=non_negative_float, metavar='X', help='absolute tolerance for every stage')
     old = add('capture', 'record the outputs of every layer of an old Keras model')
-    old.add_argument('paths', metavar='PATH', nargs='+',
-                     help='model file, or the JSON of a model, unless there is --build; and the folder for the bundle')
+    old.add_argument('model', metavar='MODEL', help='model file, or the JSON of a model; left out with --build')
+    # argparse has no optional argument that may come after an option.
+    old.add_argument('dir', metavar='DIR', help='folder for the bundle').required = False
     old.add_argument('--weights', metavar='FILE', help='weights file for the model of --build or of a JSON file')
     old.add_argument('--by-name', action='store_true', help='load these weights by the names of the layers')
     old.add_argument('--inputs', metavar='FILE', help='.npz with an array for each input (default: drawn)')
@@ -73,13 +74,7 @@ def parse(argv):
         command.add_argument('--files', metavar='PATTERN', nargs='+', default=(),
                              help='only these files, such as dot-*')
         command.add_argument('--json', action='store_true', help='print the report as one JSON object')
-    options, more = parser.parse_known_args(argv)
-    if options.command == 'capture':    # argparse ends the list of paths at the first option between them
-        options.paths += [path for path in more if not path.startswith('-')]
-        more = [option for option in more if option.startswith('-')]
-    if more:
-        parser.error('unrecognized arguments: %s' % ' '.join(more))
-    return options
+    return parser.parse_args(argv)
 
 
 def show(compared, as_json=False):
@@ -173,9 +168,9 @@ def require_empty(folder):
 
 def capture_model(options, argv):
     """Captures an old model. UserError: see `parity.capture`."""
-    if len(options.paths) != (1 if options.build else 2):
+    if bool(options.build) != (options.dir is None):
         raise UserError('capture: give either a model file and a folder, or --build and a folder')
-    options.model, folder = None if options.build else options.paths[0], options.paths[-1]
+    options.model, folder = (None, options.model) if options.build else (options.model, options.dir)
     require_empty(folder)
     if options.model:
         tell('loading a model file can run code: that of Lambda layers, which need --trust')

@@ -188,7 +188,9 @@ def test_no_steps_and_no_loss_are_told_apart(own_function, tmp_path, capsys):
 
 def test_options_may_stand_between_the_paths(capsys):
     for words in ('old.h5 --trust bundle', '--trust old.h5 bundle', 'old.h5 bundle --trust', 'old.h5 --steps 3 bundle'):
-        assert regress.parse(['capture'] + words.split()).paths == ['old.h5', 'bundle']
+        options = regress.parse(['capture'] + words.split())
+        assert (options.model, options.dir) == ('old.h5', 'bundle')
+    assert regress.parse('capture --build a.py:b bundle --steps 3'.split()).dir is None
     for words in ('capture old.h5 --nothing bundle', 'explain bundle more', 'compare a b c'):
         with pytest.raises(SystemExit):
             regress.parse(words.split())
