@@ -175,8 +175,10 @@ def record_types(limits, source_vocabulary, target_vocabulary, copy):
 def open_corpus(folder, types, copy):
     """An `EncodedCorpus` that reads from the files of a folder."""
     paths = [os.path.join(folder, name) for name in FILES]
-    lengths = np.array([np.fromfile(path, dtype) for path, dtype in zip(paths[1:3], types[1:3])])
-    return EncodedCorpus(RecordFile(paths[0], types[0]), lengths, np.memmap(paths[3], types[3], 'r'), copy)
+    lengths = [np.fromfile(path, dtype) for path, dtype in zip(paths[1:3], types[1:3])]
+    if len(lengths[0]) != len(lengths[1]):
+        raise UserError('%s: has %d lengths of sources and %d of targets' % (folder, *map(len, lengths)))
+    return EncodedCorpus(RecordFile(paths[0], types[0]), np.array(lengths), np.memmap(paths[3], types[3], 'r'), copy)
 
 
 def _sides(lengths):

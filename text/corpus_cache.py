@@ -2,7 +2,11 @@
 
 An entry is a directory named by its key, the hash of everything that the corpus depends on. It is built in a directory
 beside it, its files are flushed to the disk, the manifest with their hashes comes last, and one rename makes it an
-entry. An entry that is damaged, or was made by another version, is built again.
+entry. Where two processes build one entry, the second uses its own files and leaves those of the first in place. An
+entry that is damaged, or was made by another version, is built again.
+
+The directory may be shared. Each user has entries of his own, which nobody else may change: whoever can write an entry
+can write its manifest too.
 """
 import contextlib
 import fcntl
@@ -12,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
 import time
 import unicodedata
@@ -28,8 +33,8 @@ _TEMPORARY = re.compile(r'\.[0-9a-f]{32}\.[0-9a-f]{8}\.tmp')
 
 
 def cache_key(parts):
-    """The name of an entry: a hash of `parts`, a JSON value, of the version of the entries and of Python's Unicode."""
-    parts = [VERSION, sys.version_info[:2], unicodedata.unidata_version, parts]
+    """The name of an entry: a hash of `parts`, a JSON value, of the user, the version of the entries and Unicode's."""
+    parts = [VERSION, os.geteuid(), sys.version_info[:2], unicodedata.unidata_version, parts]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode('ascii')).hexdigest()[:32]
 
 
@@ -43,29 +48,40 @@ class CacheEntry(object):
 
     def __init__(self, folder, key):
         self._folder, self._key = folder, key
+        self._refused = None  # device and inode of an entry that `read` refused
         self.path = os.path.join(folder, key)
 
-    def read(self):
+    def read(self, open_files=lambda content: content):
         """Reads and checks the entry.
 
+        # Arguments
+            open_files: function of the dict that `commit` wrote; it raises a `UserError` if the files do not fit.
+
         # Returns
-            The dict that `commit` wrote; `None` if there is no valid entry, with one line on stderr if it is damaged.
+            What `open_files` returns; `None` if there is no valid entry, with one line on stderr if it is damaged.
         """
-        if not os.path.lexists(self.path):
+        self._refused = _identity(self.path)
+        if self._refused is None:
             return None
         try:
+            _check_owner(self.path, stat.S_ISDIR)
             name = os.path.join(self.path, MANIFEST)
+            _check_owner(name, stat.S_ISREG)
             manifest = parse_json(read_bytes(name, limit=MAXIMUM_BYTES), name)
-            if manifest.get('key') != self._key or not isinstance(manifest.get('files'), dict):
+            files = manifest.get('files')
+            if (manifest.get('key') != self._key or not isinstance(files, dict)
+                    or set(files) != set(os.listdir(self.path)) - {MANIFEST}):
                 raise UserError('%s: is not the manifest of this corpus' % name)
-            for file, sha256 in manifest['files'].items():
-                if os.path.basename(file) != file or file_sha256(os.path.join(self.path, file)) != sha256:
-                    raise UserError('%s: does not have the hash of the manifest' % os.path.join(self.path, file))
+            for file, sha256 in files.items():
+                path = os.path.join(self.path, file)
+                _check_owner(path, stat.S_ISREG)
+                if file_sha256(path) != sha256:
+                    raise UserError('%s: does not have the hash of the manifest' % path)
             with contextlib.suppress(OSError):  # a directory of another user
                 os.utime(self.path)  # the time of the last use
             name = os.path.join(self.path, CONTENT)
-            return parse_json(read_bytes(name, limit=MAXIMUM_BYTES), name)
-        except UserError as error:
+            return open_files(parse_json(read_bytes(name, limit=MAXIMUM_BYTES), name))
+        except (UserError, FileNotFoundError) as error:  # another process may have removed it
             tell('%s; the corpus is built again from its text' % error)
             return None
 
@@ -77,7 +93,7 @@ class CacheEntry(object):
             os.makedirs(self._folder, exist_ok=True)
             with _locked(self._folder):
                 self._remove_abandoned()
-                os.mkdir(path)
+                os.mkdir(path, 0o700)
                 # The lock tells other processes that the directory is in use. It ends with this process.
                 stack.enter_context(_locked(path))
         except OSError as error:
@@ -103,6 +119,8 @@ class CacheEntry(object):
     def commit(self, path, content):
         """Makes a directory from `building`, whose files are on the disk, the entry.
 
+        If another process has made the entry since `read`, that one stays.
+
         # Arguments
             path: the directory.
             content: a JSON object that `read` returns.
@@ -110,28 +128,61 @@ class CacheEntry(object):
         _write(os.path.join(path, CONTENT), content)
         files = {name: file_sha256(os.path.join(path, name)) for name in sorted(os.listdir(path))}
         _write(os.path.join(path, MANIFEST), {'key': self._key, 'files': files})
+        for name in os.listdir(path):
+            os.chmod(os.path.join(path, name), 0o600)
         sync_folder(path)
-        if os.path.lexists(self.path):
-            damaged = self._temporary_path()
-            os.rename(self.path, damaged)
-            if os.path.isdir(damaged) and not os.path.islink(damaged):
-                shutil.rmtree(damaged, ignore_errors=True)
-            else:
-                os.unlink(damaged)
-        os.rename(path, self.path)
-        sync_folder(self._folder)
-        self._remove_unused()
+        with _locked(self._folder):
+            found = _identity(self.path)
+            if found is not None and found == self._refused:
+                try:
+                    self._remove(self.path)
+                except OSError as error:  # it belongs to somebody else
+                    tell('%s: cannot be removed (%s), so that the encoded corpus is not kept: choose another '
+                         '--corpus-cache' % (self.path, error.strerror))
+            if _identity(self.path) is None:
+                os.rename(path, self.path)
+                sync_folder(self._folder)
+            self._remove_unused()
+
+    def _remove(self, path):
+        """Removes an entry, or what is in its place; at once: an entry is whole or absent."""
+        removed = os.path.join(self._folder, '.%s.%s.tmp' % (os.path.basename(path), secrets.token_hex(4)))
+        os.rename(path, removed)
+        if os.path.isdir(removed) and not os.path.islink(removed):
+            shutil.rmtree(removed, ignore_errors=True)
+        else:
+            os.unlink(removed)
 
     def _remove_unused(self):
         """Removes entries beyond `KEPT`. A process that has one of them open keeps its files until it ends."""
-        with contextlib.suppress(OSError):  # another process may remove them too
+        with contextlib.suppress(OSError):
             entries = [os.path.join(self._folder, name) for name in os.listdir(self._folder) if _ENTRY.fullmatch(name)]
+            entries = [path for path in entries if os.lstat(path).st_uid == os.geteuid()]
             for path in sorted(entries, key=os.path.getmtime)[:-KEPT]:
                 tell('%s: removing an encoded corpus that was last used on %s; the last %d are kept' % (
                     path, time.strftime('%Y-%m-%d', time.localtime(os.path.getmtime(path))), KEPT))
-                removed = os.path.join(self._folder, '.%s.%s.tmp' % (os.path.basename(path), secrets.token_hex(4)))
-                os.rename(path, removed)  # at once: an entry is whole or absent
-                shutil.rmtree(removed)
+                self._remove(path)
+
+
+def _identity(path):
+    """Device and inode of what is at a path; `None` if nothing is."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _check_owner(path, is_kind):
+    """UserError unless what is at a path is of this kind, belongs to this user, and only he may change it."""
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        raise user_error(path, 'cannot be read', error) from error
+    if not is_kind(status.st_mode):
+        raise UserError('%s: is not a %s' % (path, 'folder' if is_kind is stat.S_ISDIR else 'regular file'))
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise UserError('%s: others may have changed it: it must belong to you, and to nobody else to write' % path)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,9 @@ from command_line import UserError  # first: sets what NumPy reads when it is im
 import numpy as np
 
 from text.batches import make_batch, pad, plan_batches
+from text.vocabulary import UNK
 
+CHECKED = 2 ** 16  # pairs whose ids are checked at a time
 STRIDE = 64  # the positions of every 64th record are kept; the others follow from the lengths
 
 
@@ -77,6 +79,32 @@ class EncodedCorpus(object):
                 for i, j in self.alignments[index]:
                     inputs[-1][row, j, i] = 1.
         return inputs, decoder_output
+
+
+def is_valid(corpus, limits, sizes):
+    """Whether the lengths, lines and ids of a corpus from a file can be those of a text.
+
+    # Arguments
+        limits: maximum lengths of source and target.
+        sizes: sizes of the source and the target vocabulary.
+    """
+    lengths, lines, count = corpus.lengths, corpus.lines, len(corpus)
+    if not (count and lines.shape == (count,) and lengths.min() > 0 and np.all(lengths.max(1) <= limits)
+            and corpus.size == corpus.records.size and lines[0] > 0 and np.all(lines[1:] > lines[:-1])):
+        return False
+    start = 0
+    for pairs in (slice(first, first + CHECKED) for first in range(0, count, CHECKED)):
+        rows = lengths[:, pairs].astype('i8')
+        widths = (np.array([*rows, rows[0]]) if corpus.copy else rows).T                            # (pairs, 2 or 3)
+        end = start + int(widths.sum())
+        ids, starts = corpus.records[start:end], (np.cumsum(widths) - widths.ravel())
+        start = end
+        # A copied token has an id from the size of the target vocabulary on.
+        bounds = [sizes[0]] + [sizes[1] + (rows[0] if corpus.copy else 0)] * (widths.shape[1] - 1)
+        if ids.min() < UNK or not all(np.all(largest < bound) for largest, bound in zip(
+                np.maximum.reduceat(ids, starts).reshape(widths.shape).T, bounds)):
+            return False
+    return True
 
 
 class RecordFile(object):

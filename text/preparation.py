@@ -6,12 +6,13 @@ import os
 import shutil
 import tempfile
 
-from command_line import tell
-from storage.files import user_error
+from command_line import UserError, require, tell
+from storage.files import show, user_error
 from text import corpus, subwords
 from text.alignments import training_alignments
 from text.corpus_builder import CorpusBuilder, open_corpus, record_types
 from text.corpus_cache import CacheEntry, cache_key
+from text.encoded_corpus import is_valid
 from text.tokenizers import build_tokenizers, read_tokenizers
 from text.vocabulary import SPECIALS, Vocabulary
 
@@ -77,18 +78,15 @@ def prepare(settings, paths, hashes=None, run=None, cache=None, keep=True):
         tokenizers, models = read_tokenizers(run, settings), {}
     entry = CacheEntry(cache, _key(settings, hashes, 'val' in paths, tokenizers)) if cache else None
     missing = run is not None and entry is not None and not os.path.lexists(entry.path)
-    content = entry.read() if entry else None
-    if content is None:
+    kept = entry.read(lambda content: _open_entry(entry.path, content, settings, limits)) if entry else None
+    if kept is None:
         train, vocabularies, counts = _build(settings, text, tokenizers, limits, ' '.join(paths['train']),
                                              entry if keep else None)
         if missing and os.path.lexists(entry.path):  # a small corpus has no entry
             tell('%s: was missing; the corpus was built again from its text' % entry.path)
     else:
-        vocabularies = [Vocabulary.from_bytes(content['vocabularies'][side].encode('utf-8'), entry.path)
-                        for side in SIDES]
-        types = record_types(limits, *vocabularies, settings.copy)
-        train, counts = open_corpus(entry.path, types, settings.copy), content['counts']
-        text.validation = text.validation or [(line, tuple(pair)) for line, pair in content['held_out']]
+        train, vocabularies, counts, held_out = kept
+        text.validation = text.validation or held_out
     name = ' '.join(paths.get('val', paths['train']))
     with _at_first_use(_temporary_folder) as folder:
         builder = CorpusBuilder(tokenizers, limits, folder)
@@ -148,12 +146,37 @@ def _build(settings, text, tokenizers, limits, name, entry):
         vocabularies = _vocabularies(settings, tokenizers, builder.table)
         train = builder.finish(*vocabularies, settings.copy)
         if entry and builder.uses_files:
+            # The corpus has its files open already, whatever other processes do with the entry.
             entry.commit(folder(), {
                 'vocabularies': {side: vocabulary.to_bytes().decode('utf-8')
                                  for side, vocabulary in zip(SIDES, vocabularies)},
                 'counts': builder.counts, 'held_out': text.validation if text.held_out else []})
-            train = open_corpus(entry.path, record_types(limits, *vocabularies, settings.copy), settings.copy)
     return train, vocabularies, builder.counts
+
+
+def _open_entry(path, content, settings, limits):
+    """The training corpus, vocabularies, counts and held-out pairs of an entry of the cache.
+
+    # Raises
+        UserError: they cannot be those of a text with these settings.
+    """
+    held_out, counts, texts = [content.get(name) for name in ('held_out', 'counts', 'vocabularies')]
+    require(isinstance(texts, dict) and isinstance(counts, dict) and isinstance(held_out, list)
+            and all(isinstance(texts.get(side), str) for side in SIDES)
+            and all(type(counts.get(name)) is int for name in ('read', 'kept', 'empty', 'over_long')),
+            '%s: is not the content of an encoded corpus', path)
+    vocabularies = [Vocabulary.from_bytes(texts[side].encode('utf-8', 'surrogatepass'), path) for side in SIDES]
+    for pair in held_out:
+        require(isinstance(pair, list) and len(pair) == 2 and type(pair[0]) is int and isinstance(pair[1], list)
+                and list(map(type, pair[1])) == [str, str], '%s: %s is no held-out pair', path, show(pair))
+    try:
+        train = open_corpus(path, record_types(limits, *vocabularies, settings.copy), settings.copy)
+        fits = is_valid(train, limits, list(map(len, vocabularies)))
+    except (OSError, ValueError) as error:
+        raise UserError('%s: cannot be read: %s' % (path, error)) from error
+    require(fits and len(train) == counts['kept'] and train.lines[-1] <= counts['read'] + len(held_out),
+            '%s: its lengths or ids are out of range', path)
+    return train, vocabularies, counts, [(line, tuple(pair)) for line, pair in held_out]
 
 
 def _vocabularies(settings, tokenizers, table):
