@@ -1,7 +1,7 @@
 """Scores a trained run on its validation or test text, or on any other text with known outputs.
 
     evaluate.py                                                 # the test text of the run trained last
-    evaluate.py --run runs/x --split val
+    evaluate.py --run runs/x --split val                       # or the lines that training held out
     evaluate.py --run runs/x --test other.txt                   # another file in the run's format
     evaluate.py --run runs/x --source a.de --target a.en --bleu-tokenize none
     evaluate.py --alignments samples/translate/test.align       # also the agreement of attention and gold alignment
@@ -15,10 +15,10 @@ import json
 import math
 import os
 import time
-from command_line import CommandParser, positive_int, require, run_command, system_path
+from command_line import CommandParser, positive_int, require, run_command
 from text import corpus
 from text.alignments import read_alignments
-from text.corpus import corpus_paths
+from text.scored_text import chosen, scored_text
 from text.text_files import read_lines, require_regular_file
 from reports import metrics, scores
 from reports.progress import Progress
@@ -36,9 +36,10 @@ def parse(argv):
     parser = CommandParser(prog='evaluate.py', doc=__doc__)
     parser.add_argument('--run', metavar='DIR', help='run directory (default: the one in runs/ trained last)')
     parser.add_argument('--trust-run', action='store_true',
-                        help='read the text that the run names even if it is outside the current directory')
-    parser.add_argument('--split', choices=('val', 'test'), default='test',
-                        help='part of the data of the run (default: %(default)s)')
+                        help='read the text that the run names even if it is outside the current directory and has '
+                        'changed')
+    parser.add_argument('--split', choices=('val', 'test'), help='part of the data of the run; val without a '
+                        'validation text: the lines that training held out (default: test if the run has it)')
     parser.add_argument('--test', metavar='FILE', help="score this file in place of the run's own data")
     parser.add_argument('--format', choices=SETTINGS['format'].choices,
                         help='format of --test (default: as the run was trained)')
@@ -108,11 +109,11 @@ def length_bounds(text):
     return numbers
 
 
-def read_pairs(options, settings, run_texts):
+def read_pairs(options, settings, text):
     """Reads source and target texts; the sources are empty for --hypotheses without --source.
 
     # Arguments
-        run_texts: as `texts_of_run` returns them.
+        text: the `ScoredText` of the run; `None` where the options name another text.
     """
     if options.source:
         return corpus.load([options.source, options.target])
@@ -121,34 +122,7 @@ def read_pairs(options, settings, run_texts):
     if options.test:
         require_regular_file(options.test)
         return corpus.load([options.test], options.format or settings.format, settings.on_bad_utf8)
-    require(options.split in run_texts, 'the run has no %s text: name one with --source and --target, or choose '
-            'another --split', options.split)
-    return corpus.load(run_texts[options.split], settings.format, settings.on_bad_utf8)
-
-
-def texts_of_run(options, settings):
-    """The texts of the run as `corpus_paths` returns them; {} where the options name other text.
-
-    # Raises
-        UserError: the user does not trust the run, and it names texts outside the current directory. A run may come
-            from a stranger, who must not decide which files of this machine are read.
-    """
-    if options.source or options.target or options.test:
-        return {}
-    here = os.path.join(os.path.realpath(os.curdir), '')
-
-    def check_place(path):
-        require(options.trust_run or os.path.realpath(path).startswith(here), 'the run names its text as %s, which '
-                'is outside the current directory: add --trust-run to read it, or name a text with --source and '
-                '--target', path)
-
-    files = (settings.train or []) + (settings.val or []) + (settings.test or []) or [settings.data]
-    for name in files + ([settings.alignments] if settings.alignments else []):
-        check_place(system_path(name))
-    texts = corpus_paths(settings)
-    for path in itertools.chain(*texts.values()):  # a folder inside may have links that lead outside
-        check_place(path)
-    return texts
+    return chosen(text, corpus.read_pairs(text.paths, settings.format, settings.on_bad_utf8))
 
 
 def read_outputs(path, pairs):
@@ -223,11 +197,11 @@ def show(place, rows, intervals, compare, options):
             print('%-20s %10.4f  p = %.4f' % (name, score, p))
 
 
-def check_files(options, path, is_run, run_texts):
+def check_files(options, path, is_run, text):
     """Refuses outputs that would replace what is read."""
     check_outputs([('--plot', options.plot), ('--output', options.output), ('--html', options.html)],
                   [options.source, options.target, options.hypotheses, options.alignments, options.test,
-                   None if is_run else options.compare, *itertools.chain(*run_texts.values())],
+                   None if is_run else options.compare, *(text.files if text else ())],
                   ([path] if path else []) + ([options.compare] if is_run else []))
 
 
@@ -240,7 +214,7 @@ def read_other(options, path, is_run, pairs):
     return None
 
 
-def decode(path, pairs, gold, options, settings, run_texts):
+def decode(path, pairs, gold, options, settings, text):
     """Decodes the sources of `pairs`; returns the outputs, the rows of the model's scores and the likelihoods."""
     from translator import Translator
     translator = Translator.load(path, options.threads)
@@ -251,8 +225,9 @@ def decode(path, pairs, gold, options, settings, run_texts):
         write_page(options.html, translator, pairs, hypotheses)
     story_questions, form = None, options.format or settings.format
     if form == 'babi' and settings.score != 'none' and not options.source:
-        paths = [options.test] if options.test else run_texts[options.split]
-        story_questions = list(questions.read_questions(paths, 'babi', settings.on_bad_utf8))
+        story_questions = list(questions.read_questions([options.test] if options.test else text.paths, 'babi',
+                                                        settings.on_bad_utf8))
+        story_questions = chosen(text, story_questions) if text else story_questions
     rows, likelihoods = scores.model_rows(translator, pairs, gold, story_questions, options.batch_size)
     rows.append(scores.Row('decoding', len(pairs) / max(seconds, 1e-9),
                            'lines/s, batches of %d' % options.batch_size))
@@ -265,9 +240,10 @@ def main(argv):
     path = None if options.hypotheses and options.target else options.run or last_run()
     is_run = options.compare is not None and os.path.isdir(options.compare)
     settings = with_defaults(RunDirectory.open(path).read_config() if path else {})
-    run_texts = texts_of_run(options, settings)
-    check_files(options, path, is_run, run_texts)
-    pairs = read_pairs(options, settings, run_texts)
+    text = None if options.source or options.target or options.test else scored_text(
+        settings, RunDirectory.open(path).manifest().get('data'), options.split, options.trust_run)
+    check_files(options, path, is_run, text)
+    pairs = read_pairs(options, settings, text)
     outputs = read_outputs(options.hypotheses, pairs) if options.hypotheses else None
     other = read_other(options, path, is_run, pairs)
     require(outputs is not None or any(source.strip() and target.strip() for source, target in pairs),
@@ -277,7 +253,7 @@ def main(argv):
 
     model_scores, likelihoods = [], {}
     if outputs is None:
-        outputs, model_scores, likelihoods = decode(path, pairs, gold, options, settings, run_texts)
+        outputs, model_scores, likelihoods = decode(path, pairs, gold, options, settings, text)
     if options.compare and other is None:
         from translator import Translator
         other = [best.text for best in best_hypotheses(Translator.load(options.compare, options.threads), pairs,
@@ -289,7 +265,7 @@ def main(argv):
     bleu_tokenize = options.bleu_tokenize or metrics.bleu_tokenizer(
         settings.target_tokenizer if path else None, [target for _, target in pairs])
     statistics = scores.text_metrics(outputs, pairs, names, bleu_tokenize)
-    rows = [scores.Row('lines', len(pairs), '')] + [
+    rows = [scores.Row('lines', len(pairs), text.note if text else '')] + [
         scores.Row(name, lines(), note) for name, (lines, note) in statistics.items()] + model_scores
     intervals = scores.confidence_intervals(statistics, options.bootstrap) if options.bootstrap else {}
     if options.by_length:

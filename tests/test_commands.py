@@ -959,7 +959,7 @@ def test_evaluate_refuses_what_does_not_fit_together(cheap, trained, tmp_path, a
 def test_evaluate_refuses_a_part_that_the_run_does_not_have(trained, tmp_path):
     shutil.copytree(str(trained.home), str(tmp_path / 'home'))
     (tmp_path / 'home' / 'numbers' / 'test.tsv').unlink()
-    one_line(run('evaluate.py', cwd=tmp_path / 'home'), 'evaluate.py', 'test', '--source', '--split')
+    one_line(run('evaluate.py', '--split', 'test', cwd=tmp_path / 'home'), 'evaluate.py', 'test', '--source', '--split')
 
 
 # evaluate.py without a model

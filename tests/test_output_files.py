@@ -312,7 +312,7 @@ def test_evaluate_reads_a_text_outside_the_current_directory_only_for_a_trusted_
         (tmp_path / 'here' / 'data' / (part + '.tsv')).symlink_to(tmp_path / 'outside')
     for name in ('named', 'linked', 'folder'):
         one_line(cheap('evaluate.py', '--run', name, cwd=tmp_path / 'here'), 'evaluate.py',
-                 'which is outside the current directory: add --trust-run to read it')
+                 'which is outside the current directory and is not the text that the run recorded: add --trust-run')
         one_line(cheap('evaluate.py', '--run', name, '--trust-run', cwd=tmp_path / 'here'), 'evaluate.py',
                  'no tab between source and target')
 
