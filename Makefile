@@ -5,10 +5,10 @@ TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak reference-check mutants lint onnx serve serve-setup distributed tutorial tutorial-setup tutorial-outputs browser settings-page image lock clean
+.PHONY: help setup demo test test-all soak reference-check mutants lint onnx keras3 serve serve-setup distributed tutorial tutorial-setup tutorial-outputs browser settings-page image lock lock-keras3 clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: ## find CPython 3.6, create .venv and install the pinned packages, once
 	@sh setup.sh
@@ -38,6 +38,9 @@ lint: setup ## check the style of the code
 
 onnx: setup ## install the packages for `export.py --format onnx` and its tests into .venv
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-onnx.txt
+
+keras3: ## create .venv-keras3 with Keras 3 for `regress.py convert` (CPython 3.11 to 3.13; 1.7 GB, a minute)
+	@sh keras3.sh
 
 RUN = runs/translate
 serve: serve-setup ## start the web server on the run of `make demo`; on another one: RUN=DIR
@@ -84,6 +87,13 @@ lock: setup ## write requirements*.txt and the pins of environment.yml from requ
 	sed -i '0,/^[a-z]/s/^\([a-z]\)/--only-binary :all:\n--no-binary gast,jieba,termcolor\n\n\1/' requirements.txt requirements-dev.txt
 	sed -i '/- pip:/q' environment.yml
 	sed -n 's/^\([a-z][^ ]*==[^ ]*\) .*/      - \1/p' requirements.txt >> environment.yml
+
+# With pip-tools 7.5.3 in CPython 3.11, the oldest that `make keras3` takes: PIP_COMPILE names its pip-compile.
+PIP_COMPILE = pip-compile
+lock-keras3: ## write requirements-keras3.txt from requirements-keras3.in (needs pip-tools in CPython 3.11)
+	env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_CONFIG_FILE=/dev/null \
+	    CUSTOM_COMPILE_COMMAND='make lock-keras3' $(PIP_COMPILE) --quiet --generate-hashes --allow-unsafe \
+	    --no-emit-index-url --no-emit-find-links --strip-extras --output-file requirements-keras3.txt requirements-keras3.in
 
 clean: ## remove .venv and the files of the tests, but not runs/
 	rm -rf .venv .bootstrap .setup.lock .pytest_cache .hypothesis .coverage

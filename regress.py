@@ -1,5 +1,6 @@
 """Reference outputs: records, checks and compares them, and captures any old Keras model.
 
+    regress.py convert old.h5 new/                  # to Keras 3 (--to keras3 onnx), with a proof of each layer
     regress.py explain bundle                       # the traps that this model meets, and what to write instead
     regress.py capture old.h5 bundle --trust        # every layer of a Keras 2.2.x model: outputs, masks, steps
     regress.py check                                # compute reference/ again; exit code 1 if a stage differs
@@ -48,19 +49,29 @@ def parse(argv):
     old.add_argument('model', metavar='MODEL', help='model file, or the JSON of a model; left out with --build')
     # argparse has no optional argument that may come after an option.
     old.add_argument('dir', metavar='DIR', help='folder for the bundle').required = False
-    old.add_argument('--weights', metavar='FILE', help='weights file for the model of --build or of a JSON file')
-    old.add_argument('--by-name', action='store_true', help='load these weights by the names of the layers')
-    old.add_argument('--inputs', metavar='FILE', help='.npz with an array for each input (default: drawn)')
-    old.add_argument('--targets', metavar='FILE', help='.npz with an array for each output (default: drawn)')
-    old.add_argument('--loss', metavar='NAME', help='loss that replaces that of the model')
-    old.add_argument('--optimizer', metavar='NAME', help='optimiser that replaces that of the model')
+    new = add('convert', 'convert an old Keras model to Keras 3, and prove that each layer agrees')
+    new.add_argument('model', metavar='MODEL', help='model file, JSON of a model, or bundle; left out with --build')
+    new.add_argument('dir', metavar='DIR', help='folder for the new files').required = False
+    new.add_argument('--to', nargs='+', metavar='FORMAT', choices=('keras3', 'onnx'), default=['keras3'],
+                     help='keras3, or keras3 onnx: model.onnx too; after the paths')
+    new.add_argument('--custom3', metavar='FILE.py', help="Keras 3 layers and functions for the model's own layers")
+    new.add_argument('--keep-weights', action='store_true',
+                     help='for hard_sigmoid gates, register a function instead of multiplying weights by 1.2')
+    for command in (old, new):
+        command.add_argument('--weights', metavar='FILE',
+                             help='weights file for the model of --build or of a JSON file')
+        command.add_argument('--by-name', action='store_true', help='load these weights by the names of the layers')
+        command.add_argument('--inputs', metavar='FILE', help='.npz with an array for each input (default: drawn)')
+        command.add_argument('--targets', metavar='FILE', help='.npz with an array for each output (default: drawn)')
+        command.add_argument('--loss', metavar='NAME', help='loss that replaces that of the model')
+        command.add_argument('--optimizer', metavar='NAME', help='optimiser that replaces that of the model')
     old.add_argument('--steps', type=non_negative_int, default=10, metavar='N',
                      help='number of updates, if the model has a loss (default: %(default)s)')
     old.add_argument('--float64', action='store_true',
                      help='record the outputs in float64 too if the model is large (a small one: always)')
     old.add_argument('--dropout', action='store_true', help='use dropout in the updates')
     add('explain', 'list the traps of the old stack that a captured model meets', ('BUNDLE', 'folder of the bundle'))
-    for command in (check, old):
+    for command in (check, old, new):
         command.add_argument('--build', metavar='FILE.py:FUNCTION', help='function that returns the model')
         command.add_argument('--custom', metavar='FILE.py', help="file that defines the model's own layers")
         command.add_argument('--trust', action='store_true', help='run the code of Lambda layers')
@@ -182,6 +193,28 @@ def capture_model(options, argv):
     return 0
 
 
+def convert_model(options, argv):
+    """Converts an old model, or a bundle of one, to Keras 3. UserError: see `parity.convert`."""
+    if bool(options.build) != (options.dir is None):
+        raise UserError('convert: give either a model file or a bundle and a folder, or --build and a folder')
+    source, folder = (options.build, options.model) if options.build else (options.model, options.dir)
+    if not options.build and not os.path.lexists(source):
+        raise UserError('%s: no such file or folder' % source)
+    from parity import convert, convert_report
+
+    def make_bundle(made):
+        from parity import capture
+        options.model, options.steps, options.dropout = None if options.build else source, convert.STEPS, False
+        options.float64 = False
+        capture.capture(options, made, ' '.join(map(shlex.quote, ['regress.py'] + argv)))
+
+    conversion = convert.convert(options, source, folder, None if os.path.isdir(source) else make_bundle)
+    print(convert_report.headline(conversion))
+    for line in convert_report.remarks(conversion):
+        print('  ' + line)
+    return 0
+
+
 def explain(options):
     """Prints the traps that a captured model meets. SetError: the folder is not a bundle of such a model."""
     files, manifest = compare.open_set(options.bundle)
@@ -217,6 +250,8 @@ def main(argv):
             return check(options)
         if options.command == 'explain':
             return explain(options)
+        if options.command == 'convert':
+            return convert_model(options, argv)
         if options.command == 'capture':
             return capture_model(options, argv)
         return record(options, argv) if options.command == 'record' else export(options, argv)

@@ -55,6 +55,20 @@ def run_file(path):
     return module
 
 
+def own_objects(path):
+    """{name: class or function} that a file defines under a public name; none for None."""
+    if path is None:
+        return {}
+    module = run_file(path)
+    return {name: value for name, value in vars(module).items() if not name.startswith('_') and callable(value) and (
+        getattr(value, '__module__', None) == module.__name__)}
+
+
+def write_json(path, value):
+    with open(path, 'w', encoding='utf-8') as stream:
+        json.dump(value, stream, indent=1)
+
+
 def build(path_and_function, arrays):
     """The value that `file.py:function` returns for the bundle's weights `{name: array}`."""
     path, _, name = path_and_function.rpartition(':')

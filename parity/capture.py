@@ -185,7 +185,8 @@ def describe_bundle(model, steps, entries, command):
     if steps:
         trained = OrderedDict([
             ('optimizer', type(model.optimizer).__name__), ('config', layer_calls.plain(model.optimizer.get_config())),
-            ('loss', layer_calls.plain(model.loss)), ('steps', steps),
+            ('loss', layer_calls.plain(model.loss)), ('loss_weights', layer_calls.plain(model.loss_weights)),
+            ('sample_weight_mode', layer_calls.plain(model.sample_weight_mode)), ('steps', steps),
             ('metrics', list(model.metrics_names))])
         for name in ('clipnorm', 'clipvalue'):
             if hasattr(model.optimizer, name):
@@ -203,7 +204,9 @@ def describe_bundle(model, steps, entries, command):
         ('keras', OrderedDict([('floatx', K.floatx()), ('epsilon', K.epsilon()),
                                ('image_data_format', K.image_data_format())])),
         ('model', OrderedDict([('name', model.name), ('class_name', type(model).__name__), ('config', config)])),
-        ('inputs', list(model.input_names)), ('outputs', list(model.output_names)), ('training', trained),
+        ('inputs', list(model.input_names)),
+        ('input_shapes', [list(K.int_shape(x)) for x in model.inputs]),
+        ('outputs', list(model.output_names)), ('training', trained),
         ('calls', entries), ('files', OrderedDict())])
     return manifest
 
@@ -338,6 +341,7 @@ def model_of_bundle(folder, manifest, options, forward_only=False):
     old_model.require_graph(model, options.build or path)
     if trained and not forward_only:
         training = {'optimizer_config': {'class_name': trained['optimizer'], 'config': trained['config']},
-                    'loss': trained['loss']}
+                    'loss': trained['loss'], 'loss_weights': trained.get('loss_weights'),
+                    'sample_weight_mode': trained.get('sample_weight_mode')}
         old_model.compile_model(model, training, custom=custom)
     return model

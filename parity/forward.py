@@ -52,7 +52,7 @@ def describe_calls(model, calls, weights, nested=()):
             ('name', call.name), ('layer', call.layer.name), ('class', type(call.layer).__name__),
             ('parent', call.parent), ('config', layer_calls.config_of(call.layer)), ('inputs', inputs),
             ('outputs', outputs), ('input_masks', input_masks), ('output_masks', many('mask', call.output_masks)),
-            ('states', [name for name, _ in states]),
+            ('states', [name for name, _ in states]), ('arguments', layer_calls.plain(call.arguments)),
             ('weights', [weight_names[id(weight)] for weight in call.layer.weights if id(weight) in weight_names])]))
     inner = {(name, id(one)): id(other) for name, one, other in nested}
     for call, entry in zip(calls, entries):     # which inner calls give the outputs of a nested model

@@ -15,12 +15,13 @@ from keras import backend as K
 from keras.engine.network import Network
 from keras.utils.generic_utils import has_arg, to_list
 
-Call = collections.namedtuple('Call', 'name layer inputs outputs input_masks output_masks states parent')
+Call = collections.namedtuple('Call', 'name layer inputs outputs input_masks output_masks states parent arguments')
 Call.__doc__ = """One call of a layer.
 
 name: path of the layer, with '#2' for its second call. inputs, outputs: lists of tensors; input_masks, output_masks:
 lists of tensors or None. states: of a recurrent layer the states after each step, (B, T, ...) each, in the order in
-which it takes the steps. parent: name of the call inside of which this one runs, or ''.
+which it takes the steps. parent: name of the call inside of which this one runs, or ''. arguments: the call's other
+arguments that are numbers or text.
 """
 
 
@@ -173,7 +174,9 @@ class _Walk(object):
             self.each_step(name, layer, inputs, masks)
         elif isinstance(layer, keras.layers.RNN):
             states = states_of(layer, inputs, masks, arguments)
-        self.calls.append(Call(name, layer, list(inputs), list(outputs), list(masks), list(out_masks), states, parent))
+        known = {key: value for key, value in arguments.items() if isinstance(value, (bool, int, float, str))}
+        self.calls.append(Call(name, layer, list(inputs), list(outputs), list(masks), list(out_masks), states, parent,
+                               known))
 
     def both_directions(self, name, layer, inputs, masks, arguments):
         constants = layer._num_constants or 0

@@ -1,0 +1,287 @@
+"""Builds the Keras 3 model of a captured bundle from the calls of its layers, not from a configuration of the graph.
+
+The calls have the same form whatever wrote the old file, and tell for each tensor where it comes from.
+"""
+import inspect
+
+import keras
+import numpy as np
+from keras3_layers import Maker, Unsupported, assign
+from parity.bundle import one_line
+
+MODELS = ('Model', 'Sequential', 'Functional')
+RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional, keras.layers.ConvLSTM2D)
+
+
+def as_list(value):
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def without_numbers(path):
+    """The path of a layer from that of a call: `inner/gru` of `inner#2/gru`."""
+    return '/'.join(part.partition('#')[0] for part in path.split('/'))
+
+
+def input_shapes(kind, config):
+    """The shapes of a nested model's inputs from its configuration, or None where it does not tell."""
+    try:
+        if kind == 'Sequential':
+            first = (config['layers'] if isinstance(config, dict) else config)[0]
+            own = first['config'].get('batch_input_shape') if isinstance(first['config'], dict) else None
+            return [own] if own else input_shapes(first['class_name'], first['config'])
+        layers = {layer['config']['name']: layer['config'] for layer in config['layers']}
+        return [layers[entry[0]]['batch_input_shape'] for entry in config['input_layers']]
+    except (KeyError, TypeError, IndexError):
+        return None
+
+
+def node_of(tensor):
+    """(operation, node) that made a symbolic tensor."""
+    operation, index, _ = tensor._keras_history
+    return operation, operation._inbound_nodes[index]
+
+
+def nodes_in(functional, operation):
+    """The nodes of an operation that belong to a functional model, in the order in which the file keeps them."""
+    own = {id(node) for nodes in functional._nodes_by_depth.values() for node in nodes}
+    return [node for node in operation._inbound_nodes if id(node) in own]
+
+
+class Graph(object):
+    """The Keras 3 model of a bundle.
+
+    # Arguments
+        arrays: `bundles.Arrays`. own: {name: class or function of the user}.
+        keep_weights: Boolean, scale no weights of gates.
+
+    # Attributes
+        model: the functional model, with its weights. problems: [(call, reason)] of layers that were not converted.
+        places: {path of a functional model: [[operation, index of its node, tensor, call, number of the output]]}.
+        renamed: {old name: new name}. scaled: names of layers. classes: names in old_keras.py. used: names in `own`.
+        variables: [(name of the array, variable, scale)].
+    """
+
+    def __init__(self, arrays, own=None, keep_weights=False):
+        self.arrays, self.own, self.maker = arrays, own or {}, Maker(own or {}, keep_weights)
+        self.calls = {call['name']: call for call in arrays.calls}
+        self.children = {}
+        for call in arrays.calls:
+            self.children.setdefault(call['parent'], []).append(call)
+        self.layers, self.problems, self.places, self.renamed = {}, [], {}, {}
+        self.scaled, self.classes, self.used, self.variables, self.filled = [], set(), set(), [], set()
+        self.model = self.whole()
+
+    # Names
+
+    def name_of(self, name, level):
+        """A name that Keras 3 takes, once in each level."""
+        made = name.replace('/', '_')
+        while made in level:
+            made += '_'
+        level.add(made)
+        if made != name:
+            self.renamed[name] = made
+        return made
+
+    # Models
+
+    def whole(self):
+        manifest, tensors, level = self.arrays.manifest, {}, set()
+        shapes = manifest.get('input_shapes') or input_shapes(
+            manifest['model']['class_name'], manifest['model']['config'])
+        inputs = []
+        for number, name in enumerate(manifest['inputs']):
+            array = self.arrays['input/' + name]
+            shape = shapes[number] if shapes and len(shapes) == len(manifest['inputs']) else (None,) + array.shape[1:]
+            made = keras.Input(batch_shape=tuple(shape), dtype=array.dtype.name, name=self.name_of(name, level))
+            tensors['input/' + name] = made
+            inputs.append(made)
+        name = (manifest['model'].get('name') or 'model').replace('/', '_')
+        return self.level('', '', inputs, tensors, manifest['output_arrays'], name, level)
+
+    def nested(self, call, path, outer):
+        """A nested model from the calls inside of its first call.
+
+        # Arguments
+            outer: symbolic inputs of this call.
+        """
+        if not call.get('inner_outputs') or None in call['inner_outputs']:
+            raise Unsupported('the bundle has no calls of the layers of this nested model: capture it again')
+        shapes, level, tensors, inputs = input_shapes(call['class'], call['config']), set(), {}, []
+        for number, (name, tensor) in enumerate(zip(call['inputs'], outer)):
+            shape = tuple(tensor.shape)
+            if shapes and len(shapes) == len(outer) and len(shapes[number]) == len(shape):
+                shape = tuple(shapes[number])
+            made = keras.Input(batch_shape=shape, dtype=tensor.dtype, name=self.name_of(
+                'input_%d' % (number + 1), level))
+            tensors[name] = made
+            inputs.append(made)
+        return self.level(call['name'], path, inputs, tensors, call['inner_outputs'], path.split('/')[-1], level)
+
+    def level(self, parent, path, inputs, tensors, outputs, name, level):
+        """A functional model of the calls that run directly inside of a call, or at the top."""
+        made, masks = [], {}
+        for call in self.children.get(parent, ()):
+            x = [tensors[name] if name in tensors else self.standing(name) for name in call['inputs']]
+            try:
+                y = self.call(call, x, path, level)
+            except Unsupported as error:
+                self.problems.append((call, str(error)))
+                y = [self.standing(name) for name in call['outputs']]
+            else:
+                made.append((call, y))
+                self.set_masks(call, y, masks)
+            tensors.update(zip(call['outputs'], y))
+        y = [tensors[name] for name in outputs]
+        if self.problems:
+            return None
+        model = keras.Model(inputs if len(inputs) > 1 else inputs[0], y if len(y) > 1 else y[0], name=name)
+        self.places[path] = []
+        for call, results in made:
+            leaf = call['name'][len(parent) + 1 if parent else 0:]
+            for number, tensor in enumerate(results):
+                operation, node = node_of(tensor)
+                nodes = nodes_in(model, operation)
+                at = [id(one) for one in nodes].index(id(node)) if any(one is node for one in nodes) else None
+                if at is not None:      # an output that nothing uses is no part of the model
+                    self.places[path].append([operation.name, at, tensor._keras_history[2], leaf, number])
+        return model
+
+    def set_masks(self, call, outputs, masks):
+        """Gives symbolic outputs the masks that they had. A layer that takes one has it as an argument in the file.
+
+        # Arguments
+            masks: {name of the array: symbolic mask} of this level, which grows.
+        """
+        for tensor, name in zip(outputs, call['output_masks']):
+            if name is None:
+                continue
+            if name not in masks:
+                given = [masks[one] for one in call['input_masks'] if one in masks]
+                array = self.arrays[name]
+                equal = [masks[one] for one in masks if np.array_equal(self.arrays[one], array)]
+                if len({id(one) for one in given}) > 1 and not equal:   # Keras 3 merges masks by `or`
+                    masks[name] = given[0]
+                    for one in given[1:]:
+                        masks[name] = keras.ops.logical_and(masks[name], one)
+                else:
+                    masks[name] = equal[0] if equal else getattr(tensor, '_keras_mask', None)
+            if masks[name] is None:
+                del masks[name]
+            else:
+                tensor._keras_mask = masks[name]
+
+    def standing(self, name):
+        """A new input in place of an output that is not there, so that the other layers are tried too."""
+        array = self.arrays[name]
+        return keras.Input((array.shape[1:]), dtype=array.dtype.name)
+
+    # Calls
+
+    def call(self, call, x, path, level):
+        """Symbolic outputs of one call. Unsupported: with the reason."""
+        own = self.own.get(call['layer'], self.own.get(call['class']))
+        if own is not None and not inspect.isclass(own):
+            self.used.add(own.__name__)
+            try:
+                return self.fitting(call, as_list(own(*x)))
+            except Exception as error:      # the user's code
+                raise Unsupported('your function %s: %s: %s' % (own.__name__, type(error).__name__, one_line(error)))
+        full = without_numbers(call['name'])
+        made = self.layer(call['class'], call['config'], full, tuple(call['weights']), call, x, level)
+        layer, options = made.layer, {}
+        arguments = call.get('arguments') or {}
+        if 'training' in arguments and getattr(layer, '_call_has_training_arg', False):
+            options['training'] = arguments['training']
+        if isinstance(layer, RECURRENT) and len(x) > 1 and own is None:
+            y = self.tried(layer, x[0], initial_state=x[1:], **options)
+        else:
+            y = self.tried(layer, x if len(x) > 1 else x[0], **options)
+        y = self.fitting(call, as_list(y))
+        self.fill(made, call)
+        return y
+
+    @staticmethod
+    def tried(layer, *arguments, **options):
+        try:
+            return layer(*arguments, **options)
+        except Exception as error:          # what Keras 3 raises where a stranger's model makes no sense to it
+            raise Unsupported('Keras 3 cannot call it: %s' % one_line(error).replace('\\n', ' '))
+
+    def fitting(self, call, outputs):
+        """The outputs, if they have the recorded number of axes."""
+        recorded = [self.arrays[name] for name in call['outputs']]
+        if len(outputs) != len(recorded):
+            raise Unsupported('it has %d outputs here, and had %d' % (len(outputs), len(recorded)))
+        for one, array in zip(outputs, recorded):
+            if not hasattr(one, '_keras_history') or len(one.shape) != array.ndim or any(
+                    size not in (None, length) for size, length in zip(one.shape, array.shape)):
+                raise Unsupported('an output has the shape %s here, and had %s'
+                                  % (tuple(getattr(one, 'shape', ())), array.shape))
+        return outputs
+
+    # Layers
+
+    def layer(self, kind, config, path, weights, call, x, level):
+        """`Made` of a layer, one for all of its calls. Layers that share their weights are the same layer."""
+        key = (weights, kind, config.get('name') if isinstance(config, dict) else None) if weights else path
+        if key not in self.layers:
+            name = config.get('name') if isinstance(config, dict) else None
+            made = self.make(kind, config, path, call, x, self.name_of(name or path.split('/')[-1], level))
+            self.layers[key] = made
+            self.classes |= made.classes
+            if made.is_scaled:
+                self.scaled.append(path)
+        return self.layers[key]
+
+    def make(self, kind, config, path, call, x, name):
+        own = self.own.get(call['layer'], self.own.get(kind))
+        if inspect.isclass(own):
+            self.used.add(own.__name__)
+            return self.maker.from_class(own, config, name)
+        if kind in MODELS:
+            return self.made_model(call, path, x)
+        masked = any(call['input_masks'])
+        if kind == 'TimeDistributed':
+            inside = self.children.get(call['name'], ())
+            if inside:
+                inner = self.layer(inside[0]['class'], inside[0]['config'], path + '/' + inside[0]['layer'],
+                                   tuple(inside[0]['weights']), inside[0], [flat(x[0])], set())
+                return self.maker.time_distributed(inner, name, masked)
+            if config['layer']['class_name'] in MODELS:
+                raise Unsupported('the bundle has no calls of the layers of this model: the batch has a fixed size')
+        return self.maker.make(kind, config, name, masked)
+
+    def made_model(self, call, path, x):
+        before = len(self.problems)
+        model = self.nested(call, path, x)
+        if model is None or len(self.problems) > before:
+            raise Unsupported('a layer inside of it was not converted')
+        return ModelMade(model)
+
+    def fill(self, made, call):
+        """Gives the weights of a call to a layer that has been called, once."""
+        if isinstance(made, ModelMade) or isinstance(made.inner, ModelMade) or id(made) in self.filled:
+            return
+        self.filled.add(id(made))
+        values = self.arrays.weights(call)
+        scales = made.scales(values)
+        found = assign(made.layer, values, scales)
+        self.variables += list(zip(call['weights'], found, scales))
+
+
+class ModelMade(object):
+    """A nested model in place of a `keras3_layers.Made`: its layers have their own weights."""
+
+    is_scaled, classes, inner = False, frozenset(), None
+
+    def __init__(self, model):
+        self.layer = model
+
+    def scales(self, weights):
+        return [1.] * len(weights)
+
+
+def flat(tensor):
+    """A symbolic tensor with the shape of (B T, ...) for one of (B, T, ...)."""
+    return keras.KerasTensor((None,) + tuple(tensor.shape[2:]), dtype=tensor.dtype)

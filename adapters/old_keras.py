@@ -1,0 +1,114 @@
+"""What Keras 3 lacks of Keras 2.2.4. Import this file before you load the converted model.
+
+Licence: Apache-2.0, as Keras.
+"""
+import keras
+from keras import ops
+
+register = keras.saving.register_keras_serializable('old_keras')
+
+
+@register
+def old_hard_sigmoid(x):
+    """Keras 2's hard_sigmoid, slope 0.2; Keras 3's own has the slope 1/6."""
+    return ops.clip(0.2 * x + 0.5, 0., 1.)
+
+
+@register
+class OldBidirectional(keras.layers.Bidirectional):
+    """A masked step repeats the output before it, as in any recurrent layer. Keras 3's own writes zeros there."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.forward_layer.zero_output_for_mask = False
+        self.backward_layer.zero_output_for_mask = False
+
+
+@register
+class OldTimeDistributed(keras.layers.Layer):
+    """Runs a layer or a model on all steps as one batch, (B T, ...), unmasked. Keras 3's own cannot hold a model."""
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(**kwargs)
+        self.layer = layer
+
+    def build(self, input_shape):
+        if not self.layer.built:
+            self.layer.build((None,) + tuple(input_shape[2:]))
+        super().build(input_shape)
+
+    def call(self, inputs, training=None):
+        steps = ops.shape(inputs)[1]
+        options = {'training': training} if self.layer._call_has_training_arg else {}
+        outputs = self.layer(ops.reshape(inputs, (-1,) + tuple(inputs.shape[2:])), **options)
+        return ops.reshape(outputs, (-1, steps) + tuple(outputs.shape[1:]))
+
+    def compute_mask(self, inputs, mask=None):
+        return mask
+
+    def compute_output_shape(self, input_shape):
+        inner = self.layer.compute_output_shape((None,) + tuple(input_shape[2:]))
+        return tuple(input_shape[:2]) + tuple(inner[1:])
+
+    def get_config(self):
+        return dict(super().get_config(), layer=keras.saving.serialize_keras_object(self.layer))
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop('layer')), **config)
+
+
+@register
+class LocallyConnected(keras.layers.Layer):
+    """A convolution whose kernel differs at each place, `LocallyConnected1D` and `2D`; channels last, padding valid."""
+
+    def __init__(self, filters, kernel_size, strides, activation=None, use_bias=True, kernel_regularizer=None,
+                 **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.use_bias = filters, use_bias
+        self.kernel_size, self.strides = tuple(kernel_size), tuple(strides)
+        self.activation = keras.activations.get(activation)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def output_sizes(self, input_shape):
+        return tuple((size - window) // stride + 1 for size, window, stride in
+                     zip(input_shape[1:-1], self.kernel_size, self.strides))
+
+    def build(self, input_shape):
+        sizes, window = self.output_sizes(input_shape), input_shape[-1]
+        places = 1
+        for size in self.kernel_size:
+            window *= size
+        for size in sizes:
+            places *= size
+        self.kernel = self.add_weight(shape=(places, window, self.filters), name='kernel',
+                                      regularizer=self.kernel_regularizer)
+        if self.use_bias:
+            self.bias = self.add_weight(shape=sizes + (self.filters,), name='bias')
+
+    def call(self, inputs):
+        sizes, channels = self.output_sizes(inputs.shape), inputs.shape[-1]
+        parts = []                                              # each place's window, rows before columns
+        if len(sizes) == 1:
+            for i in range(sizes[0]):
+                start = i * self.strides[0]
+                parts.append(ops.reshape(inputs[:, start:start + self.kernel_size[0]],
+                                         (-1, self.kernel_size[0] * channels)))
+        else:
+            for i in range(sizes[0]):
+                for j in range(sizes[1]):
+                    row, column = i * self.strides[0], j * self.strides[1]
+                    part = inputs[:, row:row + self.kernel_size[0], column:column + self.kernel_size[1]]
+                    parts.append(ops.reshape(part, (-1, self.kernel_size[0] * self.kernel_size[1] * channels)))
+        windows = ops.stack(parts)                              # (places, B, window)
+        outputs = ops.transpose(ops.matmul(windows, self.kernel), (1, 0, 2))
+        outputs = ops.reshape(outputs, (-1,) + sizes + (self.filters,))
+        return self.activation(outputs + self.bias if self.use_bias else outputs)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0],) + self.output_sizes(input_shape) + (self.filters,)
+
+    def get_config(self):
+        return dict(super().get_config(), filters=self.filters, kernel_size=self.kernel_size, strides=self.strides,
+                    activation=keras.activations.serialize(self.activation), use_bias=self.use_bias,
+                    kernel_regularizer=keras.regularizers.serialize(self.kernel_regularizer))

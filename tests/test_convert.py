@@ -1,0 +1,125 @@
+"""`regress.py convert`: the fast tests need no Keras 3; the slow ones run in the environment of `make keras3`."""
+import json
+import os
+import subprocess
+
+import numpy as np
+import pytest
+
+import regress
+from command_line import UserError
+from parity import convert
+from test_capture import BUILDERS, captured
+from test_commands import ROOT
+
+
+@pytest.fixture(scope='module')
+def python():
+    try:
+        return convert.find_python()
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def converted(capsys, folder, *options):
+    """(stdout, content of report.json) of a conversion that is done."""
+    capsys.readouterr()
+    assert regress.main(['convert'] + list(map(str, options)) + [str(folder)]) == 0
+    return capsys.readouterr().out, report_of(folder)
+
+
+def report_of(folder):
+    return json.loads((folder / 'report.json').read_text(encoding='utf-8'))
+
+
+def run_readme(python, folder, bundle):
+    """Runs the lines of README.txt in a fresh process on the inputs of a bundle; the largest difference of output 1."""
+    text = (folder / 'README.txt').read_text(encoding='utf-8')
+    lines = [line[4:] for line in text.split('\n') if line.startswith('    ')]
+    names = lines[[line.startswith('outputs') for line in lines].index(True)].split('(')[1].rstrip(')').strip('[]')
+    arrays, manifest = dict(np.load(str(bundle / 'inputs.npz'))), json.loads((bundle / 'MANIFEST.json').read_text())
+    np.savez(str(folder / 'fed.npz'), **{name: arrays['input/' + old] for name, old in
+                                         zip(names.split(', '), manifest['inputs'])})
+    script = ("import os, numpy\nos.environ['KERAS_BACKEND'] = 'tensorflow'\nlocals().update(numpy.load('fed.npz'))\n" +
+              '\n'.join(lines) + "\nnumpy.save('found.npy', outputs[0] if isinstance(outputs, list) else outputs)\n")
+    subprocess.check_call([python, '-c', script], cwd=str(folder), stderr=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL)
+    recorded = np.load(str(bundle / 'forward.npz'))[manifest['output_arrays'][0]]
+    return np.abs(np.load(str(folder / 'found.npy')) - recorded).max()
+
+
+def test_without_keras_3_one_line_names_the_remedy(tmp_path, monkeypatch):
+    (tmp_path / 'old.h5').write_bytes(b'')
+    monkeypatch.setenv('KERAS3_PYTHON', str(tmp_path / 'none'))
+    with pytest.raises(UserError, match='make keras3'):
+        regress.main(['convert', str(tmp_path / 'old.h5'), str(tmp_path / 'new')])
+    assert os.listdir(str(tmp_path)) == ['old.h5']
+
+
+def test_a_folder_with_files_of_the_user_stays_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv('KERAS3_PYTHON', 'python3')
+    (tmp_path / 'old.h5').write_bytes(b'')
+    (tmp_path / 'new').mkdir()
+    (tmp_path / 'new' / 'thesis.txt').write_text('mine')
+    with pytest.raises(UserError, match='is not empty'):
+        regress.main(['convert', str(tmp_path / 'old.h5'), str(tmp_path / 'new')])
+    assert os.listdir(str(tmp_path / 'new')) == ['thesis.txt']
+
+
+@pytest.mark.slow
+def test_a_model_with_a_training_goes_on_in_keras_3_and_runs_as_onnx(python, tmp_path, capsys):
+    captured(tmp_path / 'bundle', '--build', BUILDERS + ':images', ['--steps', '2'])
+    out, report = converted(capsys, tmp_path / 'new', tmp_path / 'bundle', '--to', 'keras3', 'onnx')
+    assert sorted(os.listdir(str(tmp_path / 'new'))) == ['README.txt', 'model.keras', 'model.onnx', 'report.html',
+                                                         'report.json']
+    assert out.startswith('converted: 6 stages agree') and report['done'] and report['training']['compiled']
+    assert len(report['training']['agrees']) >= 2 and not report['training']['differs']
+    assert [row['name'] for row in report['layers']] == ['conv', 'normed', 'pool', 'flat', 'drop', 'out']
+    assert report['onnx']['problem'] == '' and report['onnx']['absolute'] < 1e-6
+    assert run_readme(python, tmp_path / 'new', tmp_path / 'bundle') < 1e-6
+
+
+MEAN = '''
+import keras
+from keras import ops
+
+
+class MaskedMean(keras.layers.Layer):
+    def call(self, inputs, mask=None):
+        valid = ops.expand_dims(ops.cast(mask, inputs.dtype), -1)
+        count = ops.sum(valid, axis=1)
+        return [ops.sum(inputs * valid, axis=1) / ops.maximum(count, 1.), count]
+'''
+
+
+@pytest.mark.slow
+def test_an_own_layer_stops_with_a_stub_and_the_conversion_goes_on_with_its_port(python, tmp_path, capsys):
+    with pytest.raises(UserError, match=r'not converted: mean \(MaskedMean\)'):
+        regress.main(['convert', '--build', BUILDERS + ':recurrent', str(tmp_path / 'new')])
+    stub, report = (tmp_path / 'new' / 'new_layers.py'), report_of(tmp_path / 'new')
+    assert 'class MaskedMean(keras.layers.Layer)' in stub.read_text() and not report['done']
+    assert report['not_converted'][0]['inputs'] == ['layer/both/output']
+    with pytest.raises(UserError, match='NotImplementedError'):
+        regress.main(['convert', str(tmp_path / 'new' / 'bundle'), str(tmp_path / 'new'), '--custom3', str(stub)])
+    stub.write_text(MEAN.replace('ops.maximum(count, 1.)', '7.'))
+    with pytest.raises(UserError, match='model.differs.keras: first stage that differs: mean'):
+        regress.main(['convert', str(tmp_path / 'new' / 'bundle'), str(tmp_path / 'new'), '--custom3', str(stub)])
+    assert not (tmp_path / 'new' / 'model.keras').exists() and (tmp_path / 'new' / 'model.differs.keras').exists()
+    stub.write_text(MEAN)
+    out, report = converted(capsys, tmp_path / 'new', tmp_path / 'new' / 'bundle', '--custom3', stub)
+    assert {'both/forward_lstm_1', 'inner#2/gru', 'joined', 'means'} <= {row['name'] for row in report['layers']}
+    assert report['old_keras'] == ['OldBidirectional'] and report['weights_times_1.2'] == ['both', 'inner/gru']
+    assert run_readme(python, tmp_path / 'new', tmp_path / 'new' / 'bundle') < 1e-6
+
+
+@pytest.mark.slow
+def test_gates_of_hard_sigmoid_train_on_where_the_weights_are_kept(python, tmp_path, capsys):
+    captured(tmp_path / 'bundle', '--build', BUILDERS + ':decoder',
+             ['--steps', '2', '--loss', 'mse', '--optimizer', 'rmsprop'])
+    _, report = converted(capsys, tmp_path / 'scaled', tmp_path / 'bundle')
+    assert report['weights_times_1.2'] == ['encoder', 'decoder'] and '1.2' in report['training']['not_carried_over'][0]
+    _, report = converted(capsys, tmp_path / 'kept', tmp_path / 'bundle', '--keep-weights')
+    assert report['old_keras'] == ['OldTimeDistributed', 'old_hard_sigmoid'] and not report['weights_times_1.2']
+    assert report['training']['agrees'] and not report['training']['differs']
+    assert (ROOT / 'adapters' / 'old_keras.py').read_text().count('class ') > (
+        tmp_path / 'kept' / 'old_keras.py').read_text().count('class ') == 1
