@@ -3,6 +3,7 @@
 The calls have the same form whatever wrote the old file, and tell for each tensor where it comes from.
 """
 import inspect
+import re
 
 import keras
 import numpy as np
@@ -206,7 +207,7 @@ class Graph(object):
         try:
             return layer(*arguments, **options)
         except Exception as error:          # what Keras 3 raises where a stranger's model makes no sense to it
-            raise Unsupported('Keras 3 cannot call it: %s' % one_line(error).replace('\\n', ' '))
+            raise Unsupported('Keras 3 cannot call it: %s' % reason(error))
 
     def fitting(self, call, outputs):
         """The outputs, if they have the recorded number of axes."""
@@ -280,6 +281,15 @@ class ModelMade(object):
 
     def scales(self, weights):
         return [1.] * len(weights)
+
+
+def reason(error):
+    """The message of an error of Keras 3, which hides the one of the layer in others."""
+    text = re.sub('\x1b\\[[0-9]*m', '', str(error))
+    for head in ('Error encountered:', 'Exception encountered when calling'):
+        text = text.split(head, 1)[-1]
+    text = re.sub(r'^ \S+[.]call[(][)][.]', '', text.split('Arguments received by')[0])
+    return one_line('%s: %s' % (type(error).__name__, text.strip() or 'no message'))
 
 
 def flat(tensor):

@@ -3,6 +3,7 @@ import inspect
 
 import keras
 import numpy as np
+import old_keras
 from parity.bundle import one_line
 
 LOSSES = {'mse': 'mean_squared_error', 'mae': 'mean_absolute_error', 'mape': 'mean_absolute_percentage_error',
@@ -18,7 +19,7 @@ SLOTS = {'SGD': (True, ('momentums',)), 'RMSprop': (False, ('_velocities',)), 'A
          'Nadam': (True, ('_momentums', '_velocities'))}
 
 
-def make_optimizer(kind, config, notes):
+def make_optimizer(kind, config, graph, notes):
     """The Keras 3 optimiser for one of Keras 2.2.4; None, with a note, where there is none."""
     cls = getattr(keras.optimizers, kind, None)
     if kind not in SLOTS or cls is None:
@@ -28,8 +29,13 @@ def make_optimizer(kind, config, notes):
     decay = options.pop('decay', 0.)
     if decay:
         options['learning_rate'] = keras.optimizers.schedules.InverseTimeDecay(options['learning_rate'], 1, decay)
-    if kind in ('RMSprop', 'Adagrad'):      # here it is inside of the root: sqrt(v + e^2) in place of sqrt(v) + e
+    if kind in ('RMSprop', 'Adagrad') and graph.maker.keep_weights:
+        cls = getattr(old_keras, 'Old' + kind)
+        graph.classes.add(cls.__name__)
+    elif kind in ('RMSprop', 'Adagrad'):    # sqrt(v + e^2) is nearest to sqrt(v) + e
         options['epsilon'] = options.get('epsilon', 1e-7) ** 2
+        notes.append('optimizer %s: epsilon is inside of the root in Keras 3, so that weights of small gradients '
+                     'move by another share; --keep-weights continues exactly' % kind)
     if kind == 'Adagrad':
         options['initial_accumulator_value'] = 0.
     if kind == 'Nadam':
@@ -60,12 +66,12 @@ def listed(value, outputs):
     return value if isinstance(value, list) else [value] * len(outputs)
 
 
-def compile_as_before(model, manifest, own, notes):
+def compile_as_before(model, graph, manifest, own, notes):
     """Compiles a model as the bundle's was. Returns whether it is compiled; adds what could not go along to `notes`."""
     trained, outputs = manifest['training'], manifest['outputs']
     losses = [own[name] if callable(own.get(name)) else loss_of(name, notes) if name else None
               for name in listed(trained['loss'], outputs)]
-    optimizer = make_optimizer(trained['optimizer'], dict(trained['config']), notes)
+    optimizer = make_optimizer(trained['optimizer'], dict(trained['config']), graph, notes)
     if optimizer is None or not any(losses) or any(
             name and not loss for name, loss in zip(listed(trained['loss'], outputs), losses)):
         return False
@@ -130,7 +136,7 @@ def compiled(model, graph, arrays, own):
     if not arrays.manifest.get('training'):
         return False, notes
     try:
-        if not compile_as_before(model, arrays.manifest, own, notes):
+        if not compile_as_before(model, graph, arrays.manifest, own, notes):
             return False, notes
         restore_slots(model, graph, arrays, notes)
     except Exception as error:          # what Keras 3 raises for the settings of a stranger's model

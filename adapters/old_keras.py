@@ -59,6 +59,28 @@ class OldTimeDistributed(keras.layers.Layer):
 
 
 @register
+class OldRMSprop(keras.optimizers.RMSprop):
+    """Keras 2's: epsilon is added to the root. Keras 3 adds it inside of the root."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        velocity = self._velocities[self._get_variable_index(variable)]
+        rate, gradient = ops.cast(learning_rate, variable.dtype), ops.cast(gradient, variable.dtype)
+        self.assign(velocity, self.rho * velocity + (1. - self.rho) * ops.square(gradient))
+        self.assign_sub(variable, rate * gradient / (ops.sqrt(velocity) + self.epsilon))
+
+
+@register
+class OldAdagrad(keras.optimizers.Adagrad):
+    """Keras 2's: epsilon is added to the root. Keras 3 adds it inside of the root."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        accumulator = self._accumulators[self._get_variable_index(variable)]
+        rate, gradient = ops.cast(learning_rate, variable.dtype), ops.cast(gradient, variable.dtype)
+        self.assign_add(accumulator, ops.square(gradient))
+        self.assign_sub(variable, rate * gradient / (ops.sqrt(accumulator) + self.epsilon))
+
+
+@register
 class LocallyConnected(keras.layers.Layer):
     """A convolution whose kernel differs at each place, `LocallyConnected1D` and `2D`; channels last, padding valid."""
 

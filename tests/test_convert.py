@@ -10,7 +10,6 @@ import regress
 from command_line import UserError
 from parity import convert
 from test_capture import BUILDERS, captured
-from test_commands import ROOT
 
 
 @pytest.fixture(scope='module')
@@ -21,10 +20,10 @@ def python():
         pytest.skip(str(error))
 
 
-def converted(capsys, folder, *options):
+def converted(capsys, folder, source, *options):
     """(stdout, content of report.json) of a conversion that is done."""
     capsys.readouterr()
-    assert regress.main(['convert'] + list(map(str, options)) + [str(folder)]) == 0
+    assert regress.main(['convert', str(source), str(folder)] + list(map(str, options))) == 0
     return capsys.readouterr().out, report_of(folder)
 
 
@@ -99,7 +98,7 @@ def test_an_own_layer_stops_with_a_stub_and_the_conversion_goes_on_with_its_port
     stub, report = (tmp_path / 'new' / 'new_layers.py'), report_of(tmp_path / 'new')
     assert 'class MaskedMean(keras.layers.Layer)' in stub.read_text() and not report['done']
     assert report['not_converted'][0]['inputs'] == ['layer/both/output']
-    with pytest.raises(UserError, match='NotImplementedError'):
+    with pytest.raises(UserError, match='NotImplementedError: MaskedMean'):
         regress.main(['convert', str(tmp_path / 'new' / 'bundle'), str(tmp_path / 'new'), '--custom3', str(stub)])
     stub.write_text(MEAN.replace('ops.maximum(count, 1.)', '7.'))
     with pytest.raises(UserError, match='model.differs.keras: first stage that differs: mean'):
@@ -117,9 +116,11 @@ def test_gates_of_hard_sigmoid_train_on_where_the_weights_are_kept(python, tmp_p
     captured(tmp_path / 'bundle', '--build', BUILDERS + ':decoder',
              ['--steps', '2', '--loss', 'mse', '--optimizer', 'rmsprop'])
     _, report = converted(capsys, tmp_path / 'scaled', tmp_path / 'bundle')
-    assert report['weights_times_1.2'] == ['encoder', 'decoder'] and '1.2' in report['training']['not_carried_over'][0]
+    assert report['weights_times_1.2'] == ['encoder', 'decoder']
+    assert any('1.2 times' in line for line in report['training']['not_carried_over'])
     _, report = converted(capsys, tmp_path / 'kept', tmp_path / 'bundle', '--keep-weights')
-    assert report['old_keras'] == ['OldTimeDistributed', 'old_hard_sigmoid'] and not report['weights_times_1.2']
+    assert report['old_keras'] == ['OldRMSprop', 'OldTimeDistributed', 'old_hard_sigmoid']
+    assert not report['weights_times_1.2']
     assert report['training']['agrees'] and not report['training']['differs']
-    assert (ROOT / 'adapters' / 'old_keras.py').read_text().count('class ') > (
-        tmp_path / 'kept' / 'old_keras.py').read_text().count('class ') == 1
+    text = (tmp_path / 'kept' / 'old_keras.py').read_text(encoding='utf-8')
+    assert 'class OldRMSprop' in text and 'LocallyConnected' not in text
