@@ -109,7 +109,7 @@ def _table():
         add(group, name, default, str, text, choices=choices)
 
     tokenizers = ('space', 'word', 'char', 'chinese', 'jieba', 'bpe', 'unigram')
-    choose('task', 'task', 'translate', TASKS, 'sets the defaults of other settings, see below')
+    choose('task', 'task', 'translate', TASKS, 'sets the defaults of other settings (--help-all lists them)')
     add('data', 'data', 'samples/translate', 'folder',
         'folder with train.tsv, val.tsv and optionally test.tsv (or .tsv.gz)')
     add('data', 'train', None, 'files',

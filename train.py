@@ -29,7 +29,8 @@ def parse(argv):
     parser.add_argument('--run', metavar='DIR', help='run directory (default: the name of the data folder, in runs/)')
     parser.add_argument('--config', metavar='FILE',
                         help='settings as JSON, such as the config.json of another run; options override them')
-    parser.add_argument('--preset', choices=CORPORA, help='other defaults for a well-known corpus, see below')
+    parser.add_argument('--preset', choices=CORPORA,
+                        help='other defaults for a well-known corpus (--help-all lists them)')
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument('--resume', action='store_true', help='continue the run in the run directory')
     modes.add_argument('--overwrite', action='store_true', help='replace the run in the run directory')

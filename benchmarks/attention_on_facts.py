@@ -1,7 +1,7 @@
 """Attention on the supporting facts and accuracy after each validation of a bAbI run, as a table and a picture.
 
-    train.py --task answer --format babi --train qa1_train.txt --epochs 2 --validate-every 50 --keep 20 --run runs/qa1
-    benchmarks/attention_on_facts.py runs/qa1 qa1_test.txt docs/facts.png
+    train.py --task answer --format babi --train qa1_train.txt --epochs 2 --validate-every 50 --keep 20 --run runs/facts
+    benchmarks/attention_on_facts.py runs/facts qa1_test.txt docs/facts.png
 
 The weights are those of the checkpoints that `--keep` keeps, without their running average. The answer is given to the
 decoder (forced decoding), and an answer counts as right if each of its tokens is the most probable one.
@@ -59,7 +59,7 @@ def main(argv):
     axes.plot(steps, share, marker='o', label='attention on facts')
     axes.plot(steps, right, marker='s', label='exact match')
     axes.axhline(support.even, linestyle='--', color='0.5', label='uniform attention')
-    axes.set(xlabel='update', ylim=(0, 1.05))
+    axes.set(xlabel='update', ylabel='share of the test questions', ylim=(0, 1.05))
     axes.legend(frameon=False, fontsize=9)
     axes.grid(color='0.9')
     figure.tight_layout()

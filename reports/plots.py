@@ -190,15 +190,19 @@ def training_png(log_rows):
     return _picture(figure)
 
 
-def plot_bands(path, bands, name):
+def plot_bands(path, bands, name, maximum=100.):
     """Writes bars of a score, and of the perplexity where it is known, over bands of source lengths.
+
+    The width of a bar shows its share of the lines; the axis of the score ends at its maximum.
 
     # Arguments
         path: file to write, SVG or PDF if its name ends so, else PNG; `UserError` names it if that fails.
         bands: list of dicts of `label`, `lines` (their number) and `score`; `interval`, (low, high) of the score, and
             `perplexity` may be absent or None.
         name: of the score.
+        maximum: the largest value that the score can have.
     """
+    most = max(band['lines'] for band in bands)
     panels = [('score', name)] + [('perplexity', 'perplexity')] * any(band.get('perplexity') for band in bands)
     figure = _figure(max(4., 1. + 1.3 * len(bands)), 0.4 + 2.6 * len(panels))
     for number, (key, label) in enumerate(panels, 1):
@@ -208,7 +212,8 @@ def plot_bands(path, bands, name):
             if value is None:
                 continue
             errors = [[max(0, value - interval[0])], [max(0, interval[1] - value)]] if interval else None
-            axes.bar(x, value, yerr=errors, color=TRAIN_COLOUR, width=0.6, ecolor='0.3', capsize=4)
+            axes.bar(x, value, yerr=errors, color=TRAIN_COLOUR, width=max(0.03, 0.8 * band['lines'] / most),
+                     ecolor='0.3', capsize=4)
             text = '%.4g' % value + ('\n[%.4g, %.4g]' % tuple(interval) if interval else '')
             axes.annotate(text, (x, max(value, interval[1]) if interval else value), (0, 3), ha='center', fontsize=8,
                           textcoords='offset points')
@@ -217,12 +222,19 @@ def plot_bands(path, bands, name):
                               for band in bands], fontsize=8)
         axes.set_xlim(-0.6, len(bands) - 0.4)
         axes.margins(y=0.3)
+        top = axes.get_ylim()[1]
+        if key == 'score' and top > maximum:  # the labels of the bars are above the axis
+            axes.set_yticks([tick for tick in axes.get_yticks() if tick <= maximum])
+            axes.set_ylim(0, top)
+            axes.spines['left'].set_bounds(0, maximum)
+            axes.spines['right'].set_visible(False)
+            axes.spines['top'].set_visible(False)
         axes.set_ylabel(escape_dollars(label))
         axes.grid(axis='y', color='0.9')
         axes.set_axisbelow(True)
     if any(band.get('interval') for band in bands):
         figure.axes[0].set_title('with 95 % confidence intervals', fontsize=9)
-    figure.axes[-1].set_xlabel('source tokens')
+    figure.axes[-1].set_xlabel('source tokens; the width of a bar is its share of the lines')
     figure.tight_layout()
     write_output(path, _picture(figure, path))
 

@@ -97,19 +97,36 @@ def test_both_readmes_have_the_same_commands_and_figures():
     assert figures('README.md') == figures('README.zh-CN.md') and len(figures('README.md')) > 8
 
 
+def test_the_files_that_the_pages_name_exist():
+    pages = ['README.md', 'README.zh-CN.md', 'CONTRIBUTING.md', 'CHANGELOG.md'] + [
+        'docs/' + path.name for path in (ROOT / 'docs').glob('*.md')]
+    rooms = '|'.join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] not in '._')
+    named = [(page, name) for page in pages for name in re.findall(
+        r'(?<![\w/.-])((?:%s)/[\w/.-]*\w[.]\w+)' % rooms, (ROOT / page).read_text(encoding='utf-8'))]
+    assert len(named) > 100
+    known = [(page, name) for page, name in named if not name.startswith(('runs/', 'folder/'))]
+    assert [(page, name) for page, name in known if not (ROOT / name).exists()] == []
+
+
+def copy_checkout(checkout):
+    """Copies the files of the project into a new folder, with this interpreter as `.venv/bin/python`."""
+    listed = ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard']
+    files = subprocess.check_output(listed, cwd=str(ROOT))
+    for name in filter(None, files.decode().split('\0')):
+        if os.path.isfile(os.path.join(str(ROOT), name)):
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(os.path.join(str(ROOT), name), str(checkout / name))
+    (checkout / '.venv' / 'bin').mkdir(parents=True)
+    (checkout / '.venv' / 'bin' / 'python').write_text('#!/bin/sh\nexec %s "$@"\n' % sys.executable)
+    (checkout / '.venv' / 'bin' / 'python').chmod(0o755)
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run_in_order_from_a_fresh_checkout(tmp_path):
     """All commands except Docker's, in a copy of the checkout. Trainings have one epoch of a small model, and `make` is
     replaced by its commands; everything else runs as written."""
     checkout = tmp_path / 'checkout'
-    files = subprocess.check_output(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT)
-    for name in filter(None, files.decode().split('\0')):
-        if os.path.isfile(os.path.join(ROOT, name)):
-            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(os.path.join(ROOT, name), str(checkout / name))
-    (checkout / '.venv' / 'bin').mkdir(parents=True)
-    (checkout / '.venv' / 'bin' / 'python').write_text('#!/bin/sh\nexec %s "$@"\n' % sys.executable)
-    (checkout / '.venv' / 'bin' / 'python').chmod(0o755)
+    copy_checkout(checkout)
     small = ' --epochs 1 --units 16 --embedding 16'
     # An outer `make` passes its flags on: with them `make -n` would also print the directory.
     own = {name: value for name, value in os.environ.items() if name not in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS')}

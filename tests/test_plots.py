@@ -151,6 +151,22 @@ def test_bands_show_values_intervals_and_perplexity(tmp_path, monkeypatch):
     assert [bar.get_height() for bar in above.patches] == [81.25, 0.0]
     assert [label.get_text() for label in above.get_xticklabels()] == ['up to 10\n1 line', 'over 10\n7 lines']
     assert len(figures[1].axes) == 1
+    assert [round(bar.get_width(), 3) for bar in above.patches] == [round(0.8 / 7, 3), 0.8]  # few lines: a thin bar
+
+
+def test_the_axis_of_a_score_ends_at_its_maximum(tmp_path, monkeypatch):
+    figures, make = [], plots._figure
+    monkeypatch.setattr(plots, '_figure', lambda *size: figures.append(make(*size)) or figures[-1])
+    plots.plot_bands(str(tmp_path / 'b.png'), [
+        {'label': 'up to 10', 'lines': 196, 'score': 99.25, 'interval': (98.0, 99.5)},
+        {'label': 'over 10', 'lines': 5, 'score': 100.0}], 'BLEU')
+    axes, = figures[0].axes
+    assert max(axes.get_yticks()) == 100 and axes.spines['left'].get_bounds() == (0, 100)
+    low, high = axes.get_ylim()
+    figures[0].canvas.draw()
+    frame = axes.get_window_extent()
+    for text in axes.texts:  # the labels are on the picture, and not on each other
+        assert text.get_window_extent().y1 <= frame.y1
 
 
 def test_long_tokens_are_cut():
