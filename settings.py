@@ -173,7 +173,7 @@ def _table():
 
     add('training', 'epochs', 14, int, 'passes over the training text', 1, 10 ** 6)
     add('training', 'max_minutes', 0.0, float,
-        'stop at the first update after this many minutes of training; 0: no limit', 0, 10 ** 7)
+        'validate and stop at the first update after this many minutes of training; 0: no limit', 0, 10 ** 7)
     add('training', 'checkpoint_minutes', 0.0, float,
         'write a checkpoint inside an epoch after this many minutes; 0: only at validations', 0, 10 ** 7)
     add('training', 'batch_size', 32, int, 'pairs in a batch B', 1, WIDTH)

@@ -250,6 +250,11 @@ def fit(trainer, run, resumed):
         tell('nothing is left to train: %s; to train longer, raise that option' % reason)
     elif resumed:
         tell('resuming at epoch %d, batch %d' % (state.epoch + 1, state.position + 1))
+    if state.best is None and not reason:
+        updates = trainer.updates_per_epoch
+        updates = min(updates, trainer.settings.validate_every or updates)
+        tell('the first weights for predict.py come with the first validation, after %s updates%s' % (
+            format(updates, ','), ', or when --max-minutes ends' if trainer.settings.max_minutes else ''))
     trainer.fit()
     run.write_file('curves.png', plots.training_png(trainer.state.log))
     state = trainer.state
@@ -257,10 +262,7 @@ def fit(trainer, run, resumed):
         tell('stopped in epoch %d after batch %d of %d: %s; continue it with --resume and a larger value' % (
             state.epoch + (state.position > 0), state.position or trainer.batches, trainer.batches,
             schedule.reason_to_stop(trainer.settings, state)))
-    if state.best is None:
-        tell('no validation was reached: %s has no weights yet' % run.path)
-    else:
-        tell('the best weights are in %s; try: %s' % (run.path, command('predict.py', '--run', run.path)))
+    tell('the best weights are in %s; try: %s' % (run.path, command('predict.py', '--run', run.path)))
 
 
 if __name__ == '__main__':

@@ -568,6 +568,7 @@ LINES = [
     r'unknown tokens of source and target: training 0\.0 % and 0\.0 %, validation [0-9.]+ % and [0-9.]+ %, '
     r'test [0-9.]+ % and [0-9.]+ %',
     r'model: [0-9,]+ parameters, 1 threads',
+    r'the first weights for predict\.py come with the first validation, after 10 updates',
     r'epoch [1-8]: train perplexity [0-9.]+, accuracy [0-9.]+ %; validation perplexity [0-9.]+, accuracy [0-9.]+ %'
     r'( \(best\))?; [0-9]+ words/s, [0-9:]+ in all, [0-9:]+ left',
     r'    [a-z ]+', r'  = [%s]+' % DIGITS, r'  > [%s]*' % DIGITS,

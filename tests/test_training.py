@@ -173,6 +173,7 @@ def test_a_loss_that_is_no_number_is_reported_with_step_lines_and_last_good_chec
     with pytest.raises(UserError) as caught:
         trainer.fit()
     lines = ', '.join(str(line) for line in sorted(10 * (index + 1) for index in plan[1]))
+    assert trainer._lines(range(12)) == 'lines 10, 20, 30, 40, 50, 60, 70, 80 and 4 more of the training text'
     assert str(caught.value) == (
         'the loss is nan at step 5 (batch 2 of epoch 2: lines %s of the training text); the last good checkpoint is '
         '%s; train again with a lower --learning-rate' % (lines, run.file('checkpoint/3.h5')))
@@ -194,24 +195,59 @@ def test_a_forged_checkpoint_of_another_state_or_shape_is_refused(session, tmp_p
     trainer._restore(arrays, state)
 
 
-@pytest.mark.slow
-def test_the_limit_of_time_ends_at_the_next_update_and_more_time_continues_from_there(session, tmp_path):
-    run, trainer = start(tmp_path / 'run', [9., 8.], max_minutes=1.)
+def half_a_minute_each(trainer):
+    """Makes every update of a trainer take half a minute by its clock."""
     update = trainer.update
 
-    def slow(group):  # half a minute for each update
+    def slow(group):
         update(group)
         trainer.state = trainer.state._replace(seconds=trainer.state.seconds + 30)
     trainer.update = slow
+
+
+@pytest.mark.slow
+def test_the_limit_of_time_ends_at_the_next_update_with_a_validation_and_more_time_continues_from_there(
+        session, tmp_path):
+    run, trainer = start(tmp_path / 'run', [9., 8., 7.], max_minutes=1.)
+    trainer.settings.epochs = 2
+    half_a_minute_each(trainer)
     trainer.fit()
-    assert (trainer.state.update, trainer.state.position, trainer.state.validated) == (2, 2, 0)
-    assert run.read_checkpoint()[1]['update'] == 2 and not os.path.exists(run.file('weights.h5'))
+    assert (trainer.state.update, trainer.state.validated, trainer.state.best) == (2, 2, pytest.approx(9.))
     assert trainer._left() == 0
+    assert same(weights_of(run, trainer), K.batch_get_value(trainer.weights))  # for predict.py
+    with open(run.file('log.csv')) as stream:
+        assert [line.split(',')[1] for line in stream] == ['step', '2']
+    # The checkpoint is that of a training that goes on: it has had no validation.
+    state = run.read_checkpoint()[1]
+    assert (state['update'], state['position'], state['validated'], state['log'], state['best']) == (2, 2, 0, [], None)
+    resume(run, trainer)
     trainer.settings.max_minutes = 2.
     assert 0 < trainer._left() <= 60
     trainer.fit()
-    assert (trainer.state.update, trainer.state.validated, trainer.state.epoch) == (4, 3, 1)
-    assert run.read_checkpoint()[1]['update'] == 4
+    assert [row['step'] for row in trainer.state.log] == [3, 4] and trainer.state.best == pytest.approx(7.)
+    assert run.read_checkpoint()[1]['update'] == 4 and [row['step'] for row in run.read_checkpoint()[1]['log']] == [3]
+
+
+@pytest.mark.slow
+def test_weights_at_the_limit_of_time_that_are_worse_than_the_best_are_not_kept(session, tmp_path):
+    run, trainer = start(tmp_path / 'run', [5., 8.], max_minutes=2., keep=1)
+    half_a_minute_each(trainer)
+    trainer.fit()
+    assert [row['step'] for row in trainer.state.log] == [3, 4] and trainer.state.best == pytest.approx(5.)
+    assert same(weights_of(run, trainer), in_checkpoint(run, trainer, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('mean, kept', [(3., 'mean'), (7., 'last')])
+def test_a_mean_of_checkpoints_is_compared_with_the_weights_at_the_limit_of_time(session, tmp_path, mean, kept,
+                                                                                 capsys):
+    run, trainer = start(tmp_path / 'run', [9., 8., 5., mean], max_minutes=3.5, average=2)
+    half_a_minute_each(trainer)
+    trainer.fit()
+    arrays, _ = run.read_checkpoint()
+    last = [arrays['model/' + weight.op.name] for weight in trainer.weights]
+    assert same(weights_of(run, trainer), last) == (kept == 'last')
+    assert 'weights.h5 is the %s' % {'mean': 'mean', 'last': 'last state'}[kept] in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from reports.progress import Progress, duration, report
 from training.schedule import METRICS
 from training.workers import WorkerEnded, Workers
 
-LINES_NAMED = 50  # of a batch whose loss is not a number
+LINES_NAMED = 8  # of a batch whose loss is not a number
 
 
 class Signals(object):
@@ -177,11 +177,14 @@ class Trainer(object):
         with Signals() as self._signals:
             while not schedule.reason_to_stop(self.settings, self.state):
                 self._epoch()
-            if self.state.update > max(self.state.validated, self._begun[1]):  # stopped by --max-minutes
+            stopped = self.state.update > max(self.state.validated, self._begun[1])  # by --max-minutes
+            if stopped:
+                # The checkpoint is the one before: a resumed run has the validations of one that was not stopped.
                 self.save()
+                self._validate(checkpoint=False)
             if self.settings.average and self.state.kept and self.run:
                 self.workers = Workers()  # the others end here
-                self._average_checkpoints()
+                self._average_checkpoints(stopped and self.state.since_best == 0)
 
     def _epoch(self):
         settings, epoch = self.settings, self.state.epoch
@@ -285,7 +288,7 @@ class Trainer(object):
 
     # Validation
 
-    def _validate(self):
+    def _validate(self, checkpoint=True):
         """Scores the weights, or their running average; writes them if they are the best, and then a checkpoint."""
         settings, state = self.settings, self.state
         column, _ = METRICS[settings.metric]
@@ -323,7 +326,10 @@ class Trainer(object):
             self.run.write_weights(self.layers())
         if raw is not None:
             self._set_weights(raw)
-        self.save()
+        if checkpoint:
+            self.save()
+        elif self.run:
+            self.run.write_log(self.state.log)
 
     def _set_weights(self, values):
         K.batch_set_value(list(zip(self.weights, values)))
@@ -346,8 +352,12 @@ class Trainer(object):
         nll, correct, tokens = map(sum, zip(*self.workers.sum(results).tolist()))
         return nll / tokens, correct / tokens
 
-    def _average_checkpoints(self):
-        """Writes the mean of checkpoints to weights.h5 if it is better than the best checkpoint, else the latter."""
+    def _average_checkpoints(self, last_is_best):
+        """Writes the mean of checkpoints to weights.h5 if it is better than the best checkpoint, else the latter.
+
+        # Arguments
+            last_is_best: Boolean, weights.h5 has better weights than every checkpoint.
+        """
         settings, pointers = self.settings, schedule.checkpoints_to_average(self.settings, self.state.kept)
         sums = [0.] * len(self.weights)
         for pointer in pointers:
@@ -360,7 +370,9 @@ class Trainer(object):
         better = schedule.is_better(settings, score, self.state.best)
         report('mean of the checkpoints of steps %s: validation %s %.4g, best checkpoint %.4g: weights.h5 is the %s'
                % (', '.join(str(pointer['step']) for pointer in pointers), settings.metric, score, self.state.best,
-                  'mean' if better else 'best checkpoint'))
+                  'mean' if better else 'last state' if last_is_best else 'best checkpoint'))
+        if not better and last_is_best:
+            return
         if not better:
             self._set_weights(self._validated_weights(schedule.best_of(settings, self.state.kept, 1)[0]))
         self.run.write_weights(self.layers())
