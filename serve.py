@@ -8,18 +8,17 @@
 """
 import collections
 import os
+import re
 import signal
 import socket
 import sys
 import threading
-import time
 
 from command_line import CommandParser, UserError, positive_int, run_command, tell
 from storage.run_directory import RunDirectory, last_run
 from settings import SETTINGS
 
-GRACE = 30.  # seconds to finish begun requests after SIGTERM
-MAXIMUM_BODY = 2 ** 24  # bytes that the server reads; the application refuses smaller bodies with a JSON error
+GRACE = 3.  # seconds beyond the time limit of a request, to finish begun requests after SIGTERM
 
 
 def parse(argv):
@@ -41,6 +40,8 @@ def parse(argv):
                         help='maximum number of characters of a request (default: %(default)s)')
     parser.add_argument('--max-beam-width', type=positive_int, default=16, metavar='N',
                         help='maximum beam width of a request (default: %(default)s)')
+    parser.add_argument('--time-limit', type=float, default=25., metavar='S',
+                        help='seconds after which a request is ended with status 503 (default: %(default)s)')
     parser.add_argument('--threads', type=SETTINGS['threads'].parse, default=0, metavar='N',
                         help='threads of TensorFlow; 0: the setting of the run (default: %(default)s)')
     options = parser.parse_args(argv)
@@ -48,13 +49,15 @@ def parse(argv):
         parser.error('--port must be from 0 to 65535')
     if not 0 <= options.wait <= 10000:
         parser.error('--wait must be from 0 to 10000')
-    if options.token is not None and not options.token.isprintable() or options.token == '':
-        parser.error('--token must be text of printable characters')
+    if not 0.1 <= options.time_limit <= 3600:
+        parser.error('--time-limit must be from 0.1 to 3600')
+    if options.token is not None and not re.match(r'[!-~]+\Z', options.token):
+        parser.error('--token must be letters, digits and signs of ASCII without spaces: a header can carry no others')
     return options
 
 
 def listen(host, port):
-    """A listening socket.
+    """A socket that is bound to an address; it accepts nothing before it listens.
 
     # Raises
         UserError: the address cannot be used.
@@ -64,11 +67,15 @@ def listen(host, port):
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(1024)
         return listener
     except (OSError, UnicodeError) as error:
-        raise UserError('cannot listen on %s, port %d: %s: choose another --host or --port'
-                        % (host, port, getattr(error, 'strerror', None) or error))
+        raise cannot_listen(host, port, error)
+
+
+def cannot_listen(host, port, error):
+    """The `UserError` for an address that cannot be used."""
+    return UserError('cannot listen on %s, port %d: %s: choose another --host or --port'
+                     % (host, port, getattr(error, 'strerror', None) or error))
 
 
 def run_names(paths):
@@ -80,24 +87,11 @@ def run_names(paths):
     return collections.OrderedDict(zip(names, paths))
 
 
-def serve(server, stop):
-    """Answers requests until the event `stop`, then finishes those that have begun, in at most `GRACE` seconds."""
-    from waitress import wasyncore
-    while not stop.is_set():
-        wasyncore.loop(timeout=0.5, use_poll=True, map=server._map, count=1)
-    wasyncore.dispatcher.close(server)  # no further connections
-    deadline = time.time() + GRACE
-    while time.time() < deadline and any(channel.requests or channel.total_outbufs_len
-                                         for channel in list(server.active_channels.values())):
-        wasyncore.loop(timeout=0.05, use_poll=True, map=server._map, count=1)
-    server.task_dispatcher.shutdown(timeout=1)
-
-
 def main(argv):
     options = parse(argv)
     try:
-        import waitress
-        from serving.application import Limits, Service, make_application
+        from serving.application import Limits, Service, is_loopback, make_application
+        from serving.connections import Server
     except ImportError as error:
         if error.name not in ('flask', 'waitress', 'prometheus_client'):
             raise
@@ -109,12 +103,14 @@ def main(argv):
     from translator import Translator
     translators = collections.OrderedDict((name, Translator.load(path, options.threads))
                                           for name, path in names.items())
-    service = Service(translators, Limits(characters=options.max_characters, beam_width=options.max_beam_width),
-                      options.batch_size, options.wait / 1000, options.queue)
-    server = waitress.create_server(
-        make_application(service, options.token, options.host), sockets=[listener], threads=64, connection_limit=1000,
-        channel_timeout=60, max_request_body_size=MAXIMUM_BODY, asyncore_use_poll=True, ident=None,
-        clear_untrusted_proxy_headers=True)
+    limits = Limits(characters=options.max_characters, beam_width=options.max_beam_width, seconds=options.time_limit)
+    service = Service(translators, limits, options.batch_size, options.wait / 1000, options.queue)
+    address, port = listener.getsockname()[:2]
+    local = is_loopback(address)
+    try:
+        server = Server(make_application(service, options.token, local), listener)
+    except OSError as error:  # another program was faster
+        raise cannot_listen(options.host, port, error)
     stop, received = threading.Event(), []
 
     def receive(signum, frame):
@@ -125,14 +121,18 @@ def main(argv):
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, receive)
-    if options.host not in ('127.0.0.1', '::1', 'localhost'):
+    if not local:
         tell('%s is open to the network: %s' % (options.host, 'everybody who has the token can use it' if options.token
              else 'everybody who reaches it can use it; --token TEXT restricts that'))
-    tell('serving %s at http://%s:%d/' % (', '.join(names), options.host, listener.getsockname()[1]))
-    serve(server, stop)
-    service.close()
+    host = '[%s]' % options.host if ':' in options.host else options.host
+    tell('serving %s at http://%s:%d/' % (', '.join(names), host, port))
+    server.run_until(stop, limits.seconds + GRACE)
+    code = 128 + signal.SIGINT if received == [signal.SIGINT] else 0
+    if not service.close(1.):
+        tell('ended with requests that took too long')
+        os._exit(code)  # the exit of the interpreter would wait for their threads
     tell('finished the requests that had begun')
-    return 128 + signal.SIGINT if received == [signal.SIGINT] else 0
+    return code
 
 
 if __name__ == '__main__':

@@ -14,6 +14,9 @@ from keras.backend import tensorflow_backend
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from command_line import require
 
+# A run with these options does not wait for the loops of other runs, which keep the threads of the first pool.
+OVERTAKE = tf.RunOptions(inter_op_thread_pool=1)
+
 _process = None  # id of the process that created the first session
 
 tf.logging.set_verbosity(tf.logging.ERROR)
@@ -52,6 +55,9 @@ def new_session(threads=0, parallel_runs=False):
     threads = threads or available_cores()
     config = tf.ConfigProto(
         intra_op_parallelism_threads=1 if parallel_runs else threads, inter_op_parallelism_threads=threads)
+    if parallel_runs:
+        for number in (threads, 1):
+            config.session_inter_op_thread_pool.add(num_threads=number)
     # This rewriting of graphs crashes on some, by chance of their addresses. Every bit is the same without it.
     config.graph_options.rewrite_options.dependency_optimization = RewriterConfig.OFF
     return tf.Session(graph=tf.Graph(), config=config)

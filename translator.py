@@ -14,6 +14,7 @@ from decoding.ensemble import attends, candidates_graph, forced_graph, search_si
 from decoding.loading import load_models, open_runs, read_vocabularies
 from search_options import Options
 from search_options import check as check_options
+from settings import check_work
 from storage.machine import available_memory
 from text.batches import pad, plan_batches
 from text.vocabulary import END, START, UNK
@@ -106,7 +107,7 @@ class Translator(object):
         return self.source_tokenizer.tokenize(text)
 
     def translate(self, texts, batch_size=32, max_length=None, progress=None, divide=True, deadline=np.inf,
-                  **options):
+                  overtake=False, **options):
         """The best hypotheses for each text, a list of lists in the order of the texts.
 
         # Arguments
@@ -116,6 +117,7 @@ class Translator(object):
             progress: function that takes the number of sentences that were just decoded.
             divide: Boolean, few sentences are divided among the threads; without it they stay together, for callers
                 that decode other sentences at the same time.
+            overtake: Boolean, do not wait for the searches of other threads: for texts that take little time.
             deadline: time since 1970 in seconds, as of `time.time()`, at which the search ends unfinished.
             options: `beam_width`, `n_best` and the other fields of `search_options.Options`. The first call with an
                 option that adds a part to the search takes about a second longer, to build the graph.
@@ -139,7 +141,7 @@ class Translator(object):
 
         def search(batch):
             limits = beam_search.max_lengths([len(sources[i]) for i in batch], options)
-            return self._search([sources[i] for i in batch], limits, options, deadline)
+            return self._search([sources[i] for i in batch], limits, options, deadline, overtake)
 
         for batch, result in zip(batches, self.map_parallel(search, batches)):
             for row, i in enumerate(batch):
@@ -155,6 +157,7 @@ class Translator(object):
     def _sentences_in_memory(self, longest, options):
         """Maximum number of sources of up to `longest` tokens in one batch, for all workers at the same time."""
         sizes = len(self.target_vocabulary), longest, int(beam_search.max_lengths([longest], options)[0])
+        check_work(options._replace(max_length=sizes[2]), str)
         needed = sum(sentence_bytes(options, *sizes, **search_sizes(model)) for model in self.models)
         if needed * self.workers < MINIMUM_MEMORY:
             return MINIMUM_MEMORY // (needed * self.workers)
@@ -199,7 +202,7 @@ class Translator(object):
         """The words of a source without an id in the target vocabulary, for models that may copy them."""
         return self.target_vocabulary.names(tokens) if self.models[0].copied is not None else ()
 
-    def _run(self, key, build, sources, feeds):
+    def _run(self, key, build, sources, feeds, run_options=None):
         """Runs a graph on one batch.
 
         # Arguments
@@ -207,6 +210,7 @@ class Translator(object):
             build: function that builds the graph and returns its placeholders and its output tensors.
             sources: token lists of the batch.
             feeds: values of the placeholders.
+            run_options: `tf.RunOptions`.
 
         # Returns
             Values of the output tensors.
@@ -223,13 +227,14 @@ class Translator(object):
         if self.models[0].copied is not None:
             copied = pad([self.target_vocabulary.encode(tokens, self._names(tokens)) for tokens in sources])
             feed.update((model.copied, copied) for model in self.models)
-        return self.session.run(tensors, feed)
+        return self.session.run(tensors, feed, run_options)
 
-    def _search(self, sources, limits, options, deadline=np.inf):
+    def _search(self, sources, limits, options, deadline=np.inf, overtake=False):
         require(not options.coverage_penalty or any(map(attends, self.models)),
                 'coverage_penalty needs attention, which a model with --score none does not have: omit it')
         found = self._run(('search',) + search_graph.kind(options), lambda: search_graph.build(self.models, options),
-                          sources, search_graph.values(options, limits, deadline))
+                          sources, search_graph.values(options, limits, deadline),
+                          tf_session.OVERTAKE if overtake else None)
         if time.time() >= deadline:
             raise TimeoutError('the search has reached its time limit')
         return found

@@ -3,32 +3,39 @@ import argparse
 import collections
 import concurrent.futures
 import hmac
+import ipaddress
 import json
 import os
 import time
+import urllib.parse
 
 import flask
 import numpy as np
 import prometheus_client
 from werkzeug.exceptions import HTTPException
 
+import beam_search
 import search_options
 from command_line import UserError, VERSION
 from reports.alignment_page import EAST_ASIAN_RANGE, fill_template
 from reports.label_fonts import BUNDLED_FONT
 from serving.batcher import Batcher, Busy
+from storage.files import parse_json
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SEARCH = search_options.Options._fields  # options of a request, as of predict.py
 KNOWN = SEARCH + ('text', 'question', 'story', 'run', 'alignments')
-LOOPBACK = ('127.0.0.1', 'localhost', '::1')
+SMALL = 2000  # hypotheses times output tokens, and source tokens, of requests that overtake others
 DIGITS = 6
 
-Limits = collections.namedtuple('Limits', 'texts characters beam_width max_length body seconds')
-Limits.__new__.__defaults__ = (128, 20000, 16, 1000, 2 ** 20, 60.)
+Limits = collections.namedtuple('Limits', 'texts characters beam_width max_length body seconds search answer')
+Limits.__new__.__defaults__ = (128, 20000, 16, 1000, 2 ** 20, 25., 16 * 10 ** 6, 2 * 10 ** 6)
 Limits.__doc__ = """Limits of one request.
 
 texts, characters: of all its texts. beam_width, max_length: of the search. body: bytes. seconds: until the answer.
+search: attention weights that the search of one text may keep, beam width x output x source tokens, of 20 bytes each.
+answer: weights in the answer, n_best x output x source tokens of all texts, about 8 bytes of JSON each. Outputs count
+with their maximum length.
 """
 
 
@@ -65,11 +72,11 @@ class Service(object):
                          for name, translator in translators.items()}
         waiting.set_function(lambda: sum(batcher.length() for batcher in self.batchers.values()))
 
-    def close(self):
-        """Finishes the requests that have begun."""
+    def close(self, seconds):
+        """Finishes the requests that have begun, in at most `seconds`; returns whether all are finished."""
         self.stopping = True
-        for batcher in self.batchers.values():
-            batcher.close()
+        end = time.monotonic() + seconds
+        return all([batcher.close(max(0., end - time.monotonic())) for batcher in self.batchers.values()])
 
     def health(self):
         """The state and the runs, as the page and a load balancer read them."""
@@ -84,20 +91,22 @@ class Service(object):
         # Raises
             Refused: the body is not as `openapi.json` says, or the server is too busy.
         """
+        deadline = time.time() + self.limits.seconds
         name, texts, options = self._read(body)
+        attention = self.translators[name].settings.score != 'none' and body.get('alignments', True)
+        large = self._measure(self.translators[name], texts, options, attention)
         if self.stopping:
             raise Refused(503, 'the server is stopping')
         try:
-            future = self.batchers[name].submit(texts, options)
-            results = future.result(self.limits.seconds)
+            future = self.batchers[name].submit(texts, options._asdict(), deadline, large)
+            results = future.result(max(0., deadline - time.time()) + 1.)  # the search itself ends at the deadline
         except Busy:
             raise Refused(503, 'too many requests are waiting: try again')
         except UserError as error:
             raise Refused(400, str(error))
-        except concurrent.futures.TimeoutError:
+        except (TimeoutError, concurrent.futures.TimeoutError):
             future.cancel()
             raise Refused(503, 'no answer within %g seconds: try again, with less text' % self.limits.seconds)
-        attention = self.translators[name].settings.score != 'none' and body.get('alignments', True)
         return {'run': name, 'results': [
             {'source': text, 'source_tokens': hypotheses[0].source_tokens, 'unknown': list(hypotheses[0].unknown),
              'hypotheses': [_hypothesis(hypothesis, attention) for hypothesis in hypotheses]}
@@ -105,7 +114,6 @@ class Service(object):
 
     def _read(self, body):
         """Name of the run, texts and options of a request."""
-        _check(isinstance(body, dict), 'the body must be a JSON object')
         unknown = sorted(set(body) - set(KNOWN))
         _check(not unknown, 'unknown field %s: the fields are %s', ', '.join(map(repr, unknown)), ', '.join(KNOWN))
         name = body.get('run', next(iter(self.translators)))
@@ -127,7 +135,26 @@ class Service(object):
             options = search_options.merge(self.translators[name].settings, argparse.Namespace(**values))
         except UserError as error:
             raise Refused(400, str(error))
-        return name, texts, options._asdict()
+        return name, texts, options
+
+    def _measure(self, translator, texts, options, attention):
+        """Refuses what would take too much memory, before the search; returns whether a request is a large one."""
+        sources = [len(translator.encode(text)) for text in texts]
+        lengths = [int(length) if source else 0
+                   for source, length in zip(sources, beam_search.max_lengths(sources, options))]
+        limits, answer = self.limits, 0
+        for number, (source, length) in enumerate(zip(sources, lengths), 1):
+            _check(length <= limits.max_length, 'the output of text %d, of %d tokens, may have %d tokens, and %d are '
+                   'allowed: shorten the text, or give max_length', number, source, length, limits.max_length)
+            weights = options.beam_width * length * source
+            _check(weights <= limits.search, 'text %d: a beam of width %d, outputs of up to %d tokens and a source of '
+                   '%d need %d attention weights, and %d are allowed: lower beam_width or max_length, or shorten the '
+                   'text', number, options.beam_width, length, source, weights, limits.search)
+            answer += options.n_best * length * source
+        _check(not attention or answer <= limits.answer, 'the answer could have %d attention weights, and %d are '
+               'allowed: send several requests, lower n_best or max_length, or give "alignments": false', answer,
+               limits.answer)
+        return options.beam_width * sum(lengths) + sum(sources) > SMALL
 
 
 def _texts(body):
@@ -160,13 +187,30 @@ def _hypothesis(hypothesis, attention):
             'alignment': alignment}
 
 
-def make_application(service, token=None, host='127.0.0.1'):
+def is_loopback(address):
+    """Whether an IP address as text reaches this machine only."""
+    try:
+        return ipaddress.ip_address(address.split('%')[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _names_this_machine(host):
+    """Whether the header `Host` is `localhost` or an address of the loopback, with or without a port."""
+    try:
+        name = urllib.parse.urlsplit('//' + host).hostname or ''
+    except ValueError:
+        return False
+    return name == 'localhost' or is_loopback(name)
+
+
+def make_application(service, token=None, local=True):
     """The Flask application of a `Service`.
 
     # Arguments
         token: TOKEN of the header `Authorization: Bearer TOKEN` for /translate and /metrics; `None`: no token needed.
-        host: the address it listens on. On loopback, requests with another host name are refused: a stranger's web
-            page could resolve its own name to this machine (DNS rebinding).
+        local: Boolean, the server listens on loopback only. Requests with another host name are then refused: a
+            stranger's web page could resolve its own name to this machine (DNS rebinding).
     """
     application = flask.Flask('attention', static_folder=None)
     application.config.update(JSON_SORT_KEYS=False)
@@ -179,8 +223,7 @@ def make_application(service, token=None, host='127.0.0.1'):
     @application.before_request
     def begin():
         flask.g.started = time.time()
-        name = flask.request.host.rsplit(':', 1)[0].strip('[]')
-        if host in LOOPBACK and name not in LOOPBACK:
+        if local and not _names_this_machine(flask.request.host):
             raise Refused(403, 'this server answers on this machine only')
         if (flask.request.content_length or 0) > service.limits.body:
             raise Refused(413, 'the body is larger than %d bytes' % service.limits.body)
@@ -214,10 +257,10 @@ def make_application(service, token=None, host='127.0.0.1'):
         if not flask.request.is_json:
             raise Refused(415, 'send JSON with the header "Content-Type: application/json"')
         try:
-            body = json.loads(flask.request.get_data().decode('utf-8'))
-        except (ValueError, RecursionError):
-            raise Refused(400, 'the body is not JSON in UTF-8')
-        return flask.Response(json.dumps(service.translate(body)), mimetype='application/json')
+            body = parse_json(flask.request.get_data(), 'the body')
+        except UserError as error:
+            raise Refused(400, str(error))
+        return flask.Response(json.dumps(service.translate(body), separators=(',', ':')), mimetype='application/json')
 
     @application.route('/health')
     def health():

@@ -6,7 +6,7 @@ import time
 
 from command_line import UserError
 
-Request = collections.namedtuple('Request', 'texts options future arrived')
+Request = collections.namedtuple('Request', 'texts options future arrived deadline large')
 
 
 class Busy(Exception):
@@ -17,98 +17,141 @@ class Batcher(object):
     """Collects requests for one translator and decodes those with equal options together.
 
     # Arguments
-        translator: object with `translate(texts, batch_size, divide=..., **options)`.
+        translator: object with `translate(texts, batch_size, divide=..., deadline=..., overtake=..., **options)`.
         batch_size: maximum number of texts decoded together, unless a single request has more.
         wait: seconds from its arrival that a request waits for others.
-        queue: maximum number of texts that wait.
+        queue: maximum number of texts that wait, of small requests and of large ones.
         observe: function called with the number of texts of each batch.
         workers: maximum number of batches decoded at a time.
+        large: maximum number of large requests that wait or are decoded. Small ones overtake them: while a large one is
+            decoded, one more worker takes small ones only.
     """
 
-    def __init__(self, translator, batch_size=32, wait=0.005, queue=256, observe=None, workers=1):
-        self.translator, self.batch_size, self.wait, self.limit = translator, batch_size, wait, queue
+    def __init__(self, translator, batch_size=32, wait=0.005, queue=256, observe=None, workers=1, large=32):
+        self.translator, self.batch_size, self.wait = translator, batch_size, wait
+        self.limit, self.large_limit = queue, large
+        self.large, self.large_running = 0, 0  # large requests that are not answered, and batches of them
         self.observe = observe or (lambda count: None)
         self.waiting = collections.deque()
         self.changed = threading.Condition()
         self.closed = False
-        self.threads = [threading.Thread(target=self._work, name='batcher', daemon=True) for _ in range(workers)]
+        self.threads = [threading.Thread(target=self._work, args=(number == workers,), name='batcher', daemon=True)
+                        for number in range(workers + 1)]
         for thread in self.threads:
             thread.start()
 
-    def submit(self, texts, options):
+    def submit(self, texts, options, deadline=float('inf'), large=False):
         """Adds a request to the queue.
 
         # Arguments
             texts: list of strings.
             options: dict of the search's options; their values are hashable.
+            deadline: time since 1970 in seconds at which the search ends unfinished.
+            large: Boolean, the request may take long.
 
         # Returns
-            A `concurrent.futures.Future` of the list of hypotheses of each text.
+            A `concurrent.futures.Future` of the list of hypotheses of each text, or of `TimeoutError`.
 
         # Raises
-            Busy: the queue has no room for so many texts.
+            Busy: the queue has no room for so many texts, or for a large request.
         """
-        request = Request(texts, tuple(sorted(options.items())), concurrent.futures.Future(), time.time())
+        request = Request(texts, tuple(sorted(options.items())), concurrent.futures.Future(), time.time(), deadline,
+                          large)
         with self.changed:
-            # A request larger than the whole queue is accepted if the queue is empty.
-            if self.closed or self.waiting and self.length() + len(texts) > self.limit:
+            # Large requests leave room for small ones. A request larger than the whole room is accepted if it is empty.
+            waiting = sum(len(other.texts) for other in self.waiting if other.large == large)
+            if self.closed or waiting and waiting + len(texts) > self.limit:
                 raise Busy
+            if large:
+                if self.large >= self.large_limit:
+                    raise Busy
+                self.large += 1
             self.waiting.append(request)
-            self.changed.notify()
+            self.changed.notify_all()
+        if large:
+            request.future.add_done_callback(self._leave)
         return request.future
+
+    def _leave(self, future):
+        with self.changed:
+            self.large -= 1
 
     def length(self):
         """Number of texts that wait."""
         return sum(len(request.texts) for request in list(self.waiting))
 
-    def close(self):
-        """Refuses further requests, and returns when those in the queue are done."""
+    def close(self, seconds=threading.TIMEOUT_MAX):
+        """Refuses further requests, and waits until those in the queue are done, at most `seconds`.
+
+        # Returns
+            Boolean, whether they are done.
+        """
         with self.changed:
             self.closed = True
             self.changed.notify_all()
+        end = time.monotonic() + seconds
         for thread in self.threads:
-            thread.join()
+            thread.join(max(0., end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self.threads)
 
-    def _take(self):
-        """The requests of the next batch, in the order of their arrival; none when the batcher is closed and empty."""
+    def _take(self, small_only):
+        """Takes the requests of the next batch, in the order of their arrival.
+
+        # Returns
+            The requests; whether to overtake a large batch; whether the batcher is closed and empty.
+        """
+        def ready():
+            """The requests that this worker may take."""
+            if not small_only:
+                return list(self.waiting)
+            return [request for request in self.waiting if not request.large] if self.large_running else []
+
         with self.changed:
             while not self.closed:
                 left = None     # until a request arrives
-                if self.waiting:
-                    left = self.waiting[0].arrived + self.wait - time.time()
-                    if left <= 0 or self.length() >= self.batch_size:
+                requests = ready()
+                if requests:
+                    left = requests[0].arrived + self.wait - time.time()
+                    if left <= 0 or sum(len(request.texts) for request in requests) >= self.batch_size:
                         break
                 self.changed.wait(left)
-            batch, others, count = [], [], 0
-            while self.waiting:
-                request = self.waiting.popleft()
-                fits = not batch or (request.options == batch[0].options and
-                                     count + len(request.texts) <= self.batch_size)
-                (batch if fits else others).append(request)
-                count += len(request.texts) if fits else 0
-            self.waiting.extend(others)
+            batch, count = [], 0
+            for request in ready():
+                if not batch or (request.options == batch[0].options and request.large == batch[0].large and
+                                 count + len(request.texts) <= self.batch_size):
+                    batch.append(request)
+                    count += len(request.texts)
+                    self.waiting.remove(request)
             # The request of a client that is gone is cancelled.
-            return [request for request in batch if request.future.set_running_or_notify_cancel()], bool(batch)
+            taken = [request for request in batch if request.future.set_running_or_notify_cancel()]
+            if taken and taken[0].large:
+                self.large_running += 1
+                self.changed.notify_all()  # the worker for small ones
+                return taken, False, False
+            return taken, self.large_running > 0, not batch
 
-    def _work(self):
+    def _work(self, small_only):
         while True:
-            batch, removed_any = self._take()
-            if batch:
-                self._answer(batch)
-            elif not removed_any:
+            batch, overtake, ended = self._take(small_only)
+            if ended:
                 return
+            if batch:
+                self._answer(batch, overtake)
+                with self.changed:
+                    self.large_running -= batch[0].large
 
-    def _answer(self, batch):
+    def _answer(self, batch, overtake):
         texts = [text for request in batch for text in request.texts]
         self.observe(len(texts))
         try:
             # The texts of several clients stay together: other threads have other batches.
-            results = self.translator.translate(texts, self.batch_size, divide=len(batch) == 1,
-                                                **dict(batch[0].options))
+            results = self.translator.translate(texts, self.batch_size, divide=len(batch) == 1 and not overtake,
+                                                deadline=max(request.deadline for request in batch),
+                                                overtake=overtake, **dict(batch[0].options))
         except Exception as error:
             if len(batch) > 1 and isinstance(error, UserError):  # one request is wrong: answer the others
                 for request in batch:
-                    self._answer([request])
+                    self._answer([request], overtake)
                 return
             for request in batch:
                 request.future.set_exception(error)

@@ -1,4 +1,5 @@
 """The server: real requests on loopback to a tiny trained run, also hostile ones; its page in Chromium."""
+import collections
 import concurrent.futures
 import http.client
 import json
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 import pytest
 
@@ -17,6 +19,9 @@ pytest.importorskip('waitress', reason='needs requirements-serve.txt')
 pytest.importorskip('prometheus_client', reason='needs requirements-serve.txt')
 
 from command_line import UserError  # noqa: E402
+import numpy as np  # noqa: E402
+import serve  # noqa: E402
+from serving import connections  # noqa: E402
 from serving.batcher import Batcher, Busy  # noqa: E402
 from browser import open_browser  # noqa: E402
 from test_commands import ROOT  # noqa: E402
@@ -149,7 +154,9 @@ def test_unknown_words_several_runs_and_empty_texts(server):
 
 
 @pytest.mark.parametrize('body, told', [
-    (b'', 'not JSON'), (b'{"text": ', 'not JSON'), (b'\xff', 'not JSON'), (b'[' * 100000, 'not JSON'),
+    (b'', 'not valid JSON'), (b'{"text": ', 'not valid JSON'), (b'\xff', 'not valid JSON'),
+    (b'[' * 100000, 'not valid JSON'), (b'{"text": "a", "text": "b"}', 'occurs twice'),
+    (b'{"text": "a", "beam_width": ' + b'9' * 10 ** 6 + b'}', 'not a number'),
     (b'[]', 'JSON object'), ({}, 'text is missing'), ({'text': 5}, 'string or a list'), ({'text': ['a', 5]}, 'string'),
     ({'text': 'a\nb'}, 'one line'), ({'text': 'a', 'beam': 3}, "'beam'"), ({'text': 'a', 'run': 'c'}, 'a, b'),
     ({'text': 'a', 'run': ['a']}, 'no run'), ({'text': 'a', 'alignments': 1}, 'true or false'),
@@ -157,8 +164,11 @@ def test_unknown_words_several_runs_and_empty_texts(server):
     ({'text': 'a', 'beam_width': 'x'}, 'beam.width'), ({'text': 'a', 'beam_width': [2]}, 'beam.width'),
     ({'text': 'a', 'n_best': 3}, 'n.best'), ({'text': 'a', 'max_length': 10 ** 9}, 'at most 1000'),
     ({'text': 'a', 'min_length': 10 ** 9}, 'at most 1000'), ({'text': 'a', 'length_penalty': -1}, 'length.penalty'),
-    (b'{"text": "a", "length_penalty": NaN}', 'length.penalty'),
-    (b'{"text": "a", "coverage_penalty": Infinity}', 'coverage.penalty'), (b'{"text": "\\ud800"}', 'surrogate'),
+    (b'{"text": "a", "length_penalty": NaN}', 'not a number'),
+    (b'{"text": "a", "coverage_penalty": Infinity}', 'not a number'), (b'{"text": "\\ud800"}', 'surrogate'),
+    ({'text': 'a ' * 496}, 'of 496 tokens, may have 1002 tokens, and 1000'),
+    ({'text': 'a ' * 9999, 'max_length': 1000, 'beam_width': 2}, 'need 19998000 attention weights'),
+    ({'text': ['a ' * 400] * 2, 'max_length': 1000, 'beam_width': 3, 'n_best': 3}, 'have 2400000 attention weights'),
     ({'question': 'a'}, 'question and story'), ({'text': 'a', 'question': 'b', 'story': 'c'}, 'or question'),
     ({'text': ['a'] * 129}, '129 texts'), ({'text': 'a' * 20001}, '20001 characters')])
 def test_bad_input_gets_one_clear_error(server, body, told):
@@ -170,9 +180,26 @@ def test_other_errors_are_json_too(server):
     assert '/openapi.json' in server.refused(404, '/nothing')
     server.refused(405, '/translate')
     assert 'application/json' in server.refused(415, body=b'{"text": "a"}', Content_Type='text/plain')
-    assert 'this machine' in server.refused(403, '/health', Host='evil.example')
+    for host in ('evil.example', '127.0.0.1.evil.example', 'localhost.evil.example', '[::1', '128.0.0.1', '[::2]:80'):
+        assert 'this machine' in server.refused(403, '/health', Host=host)
+    for host in ('LOCALHOST', 'LocalHost:80', '127.0.0.2', '[::1]', '[::1]:8000'):
+        assert server.send('/health', Host=host)[0] == 200, host
     assert '1048576 bytes' in server.refused(413, body=b'{"text": "' + b'a' * 10 ** 7 + b'"}')
     assert server.translate(text='red')['run'] == 'a', 'and it goes on'
+
+
+@pytest.mark.parametrize('status, request_', [
+    (400, b'GET / HTTP/1.1\r\nno header\r\n\r\n'), (400, b'GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n'),
+    (501, b'POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n'),
+    (413, b'POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n'),
+    (431, b'GET / HTTP/1.1\r\nContent-Length: ' + b'9' * 2 ** 14 + b'\r\n\r\n')])
+def test_an_error_of_http_itself_is_json_too(server, status, request_):
+    with socket.create_connection(('127.0.0.1', server.port), timeout=20) as connection:
+        connection.sendall(request_)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == status and answer.headers['Content-Type'] == 'application/json'
+        assert list(json.loads(answer.read().decode('ascii'))) == ['error']
 
 
 def test_health_metrics_and_the_description_of_the_interface(server):
@@ -212,6 +239,91 @@ def test_slow_and_vanished_clients_delay_no_other_request(server):
             one.close()
 
 
+def test_clients_that_take_all_connections_lose_their_oldest_ones(server):
+    clients = []
+    try:
+        for _ in range(connections.CONNECTIONS + 50):
+            clients.append(socket.create_connection(('127.0.0.1', server.port), timeout=20))
+            clients[-1].sendall(b'GET /health HTTP/1.1\r\nX-Slow: ')
+        assert server.send('/health')[0] == 200 and server.translate(text='red')['results']
+        assert clients[0].recv(1) == b'', 'closed'
+        clients[-1].sendall(b'no\r\nHost: localhost\r\n\r\n')
+        assert clients[-1].recv(100).startswith(b'HTTP/1.1 200'), 'and the youngest is answered'
+    finally:
+        for one in clients:
+            one.close()
+
+
+def test_a_time_limit_ends_the_work_and_small_requests_overtake(folder):
+    server = Server(folder, '--run', 'a', '--time-limit', '4')
+    large = {'text': ['red ' * 30] * 128, 'beam_width': 16, 'min_length': 999, 'max_length': 1000, 'alignments': False}
+
+    def used():
+        with open('/proc/%d/stat' % server.process.pid) as stream:
+            return sum(map(int, stream.read().rsplit(')', 1)[1].split()[11:13]))
+
+    try:
+        server.translate(text='red', beam_width=2)  # builds the graph
+        answers, finished = [], []
+        clients = [threading.Thread(target=lambda: answers.append(server.send(body=large))) for _ in range(4)]
+        for client in clients:
+            client.start()
+        while not answers:
+            assert server.send('/health')[0] == 200
+            server.translate(text='red', beam_width=2)
+            finished.append(len(answers))
+        assert finished.count(0) >= 3, 'small requests were answered before any of the large ones'
+        for client in clients:
+            client.join()
+        assert {status for status, _, _ in answers} == {503}
+        assert all('within 4 seconds' in json.loads(text)['error'] for _, _, text in answers)
+        deadline = time.time() + 60
+        before = -1
+        while used() != before and time.time() < deadline:  # until a second without work
+            before = used()
+            time.sleep(1)
+        assert used() == before
+        answers.clear()
+        client = threading.Thread(target=lambda: answers.append(server.send(body=large)))
+        client.start()
+        time.sleep(1)
+    finally:
+        assert server.stop() == 0
+    client.join()
+    assert answers[0][0] == 503
+
+
+EXTREMES = dict(
+    text=['', 'red', 'red ' * 495, 'r' * 20000, '\u2028\x00', [], ['red'] * 128], beam_width=[1, 16],
+    n_best=[1, 2, 16], length_penalty=[0, 100, 1e-300, 'average'], coverage_penalty=[0, 1000],
+    min_length=[0, 1, 999, 1000], max_length=[1, 1000], max_length_ratio=[1e-9, 1000], no_repeat_ngram=[0, 1, 100],
+    alignments=[True, False], run=['a', 'b'])
+
+
+def test_every_option_at_its_extremes_ends_in_an_answer_or_one_error(folder):
+    server, counts = Server(folder, '--run', 'a', '--run', 'b', '--time-limit', '10'), collections.Counter()
+    bodies = [dict({'text': 'red blue', field: value}) for field, values in EXTREMES.items() for value in values]
+    random = np.random.RandomState(1)
+    for _ in range(60):
+        bodies.append({'text': 'red'})
+        for field, values in EXTREMES.items():
+            if random.rand() < 0.5:
+                bodies[-1][field] = values[random.randint(len(values))]
+    try:
+        for body in bodies:
+            status, _, text = server.send(body=body)
+            counts[status] += 1
+            assert status in (200, 400, 503), (body, status, text[:200])
+            assert status == 200 or list(json.loads(text)) == ['error'], body
+            assert server.send('/health')[0] == 200, body
+        with open('/proc/%d/status' % server.process.pid) as stream:
+            peak = next(int(line.split()[1]) for line in stream if line.startswith('VmHWM')) // 1024
+    finally:
+        assert server.stop() == 0
+    print('%d requests: %s; peak of memory %d MB' % (len(bodies), dict(counts), peak))
+    assert counts[200] >= 40 and counts[400] >= 10 and peak < 1500
+
+
 def test_sigterm_finishes_the_requests_that_have_begun(folder):
     server = Server(folder, '--run', 'a', '--wait', '3000')
     found = []
@@ -236,6 +348,48 @@ def test_a_token_is_required_and_an_open_network_is_reported(folder):
         assert server.stop(signal.SIGINT) == 130
 
 
+@pytest.mark.parametrize('host, address, is_open', [
+    ('127.0.0.2', '127.0.0.2', False), ('LOCALHOST', 'LOCALHOST', False), ('::1', '[::1]', False),
+    ('::', '[::]', True)])
+def test_the_address_that_is_told_can_be_opened_and_loopback_is_not_called_open(folder, host, address, is_open):
+    if ':' in host and not socket.has_ipv6 or not ipv6():
+        pytest.skip('no IPv6 on this machine')
+    server = Server(folder, '--run', 'a', '--host', host)
+    try:
+        assert server.told[-1] == 'serving a at http://%s:%d/' % (address, server.port)
+        assert ('open to the network' in server.told[0]) == is_open
+        with urllib.request.urlopen('http://%s:%d/health' % (address, server.port), timeout=60) as answer:
+            assert json.loads(answer.read().decode('utf-8'))['status'] == 'ok'
+    finally:
+        assert server.stop() == 0
+
+
+def ipv6():
+    """Whether this machine has the loopback of IPv6."""
+    try:
+        serve.listen('::1', 0).close()
+        return True
+    except UserError:
+        return False
+
+
+def test_a_port_refuses_connections_until_the_server_is_ready(folder):
+    with serve.listen('127.0.0.1', 0) as listener, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(listener.getsockname(), timeout=5)
+    with socket.socket() as other:
+        other.bind(('127.0.0.1', 0))
+        other.listen(1)
+        with pytest.raises(UserError, match='cannot listen on 127.0.0.1, port [0-9]+: .*another --host or'):
+            serve.listen(*other.getsockname())
+
+
+@pytest.mark.parametrize('token', ['', '\u00fc', 'two words', 'tab\t', '\n'])
+def test_a_token_that_no_header_can_carry_is_wrong_usage(token, capsys):
+    with pytest.raises(SystemExit) as ended:
+        serve.parse(['--token', token])
+    assert ended.value.code == 2 and '--token must be' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('options, told', [
     (['--run', 'nowhere'], 'nowhere'), (['--run', 'a', '--run', 'a'], 'twice'),
     (['--run', 'a', '--host', '8.8.8.8'], 'cannot listen')])
@@ -251,11 +405,13 @@ class Slow:
     """A translator that returns upper case, records its calls, and waits for the event `go`."""
 
     def __init__(self):
-        self.calls, self.go = [], threading.Event()
+        self.calls, self.overtaken, self.go = [], [], threading.Event()
 
-    def translate(self, texts, batch_size, divide, **options):
+    def translate(self, texts, batch_size, divide, deadline, overtake, **options):
         self.calls.append((list(texts), options))
-        self.go.wait(10)
+        self.overtaken += [texts[0]] if overtake else []
+        if not overtake:
+            self.go.wait(10)
         if 'bad' in texts:
             raise UserError('bad text')
         return [text.upper() for text in texts]
@@ -308,6 +464,38 @@ def test_batches_are_decoded_at_the_same_time_and_a_request_waits_from_its_arriv
     slow.go.set()
     assert [one.result(5) for one in futures] == [['A'], ['B'], ['C'], ['D'], ['E']]
     batcher.close()
+
+
+def test_small_requests_overtake_large_ones_of_which_only_some_may_wait():
+    slow = Slow()
+    batcher = Batcher(slow, batch_size=1, wait=0, queue=3, workers=2, large=3)
+    large = [batcher.submit([name], {}, large=True) for name in 'abc']  # one of them waits
+    with pytest.raises(Busy):
+        batcher.submit(['d'], {}, large=True)
+    while len(slow.calls) < 2:
+        time.sleep(0.01)
+    small = [batcher.submit([name], {}) for name in 'efg']
+    assert [one.result(5) for one in small] == [['E'], ['F'], ['G']]
+    assert not any(one.done() for one in large) and slow.overtaken == ['e', 'f', 'g']
+    slow.go.set()
+    assert [one.result(5) for one in large] == [['A'], ['B'], ['C']]
+    assert batcher.submit(['d'], {}, large=True).result(5) == ['D'], 'there is room again'
+    assert batcher.submit(['h'], {}).result(5) == ['H'] and slow.overtaken == ['e', 'f', 'g']
+    assert batcher.close(5)
+
+
+def test_small_and_large_requests_are_not_decoded_together_and_close_is_bounded():
+    slow = Slow()
+    batcher = Batcher(slow, batch_size=4, wait=0)
+    first = batcher.submit(['a'], {})
+    while not slow.calls:
+        time.sleep(0.01)
+    others = [batcher.submit([name], {}, large=name in 'bd') for name in 'bcde']
+    assert not batcher.close(0.1)
+    slow.go.set()
+    assert [one.result(5) for one in [first] + others] == [['A'], ['B'], ['C'], ['D'], ['E']]
+    assert sorted(texts for texts, _ in slow.calls) == [['a'], ['b', 'd'], ['c', 'e']]
+    assert batcher.close(5)
 
 
 # The page
