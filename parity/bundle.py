@@ -175,6 +175,12 @@ def read_set(path):
     return OrderedDict((name, OrderedDict(file.items())) for name, file in files.items()), manifest
 
 
+def _short_int(text):
+    if len(text) > 40:  # millions of digits would take minutes
+        raise ValueError('a number of %d digits is not one that can be used here' % len(text))
+    return int(text)
+
+
 def read_json(path, what):
     """The value in a JSON file. SetError: it cannot be read; `what` describes the file."""
     try:
@@ -182,7 +188,7 @@ def read_json(path, what):
             data = stream.read(MAXIMUM_JSON + 1)
         if len(data) > MAXIMUM_JSON:
             raise ValueError('has more than %d bytes' % MAXIMUM_JSON)
-        return json.loads(data.decode('utf-8-sig'))
+        return json.loads(data.decode('utf-8-sig'), parse_int=_short_int)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
         raise SetError('%s: cannot be read as %s: %s' % (printable(path), what, reason))

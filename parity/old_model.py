@@ -6,7 +6,6 @@ model is built: other frameworks cannot repeat its random masks.
 from collections import namedtuple
 import contextlib
 import inspect
-import json
 import re
 from unittest import mock
 
@@ -22,7 +21,7 @@ from command_line import UserError, tell
 from parity import lambda_code, trap_tests
 from parity.bundle import MAXIMUM_JSON, one_line
 from parity.user_code import build, custom_objects
-from storage.files import open_regular
+from storage.files import load_json, open_regular
 
 MODELS = ('Model', 'Sequential')
 CODE = ('Lambda',)                  # classes whose configuration holds a program
@@ -182,7 +181,7 @@ def read_json(path):
             if stream.read(64).lstrip()[:1] != b'{':
                 return None
             stream.seek(0)
-            config = json.loads(stream.read(MAXIMUM_JSON).decode('utf-8'))
+            config = load_json(stream.read(MAXIMUM_JSON).decode('utf-8'), finite=False)
         if not isinstance(config.get('class_name'), str) or 'config' not in config:
             raise ValueError('no class_name and config')
         return config
@@ -193,7 +192,7 @@ def read_json(path):
 def read_attributes(path):
     """(model's configuration, training's configuration or None, weights of the optimiser or None) of a model file."""
     def parsed(value):
-        return json.loads(value.decode('utf-8') if isinstance(value, bytes) else value)
+        return load_json(value.decode('utf-8') if isinstance(value, bytes) else value, finite=False)
 
     try:
         with open_regular(path, links=True) as stream:

@@ -20,7 +20,7 @@ from command_line import UserError, VERSION
 from reports.alignment_page import EAST_ASIAN_RANGE, fill_template
 from reports.label_fonts import BUNDLED_FONT
 from serving.batcher import Batcher, Busy
-from storage.files import parse_json
+from storage.files import parse_json, show
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SEARCH = search_options.Options._fields  # options of a request, as of predict.py
@@ -115,9 +115,9 @@ class Service(object):
     def _read(self, body):
         """Name of the run, texts and options of a request."""
         unknown = sorted(set(body) - set(KNOWN))
-        _check(not unknown, 'unknown field %s: the fields are %s', ', '.join(map(repr, unknown)), ', '.join(KNOWN))
+        _check(not unknown, 'unknown field %s: the fields are %s', ', '.join(map(show, unknown[:3])), ', '.join(KNOWN))
         name = body.get('run', next(iter(self.translators)))
-        _check(isinstance(name, str) and name in self.translators, 'no run %r: the runs are %s', name,
+        _check(isinstance(name, str) and name in self.translators, 'no run %s: the runs are %s', show(name),
                ', '.join(self.translators))
         _check(isinstance(body.get('alignments', True), bool), 'alignments must be true or false')
         texts = _texts(body)

@@ -147,28 +147,40 @@ def read_bytes(path, hashes=None, limit=None):
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------
-def parse_json(data, name):
-    """The JSON object in these UTF-8 bytes.
+def load_json(text, finite=True):
+    """The value of JSON text: every key once, and no number that takes long to read.
+
+    # Arguments
+        finite: Boolean, NaN and infinite numbers are refused.
 
     # Raises
-        UserError: not a JSON object, a key that occurs twice, NaN, or a number that is infinite or too long.
+        ValueError, RecursionError
     """
     def pairs(items):
         result = collections.OrderedDict(items)
         if len(result) != len(items):
-            keys = [key for key, _ in items]
-            raise ValueError('the key %s occurs twice' % show(next(key for key in keys if keys.count(key) > 1)))
+            counts = collections.Counter(key for key, _ in items)
+            raise ValueError('the key %s occurs twice' % show(counts.most_common(1)[0][0]))
         return result
 
     def number(kind, text):
-        if len(text) > 40 or not math.isfinite(kind(text)):
+        if len(text) > 40 or finite and not math.isfinite(kind(text)):
             raise ValueError('%s is not a number that can be used here' % show(text))
         return kind(text)
 
+    return json.loads(text, object_pairs_hook=pairs, **{
+        'parse_' + name: functools.partial(number, kind)
+        for name, kind in (('int', int), ('float', float), ('constant', float))})
+
+
+def parse_json(data, name):
+    """The JSON object in these UTF-8 bytes, as `load_json` reads it.
+
+    # Raises
+        UserError: not a JSON object, a key that occurs twice, NaN, or a number that is infinite or too long.
+    """
     try:
-        result = json.loads(data.decode('utf-8-sig'), object_pairs_hook=pairs,
-                            parse_int=functools.partial(number, int), parse_float=functools.partial(number, float),
-                            parse_constant=functools.partial(number, float))
+        result = load_json(data.decode('utf-8-sig'))
     except (ValueError, RecursionError) as error:
         raise UserError('%s: not valid JSON: %s' % (name, ' '.join(str(error).split()))) from error
     if not isinstance(result, dict):

@@ -118,6 +118,7 @@ BAD_JSON = [
     (b'3', 'in braces'), (b'{"a": 1, "b": 2, "a": 1}', "the key 'a' occurs twice"), (b'{"a": NaN}', 'is not a number'),
     (b'{"a": -Infinity}', 'is not a number'), (b'{"a": 1e999}', 'is not a number'),
     (b'{"a": ' + b'9' * 10 ** 6 + b'}', 'is not a number'),
+    (('{%s, "x": 1, "x": 1}' % ', '.join('"a%d": 1' % n for n in range(50000))).encode('ascii'), "key 'x' occurs"),
     (b'{"a": ' + b'[' * 10 ** 5, 'recursion'), (b'\xff', 'utf-8'),
     (b'a: !!python/object/apply:os.system ["x"]\n', 'Expecting value'),
     (b"{'a': 1}", 'double quotes'), (b'{"a": "\n\n"}', 'control character')]

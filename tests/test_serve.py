@@ -70,7 +70,7 @@ class Server:
         assert found == status, text
         assert headers['Content-Type'] == 'application/json'
         error = json.loads(text)
-        assert list(error) == ['error'] and '\n' not in error['error']
+        assert list(error) == ['error'] and '\n' not in error['error'] and len(error['error']) < 400
         return error['error']
 
     def stop(self, signum=signal.SIGTERM):
@@ -156,6 +156,8 @@ def test_unknown_words_several_runs_and_empty_texts(server):
 @pytest.mark.parametrize('body, told', [
     (b'', 'not valid JSON'), (b'{"text": ', 'not valid JSON'), (b'\xff', 'not valid JSON'),
     (b'[' * 100000, 'not valid JSON'), (b'{"text": "a", "text": "b"}', 'occurs twice'),
+    (dict.fromkeys(map(str, range(50000))), "^unknown field '0', '1', "),
+    ({'text': 'a', 'run': 'b' * 10 ** 6}, '^no run .{,70}: the'),
     (b'{"text": "a", "beam_width": ' + b'9' * 10 ** 6 + b'}', 'not a number'),
     (b'[]', 'JSON object'), ({}, 'text is missing'), ({'text': 5}, 'string or a list'), ({'text': ['a', 5]}, 'string'),
     ({'text': 'a\nb'}, 'one line'), ({'text': 'a', 'beam': 3}, "'beam'"), ({'text': 'a', 'run': 'c'}, 'a, b'),
