@@ -420,11 +420,12 @@ def test_an_invalid_tolerance_is_refused_in_one_line(tmp_path, value):
         regress.main(['compare', good, good])
 
 
-def test_json_of_any_depth_and_a_pipe_are_refused_in_one_line(tmp_path):
+def test_json_of_any_depth_long_numbers_and_a_pipe_are_refused_in_one_line(tmp_path):
     good = save(tmp_path / 'good.npz', stages())
-    (tmp_path / 'map.json').write_text('[' * 100000)
-    with pytest.raises(UserError, match='map.json: cannot be read as a stage map'):
-        regress.main(['compare', good, good, '--stage-map', str(tmp_path / 'map.json')])
+    for text, reason in (('[' * 100000, 'recursion'), ('{"a": %s}' % ('9' * 10 ** 6), 'a number of 1000000 digits')):
+        (tmp_path / 'map.json').write_text(text)
+        with pytest.raises(UserError, match='map.json: cannot be read as a stage map: .*' + reason):
+            regress.main(['compare', good, good, '--stage-map', str(tmp_path / 'map.json')])
     os.mkfifo(str(tmp_path / 'pipe.npz'))
     with pytest.raises(UserError, match='pipe.npz: cannot be read .* not a regular file'):
         regress.main(['compare', good, str(tmp_path / 'pipe.npz')])
