@@ -5,7 +5,7 @@ The gradients only gather and add whole bands, which is much faster than adding 
 """
 import tensorflow as tf
 
-from kernels.recurrent import attach_gradient
+from kernels.gradients import attach_gradient, register
 
 # Minimum R: the products of smaller blocks are slow.
 BLOCK = 20
@@ -88,7 +88,6 @@ class Bands(object):
         return attach_gradient('TakeBands', [rows], [x] + others)[0]
 
 
-@tf.RegisterGradient('TakeBands')
 def take_bands_gradient(op, d_rows, *_):
     """The sum over all chosen of each band, then over the two bands of each position."""
     (x, readers), chosen = op.inputs[1:3], op.inputs[3:]
@@ -96,6 +95,9 @@ def take_bands_gradient(op, d_rows, *_):
         d_rows = tf.unsorted_segment_sum(d_rows, chosen[1], tf.shape(chosen[0])[0])
     flat = tf.reshape(d_rows, [-1, x.shape[2].value])
     return [None, tf.gather(flat, readers[0]) + tf.gather(flat, readers[1]), None] + [None] * len(chosen)
+
+
+register('TakeBands', take_bands_gradient)
 
 
 def block_size(window):
@@ -171,14 +173,18 @@ def read_slots(x, slots):
     return tf.gather(tf.reshape(x, tf.stack([-1, tf.shape(x)[2]])), slots)
 
 
-@tf.RegisterGradient('FillSlots')
 def fill_slots_gradient(op, gradient, *_):
     """Each target position has one slot."""
     _, x, slots = op.inputs
     return [None, tf.reshape(read_slots(gradient, slots), tf.shape(x)), None]
 
 
-@tf.RegisterGradient('ReadSlots')
+register('FillSlots', fill_slots_gradient)
+
+
 def read_slots_gradient(op, gradient, *_):
     """Zeros where nobody reads a slot."""
     return [None, fill_slots(gradient, op.inputs[2]), None]
+
+
+register('ReadSlots', read_slots_gradient)

@@ -10,7 +10,7 @@ from keras import backend as K
 import tensorflow as tf
 
 import attention
-from kernels.recurrent import attach_gradient, scan
+from kernels.gradients import attach_gradient, register, scan
 
 # Numbers of (B, T, S, U) above which a single step of a search computes in blocks too: 16 MB in float32.
 LARGEST_STEP = 2 ** 22
@@ -65,7 +65,6 @@ def additive_scores(query, keys, score_kernel):
     return tf.transpose(scores, [2, 0, 1])                                                  # from (T, S, B)
 
 
-@tf.RegisterGradient('AdditiveScores')
 def additive_scores_gradient(op, d_scores, *_):
     """dq of each target position; dk and dv are sums over the target positions."""
     _, query, keys, score_kernel = op.inputs
@@ -79,6 +78,14 @@ def additive_scores_gradient(op, d_scores, *_):
     (d_keys, d_kernel), (d_query,) = scan(
         step, [tf.zeros_like(keys), tf.zeros_like(score_kernel)], [d_scores, query], 1)
     return [None, d_query, d_keys, d_kernel]
+
+
+def plain_additive_scores(query, keys, score_kernel):
+    """What the loop of `additive_scores` computes, from numbers (T, S, B, U): `(T, S, B)`."""
+    return [tf.reduce_sum(tf.tanh(query[:, None] + keys) * score_kernel[:, 0], 3)]
+
+
+register('AdditiveScores', additive_scores_gradient, plain_additive_scores)
 
 
 StepKeys = collections.namedtuple('StepKeys', 'tensor')

@@ -11,7 +11,7 @@ from tensorflow.python.ops import gen_array_ops
 import attention
 from kernels.attention_bands import Bands, Ranks, Slots, block_size
 from kernels.attention_blocks import GlobalAttention, StepKeys, additive_scores, additive_step, additive_step_gradient
-from kernels.recurrent import attach_gradient, scan
+from kernels.gradients import attach_gradient, register, scan
 
 # Numbers (B, R, n, D) of the source that one step of a loop over any windows reads: 1 MB in float32.
 NUMBERS_OF_A_STEP = 2 ** 18
@@ -197,17 +197,20 @@ def additive_windows(query, keys, values, score_kernel, gaussian, places, inside
     values, keys = [tf.reshape(x, [-1, x.shape[2].value]) for x in (values, keys)]                      # (B S, ...)
 
     def step(states, slices):
-        query, gaussian, places, inside = slices
-        near = tf.gather(values, places)                                                                # (B, R, n, Dm)
-        scores = additive_window(query, tf.gather(keys, by_window(places)), score_kernel)[0]
-        scores = tf.reshape(tf.transpose(scores), tf.shape(places))
-        softmax, _ = attention.masked_softmax(scores, inside)                                           # (B, R, n)
-        return [], [tf.matmul((softmax * gaussian)[:, :, None], near)[:, :, 0], softmax]
+        return [], additive_block(*slices, values, keys, score_kernel)
 
-    _, (context, softmax) = scan(step, [], [query, gaussian, places, inside], 2)
-    context, softmax = attach_gradient('AdditiveWindows', [context, softmax],
-                                       [query, gaussian, places, values, keys, score_kernel])
+    inputs = [query, gaussian, places, inside]
+    _, results = scan(step, [], inputs, 2)
+    context, softmax = attach_gradient('AdditiveWindows', results, inputs + [values, keys, score_kernel])
     return [join(context), join(softmax * gaussian)]
+
+
+def additive_block(query, gaussian, places, inside, values, keys, score_kernel):
+    """Context `(B, R, Dm)` and softmax `(B, R, n)` of the target positions of one step of the loop."""
+    near = tf.gather(values, places)                                                                    # (B, R, n, Dm)
+    scores = additive_window(query, tf.gather(keys, by_window(places)), score_kernel)[0]
+    softmax, _ = attention.masked_softmax(tf.reshape(tf.transpose(scores), tf.shape(places)), inside)   # (B, R, n)
+    return [tf.matmul((softmax * gaussian)[:, :, None], near)[:, :, 0], softmax]
 
 
 def by_window(places):
@@ -220,7 +223,6 @@ def additive_window(query, near, score_kernel):
     return additive_step(tf.reshape(query, tf.stack([-1, near.shape[2].value])), near, score_kernel)
 
 
-@tf.RegisterGradient('AdditiveWindows')
 def additive_windows_gradient(op, d_context, d_softmax, *_):
     """R target positions at a time, with c = sum_s a_s g_s m_s, a the softmax, g the Gaussian, m the states:
 
@@ -229,7 +231,7 @@ def additive_windows_gradient(op, d_context, d_softmax, *_):
     and from ds through `additive_step_gradient`. What a position contributes to the states and keys of its window is
     added there in place.
     """
-    _, softmax, query, gaussian, places, values, keys, score_kernel = op.inputs
+    _, softmax, query, gaussian, places, _, values, keys, score_kernel = op.inputs
 
     def step(states, slices):
         d_context, d_softmax, softmax, query, gaussian, places = slices
@@ -247,7 +249,18 @@ def additive_windows_gradient(op, d_context, d_softmax, *_):
 
     states, (d_query, d_gaussian) = scan(step, [tf.zeros_like(x) for x in (values, keys, score_kernel)],
                                          [d_context, d_softmax, softmax, query, gaussian, places], 2)
-    return [None, None, d_query, d_gaussian, None] + states
+    return [None, None, d_query, d_gaussian, None, None] + states
+
+
+def plain_additive_windows(query, gaussian, places, inside, values, keys, score_kernel):
+    """What the loop of `additive_windows` computes, all target positions in one step."""
+    shape = tf.shape(places)                                                                    # (blocks, B, R, n)
+    sequences = [tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], 0)) for x in (query, gaussian, places, inside)]
+    results = additive_block(*sequences, values, keys, score_kernel)
+    return [tf.reshape(x, tf.concat([shape[:3], tf.shape(x)[2:]], 0)) for x in results]
+
+
+register('AdditiveWindows', additive_windows_gradient, plain_additive_windows)
 
 
 def add_rows(total, places, rows):

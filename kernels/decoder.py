@@ -5,6 +5,7 @@ previous step is outside: the product of the first cell with its inputs, the key
 all kernels and the encoder states. Letters as in `decoder_cell`; T target length, U width of the additive score.
 """
 import collections
+import functools
 
 from keras import backend as K
 import tensorflow as tf
@@ -13,8 +14,9 @@ from kernels.attention_bands import Ranks
 from kernels import attention_windows
 from decoder_cell import InputFeedingRNN
 from kernels.decoder_attention import attention_step, attention_step_gradient, first_sums
-from kernels.recurrent import (GATES, add_bias, attach_gradient, gru_factors, gru_step, gru_step_gradient,
-                               kernel_gradient, lstm_factors, lstm_step, previous, product, scan, swap)
+from kernels.gradients import attach_gradient, register, scan
+from kernels.recurrent import (GATES, add_bias, gru_factors, gru_step, gru_step_gradient, kernel_gradient,
+                               lstm_factors, lstm_step, previous, product, swap)
 
 Kind = collections.namedtuple('Kind', 'cell gate layers residual dropout additive alignment window windowed')
 Kind.__doc__ = """What distinguishes one loop from another.
@@ -162,7 +164,7 @@ def decode(kind, inputs):
             result.set_shape([None, None, units])
     name = 'FeedingDecoder/%s' % (tuple(kind),)
     if name not in REGISTERED:
-        tf.RegisterGradient(name)(lambda *arguments: decode_gradient(kind, *arguments))
+        register(name, functools.partial(decode_gradient, kind))
         REGISTERED.add(name)
     return attach_gradient(name, results, flatten(inputs))[:2]
 

@@ -5,12 +5,13 @@ one-hot matrix, and with a gradient by hand. Letters: N valid target tokens of a
 output multiplies, V vocabulary; B, T and S as in `seq2seq_model`.
 """
 import collections
+import functools
 
 from keras import backend as K
 import tensorflow as tf
 from tensorflow.python.ops import gen_array_ops
 
-from kernels.recurrent import attach_gradient
+from kernels.gradients import attach_gradient, register
 from pointer_generator import TINY
 from kernels import sampled_softmax
 from text.vocabulary import PAD, UNK
@@ -72,8 +73,8 @@ def output_gradient(tied, op, d_normalizer, d_score, *_):
     return [None] * 5 + [d_states, d_kernel, None]
 
 
-tf.RegisterGradient('FusedOutput')(lambda *arguments: output_gradient(False, *arguments))
-tf.RegisterGradient('FusedOutput/tied')(lambda *arguments: output_gradient(True, *arguments))
+register('FusedOutput', functools.partial(output_gradient, False))
+register('FusedOutput/tied', functools.partial(output_gradient, True))
 
 
 def losses_and_accuracy(result):

@@ -9,10 +9,13 @@ only, moved to the front (`Steps`), and the outputs are read back by position. L
 the loop (the maximum count of valid steps in a row), E input size, D units.
 """
 import collections
+import functools
 
 from keras import activations, layers
 from keras import backend as K
 import tensorflow as tf
+
+from kernels.gradients import attach_gradient, register, scan
 
 
 def hard_sigmoid_gradient(x, y):
@@ -30,56 +33,6 @@ Gate.__doc__ = 'A gate activation: its function of x, and its derivative as a fu
 GATES = {'hard_sigmoid': Gate(K.hard_sigmoid, hard_sigmoid_gradient), 'sigmoid': Gate(tf.sigmoid, sigmoid_gradient)}
 
 
-def attach_gradient(name, results, inputs):
-    """Gives `results` the registered gradient `name` in place of TensorFlow's own.
-
-    # Arguments
-        name: String, the name under which `tf.RegisterGradient` knows the gradient. That function takes an operation,
-            whose inputs are `results` and then `inputs`, and the gradients of its outputs. It returns `None` for each
-            of the results, and a gradient or `None` for each of the inputs.
-        results: list of tensors, computed from `inputs`. What the gradient needs of the forward pass is among them.
-        inputs: list of tensors.
-
-    # Returns
-        List of tensors with the values of `results`.
-    """
-    # `tf.custom_gradient` would register a function, with its whole graph, at each call, and keep it forever.
-    with tf.get_default_graph().gradient_override_map({'IdentityN': name}):
-        return tf.identity_n(results + inputs)[:len(results)]
-
-
-def scan(step, states, inputs, kept, reverse=False):
-    """Runs a step over the first axis of its inputs, without a gradient.
-
-    # Arguments
-        step: function of the states and of a list with one slice of each input; returns new states, and a list of
-            `kept` tensors to keep.
-        states: list of tensors.
-        inputs: list of tensors `(N, B, ...)` of one type, N >= 1.
-        kept: Integer, the number of tensors that a step keeps.
-        reverse: Boolean, run from the last slice to the first.
-
-    # Returns
-        The last states, and a list of the kept tensors of all steps, `(N, B, ...)` each, in the order of the inputs.
-    """
-    length = tf.shape(inputs[0])[0]
-    arrays = [tf.TensorArray(inputs[0].dtype, length) for _ in range(kept)]
-
-    def body(time, states, arrays):
-        place = length - 1 - time if reverse else time
-        # A slice of the first axis shares the memory of its array where a TensorArray would copy all slices first.
-        begin = tf.reshape(place, [1])
-        slices = [tf.strided_slice(x, begin, begin + 1, shrink_axis_mask=1) for x in inputs]
-        after, values = step(states, slices)
-        for old, new in zip(states, after):
-            new.set_shape(old.shape)
-        return time + 1, after, [array.write(place, value) for array, value in zip(arrays, values)]
-
-    _, states, arrays = tf.while_loop(lambda time, *_: time < length, body, [tf.constant(0), list(states), arrays],
-                                      parallel_iterations=1, back_prop=False)
-    return states, [array.stack() for array in arrays]
-
-
 def product(x, kernel):
     """`(N, B, m)` times `(m, n)`, as one matrix product."""
     width, shape = kernel.shape[1].value, tf.shape(x)
@@ -92,11 +45,13 @@ def add_bias(x, bias):
     return attach_gradient('AddBias', [tf.nn.bias_add(x, bias)], [x, bias])[0]
 
 
-@tf.RegisterGradient('AddBias')
 def add_bias_gradient(op, gradient, *_):
     """dx = d, db = sum over all rows of d."""
     flat = tf.reshape(gradient, [-1, op.inputs[2].shape[0].value])
     return [None, gradient, tf.matmul(tf.ones_like(flat[:, :1]), flat, transpose_a=True)[0]]
+
+
+register('AddBias', add_bias_gradient)
 
 
 def swap(x):
@@ -106,12 +61,14 @@ def swap(x):
     return attach_gradient('Swap', [tf.gather(tf.reshape(x, [-1, width]), places)], [x])[0]
 
 
-@tf.RegisterGradient('Swap')
 def swap_gradient(op, gradient, *_):
     """The same rows back."""
     gradient = tf.convert_to_tensor(gradient)  # of a layer that returns its last output, it is `IndexedSlices`
     gradient.set_shape([None, None, op.inputs[1].shape[2].value])
     return [None, swap(gradient)]
+
+
+register('Swap', swap_gradient)
 
 
 def kernel_gradient(x, gradient):
@@ -306,7 +263,7 @@ def gru_gradient(gate_name, op, dh_all, *_):
 def _register():
     for name in GATES:
         for kind, gradient in (('FastLSTM/', lstm_gradient), ('FastGRU/', gru_gradient)):
-            tf.RegisterGradient(kind + name)(lambda *x, name=name, gradient=gradient: gradient(name, *x))
+            register(kind + name, functools.partial(gradient, name))
 
 
 _register()

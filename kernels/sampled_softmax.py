@@ -8,11 +8,12 @@ that the batch uses.
     - [On Using Very Large Target Vocabulary for Neural Machine Translation](https://arxiv.org/abs/1412.2007)
 """
 import collections
+import functools
 import math
 
 import tensorflow as tf
 
-from kernels.recurrent import attach_gradient
+from kernels.gradients import attach_gradient, register
 
 SITE = 0  # of the random numbers: those of the layers count from 1
 
@@ -63,5 +64,5 @@ def take_gradient(axis, op, gradient, *_):
     return [None, tf.gather(padded, order, axis=axis), None]
 
 
-tf.RegisterGradient('TakeOnce/0')(lambda *arguments: take_gradient(0, *arguments))
-tf.RegisterGradient('TakeOnce/1')(lambda *arguments: take_gradient(1, *arguments))
+register('TakeOnce/0', functools.partial(take_gradient, 0))
+register('TakeOnce/1', functools.partial(take_gradient, 1))

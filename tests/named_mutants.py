@@ -26,6 +26,8 @@ BANDS_TEST = 'attention_blocks.py::test_bands_of_several_blocks_have_the_same_va
 SLOTS_TEST = 'attention_blocks.py::test_windows_in_several_chunks_have_the_same_values_and_gradients'
 FEEDING_TEST = 'kernels.py::test_input_feeding_in_windows_gives_what_keras_gives'
 SAMPLE_TEST = 'sampled_softmax.py::test_losses_and_gradients_are_those_of_the_definition'
+REFUSAL_TEST = 'second_order.py::test_a_recurrent_layer_refuses_a_second_order_gradient_of_anything'
+SECOND_ORDER_TEST = 'second_order.py::test_second_order_gradients_are_those_of_finite_differences'
 NAMED = [
     named('mask dropped', 'attention', 'if valid is None:', 'if True:', 'dot-lstm', 'masked_scores'),
     named('mask multiplied', 'attention', 'tf.where(valid, scores, tf.fill(tf.shape(scores), scores.dtype.min))',
@@ -178,4 +180,17 @@ NAMED = [
     by_test('sampled softmax: the same words at each step', 'kernels.sampled_softmax', 'tf.exp(numbers *',
             'tf.exp(0. * numbers + .5 *', 'sampled_softmax.py::test_training_draws_anew_at_each_step_and_validation_'
             'takes_all_words'),
+    by_test('second order: left out without a word', 'kernels.gradients',
+            "results = attach_gradient('FirstOrderOnly', results,", '_ = (results,', REFUSAL_TEST),
+    by_test('second order: nothing leads to the refusal', 'kernels.gradients', 'for x in read if x.dtype.is_floating]',
+            'for x in read if False]', REFUSAL_TEST),
+    by_test('second order: a path to the loop', 'kernels.gradients', 'results = [hidden(x) for x in',
+            'results = [x for x in', 'second_order.py::test_hessians_of_the_additive_score_are_those_of_its_equation'),
+    by_test('second order: of the inputs alone', 'kernels.gradients', 'list(d_outputs[:results]) +',
+            '[tf.stop_gradient(x) for x in d_outputs[:results]] +', SECOND_ORDER_TEST),
+    by_test('second order: another function than the score', 'kernels.attention_blocks',
+            'tf.tanh(query[:, None] + keys) *', 'tf.sin(query[:, None] + keys) *', SECOND_ORDER_TEST),
+    by_test('second order: windows over padding', 'kernels.attention_windows',
+            'results = additive_block(*sequences, values', 'results = additive_block(*sequences[:3], tf.ones_like('
+            'sequences[3]), values', SECOND_ORDER_TEST),
 ]

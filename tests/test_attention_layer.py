@@ -321,3 +321,20 @@ def test_location_refuses_a_longer_source_when_run(session):
     assert session.run(weights, {memory: np.ones((1, 4, 2)), query: np.ones((1, 2))}).shape == (1, 4)
     with pytest.raises(tf.errors.InvalidArgumentError, match='longer than max_source_length of the location score'):
         session.run(weights, {memory: np.ones((1, 5, 2)), query: np.ones((1, 2))})
+
+
+def test_the_weights_of_a_row_add_up_to_what_the_alignment_page_says(session):
+    """Global 1; local-m 1, or 0 past the end of the source; local-p 1 at most."""
+    with open(os.path.join(ROOT, 'reports', 'alignment_page.html'), encoding='utf-8') as file:
+        text = ' '.join(file.read().split())
+    assert ('weights of a row add up to 1 with global attention; with local-m to 1 too, or to 0 where the window is '
+            'past the end of the source; with local-p to 1 at most.') in text
+    random = np.random.RandomState(1)
+    memory, query = [tf.constant(random.normal(size=(2, steps, 4)).astype('f')) for steps in (6, 9)]
+    sums = []
+    for layer in (GlobalAttention(), LocalAttention(alignment='monotonic', window=1), LocalAttention(window=2)):
+        layer.build([(None, None, 4), (None, None, 4)])
+        K.batch_set_value([(weight, random.normal(size=K.int_shape(weight))) for weight in layer.weights])
+        sums.append(session.run(tf.reduce_sum(layer.call([memory, query])[1], 2)))
+    assert np.allclose(sums[0], 1.) and np.allclose(sums[1][:, :7], 1.) and not sums[1][:, 7:].any()
+    assert np.all(sums[2] <= 1.) and np.any(sums[2] < .9) and np.all(sums[2] > 0.)
