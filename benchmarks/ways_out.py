@@ -26,7 +26,6 @@ from text.text_files import read_lines  # noqa: E402
 from text.tokenizers import read_tokenizers  # noqa: E402
 
 WORKER = os.path.join(ROOT, 'benchmarks', 'one_way_out.py')
-MODULES = {'onnx': 'onnxruntime', 'keras3': 'keras', 'pytorch': 'torch'}
 
 
 def parse(argv):

@@ -17,7 +17,6 @@ from text.tokenizers import build_tokenizers, read_tokenizers
 from text.vocabulary import SPECIALS, Vocabulary
 
 SIDES = ('source', 'target')
-VOCABULARY_FILE = 'vocab.%s.txt'
 
 PreparedText = collections.namedtuple('PreparedText', 'train validation texts tokenizers models vocabularies')
 PreparedText.__doc__ = """The text of a run.
