@@ -21,7 +21,7 @@ from text.alignments import read_alignments
 from text.scored_text import chosen, scored_text
 from text.text_files import read_lines, require_regular_file
 from reports import metrics, scores
-from reports.progress import Progress
+from reports.progress import Progress, shown
 from text import questions
 import search_options
 from storage.output_files import check_outputs, write_output
@@ -190,7 +190,8 @@ def show(place, rows, intervals, compare, options):
     print(place)
     for name, value, note in rows:
         middle = '  [%.4f, %.4f]' % tuple(intervals[name]) if name in intervals else ''
-        print(('%-20s %10s%s  %s' % (name, value if isinstance(value, int) else '%.4f' % value, middle, note)).rstrip())
+        value = value if isinstance(value, int) else shown(value, 4)
+        print(('%-20s %10s%s  %s' % (name, value, middle, note)).rstrip())
     if compare:
         print('\n%s in comparison; p: probability of such a difference by chance (paired bootstrap)' % options.compare)
         for name, (score, p) in compare.items():

@@ -82,6 +82,11 @@ def duration(seconds):
     return '%d:%02d:%02d' % (hours, minutes, seconds) if hours else '%d:%02d' % (minutes, seconds)
 
 
+def shown(value, decimals=2):
+    """`5.2071` as `5.21`, and as `1.01e+304` from ten million on: a training that diverges has such perplexities."""
+    return '%.*f' % (decimals, value) if abs(value) < 1e7 else '%.2e' % value
+
+
 def report(text):
     """Writes a line to standard error, above a progress bar if there is one."""
     if tqdm:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from reports import progress
-from reports.progress import Progress, duration, fitting
+from reports.progress import Progress, duration, fitting, shown
 from test_commands import ROOT
 
 PARTS = ['perplexity 1234.56', '12:34:56 left', '12345 words/s', 'accuracy 45.6 %']
@@ -28,6 +28,11 @@ def clock(monkeypatch):
 
 def test_durations():
     assert [duration(seconds) for seconds in (0, 83.9, 3683)] == ['0:00', '1:23', '1:01:23']
+
+
+def test_numbers_of_a_training_that_diverges_are_short():
+    assert [shown(value) for value in (5.2071, 9999999., 1e7, 1e304)] == ['5.21', '9999999.00', '1.00e+07', '1.00e+304']
+    assert [shown(value, 4) for value in (5.2071, -1e300)] == ['5.2071', '-1.00e+300']
 
 
 def terminal_output(monkeypatch, columns, *args, **options):

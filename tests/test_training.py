@@ -266,6 +266,14 @@ def test_a_checkpoint_is_written_inside_an_epoch_after_so_many_minutes(session, 
 
 
 @pytest.mark.slow
+def test_a_training_that_diverges_is_told_in_lines_of_readable_length(session, tmp_path, capsys):
+    run, trainer = start(tmp_path / 'run', [1e300], learning_rate=1e9)
+    trainer.fit()
+    line, = [line for line in capsys.readouterr().err.splitlines() if line.startswith('epoch')]
+    assert len(line) < 160 and 'validation perplexity 1.00e+300' in line
+
+
+@pytest.mark.slow
 def test_a_run_starts_from_the_weights_of_another(session, tmp_path):
     run, trainer = start(tmp_path / 'run', [9.])
     trainer.fit()

@@ -16,7 +16,7 @@ from text.vocabulary import PAD
 from token_loss import guided_alignment_loss
 from training import schedule
 from training.optimizer import OPTIMIZERS
-from reports.progress import Progress, duration, report
+from reports.progress import Progress, duration, report, shown
 from training.schedule import METRICS
 from training.workers import WorkerEnded, Workers
 
@@ -275,7 +275,7 @@ class Trainer(object):
 
     def _progress(self):
         nll, correct, tokens, _ = self.state.sums
-        return ['perplexity %.2f' % perplexity(nll / tokens), '%s left' % duration(self._left()),
+        return ['perplexity %s' % shown(perplexity(nll / tokens)), '%s left' % duration(self._left()),
                 '%.0f words/s' % self.speed, 'accuracy %.1f %%' % (100. * correct / tokens)]
 
     def _left(self):
@@ -313,10 +313,10 @@ class Trainer(object):
         self.state = schedule.after_validation(settings, state._replace(
             epoch=state.epoch + ended, position=0 if ended else state.position, validated=state.update, sums=[0.] * 4,
             log=state.log + [row]), row[column])
-        report('epoch %d%s: train perplexity %.2f, accuracy %.1f %%; validation perplexity %.2f, accuracy %.1f %%%s%s; '
+        report('epoch %d%s: train perplexity %s, accuracy %.1f %%; validation perplexity %s, accuracy %.1f %%%s%s; '
                '%.0f words/s, %s in all, %s left' % (
-                   row['epoch'], '' if ended else ', step %d' % state.update, row['train_perplexity'],
-                   100 * row['train_accuracy'], row['val_perplexity'], 100 * row['val_accuracy'],
+                   row['epoch'], '' if ended else ', step %d' % state.update, shown(row['train_perplexity']),
+                   100 * row['train_accuracy'], shown(row['val_perplexity']), 100 * row['val_accuracy'],
                    ', %s %.4g' % (settings.metric, row[column]) if settings.metric != 'perplexity' else '',
                    ' (best)' if self.state.since_best == 0 else '', row['words_per_second'],
                    duration(row['seconds']), duration(self._left())))
