@@ -1059,8 +1059,8 @@ def test_pretrained_vectors_are_counted_and_training_starts_from_them(tmp_path):
                  '--threads', '1', '--epochs', '1', '--learning-rate', '1e-12', '--source-embeddings', 'in.vec',
                  '--target-embeddings', 'out.vec', cwd=tmp_path)
     assert result.code == 0, result.stderr
-    assert 'in.vec: vectors for 1 of 14 source tokens' in result.stderr
-    assert 'out.vec: vectors for 2 of 14 target tokens' in result.stderr
+    assert 'in.vec: vectors for 1 of 10 source tokens (10.0 %)' in result.stderr
+    assert 'out.vec: vectors for 2 of 10 target tokens (20.0 %)' in result.stderr
     directory = RunDirectory.open(str(tmp_path / 'r'))
     with h5py.File(directory.file('weights.h5'), 'r') as weights:
         for side, rows in (('source', {'seven': [1, 2, 3]}), ('target', {'七': [.1, .2, .3], '三': [.4, .5, .6]})):

@@ -269,6 +269,11 @@ def test_a_glove_file_that_begins_with_a_number_loses_no_line(tmp_path):
 
 
 @pytest.mark.parametrize('text, parts', [('4 3\ncat 1 2 3\n', ('numbers, not 2', '--embedding 3')),
+                                         ('cat 1 2 3\n', ('has vectors of 3 numbers, not 2; give --embedding 3',)),
+                                         ('9 2\ncat 1 2 3\n', ('has vectors of 3 numbers, not 2',)),
+                                         ('cat 1\n', ('has vectors of 1 numbers, not 2; give --embedding 1',)),
+                                         ('Cat 1 2\n<unk> 3 4\n', ('no vector for any of the 4 tokens', '2 lines')),
+                                         ('', ('no vector for any of the 4 tokens',)), ('1 2\n', ('no vector',)),
                                          ('3 \u00b2\n', ('line 1', '--embedding')),  # int() cannot read it
                                          ('cat 1 2\ndog 1\n', ('line 2', '--embedding')),
                                          ('cat 1 2\ndog 1 two\n', ('line 2',)),

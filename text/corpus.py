@@ -1,5 +1,6 @@
 """Parallel text: pairs of source and target text from files of all formats, and which files a run names."""
 import itertools
+import math
 import os
 
 from command_line import UserError, system_path  # first: sets what NumPy reads when it is imported
@@ -155,16 +156,19 @@ def read_vectors(path, vocabulary, size):
         List of n ids, and their vectors, float32 (n, size).
 
     # Raises
-        UserError: a line that is not a token and `size` finite numbers; and as `text_files.read_lines`.
+        UserError: a line that is not a token and `size` finite numbers, vectors of another size, or no vector for any
+            token; and as `text_files.read_lines`.
     """
-    ids, rows = [], []
+    ids, rows, number, first = [], [], 0, 1
     for number, line in enumerate(read_lines(path), 1):
-        token, *numbers = line.rstrip(' ').rsplit(' ', size)  # from the right: a token may contain spaces
-        if number == 1 and line.split()[1:] == numbers[-1:] and line.replace(' ', '').isdecimal():
-            if int(numbers[0]) != size:
-                raise UserError('%s: has vectors of %s numbers, not %d; give --embedding %s'
-                                % (path, numbers[0], size, numbers[0]))
+        fields = line.rstrip(' ').split(' ')
+        if number == 1 and len(fields) == 2 and all(map(str.isdecimal, fields)):
+            _check_size(path, int(fields[1]), size)
+            first = 2
             continue
+        if number == first and _is_number(fields[-1]):
+            _check_size(path, sum(1 for _ in itertools.takewhile(_is_number, reversed(fields[1:]))), size)
+        token, *numbers = line.rstrip(' ').rsplit(' ', size)  # from the right: a token may contain spaces
         try:
             row = np.array(numbers, dtype='f')
         except ValueError:
@@ -175,4 +179,21 @@ def read_vectors(path, vocabulary, size):
         if vocabulary.index.get(token, PAD) > END:
             ids.append(vocabulary.index[token])
             rows.append(row)
-    return ids, np.array(rows, dtype='f').reshape(-1, size)
+    if not ids:
+        raise UserError('%s: has no vector for any of the %d tokens of the vocabulary (%d lines read): give vectors of '
+                        'that language, and the tokeniser that they were made with'
+                        % (path, len(vocabulary) - END - 1, number))
+    return ids, np.array(rows, dtype='f')
+
+
+def _check_size(path, found, size):
+    """Refuses vectors of another size than the model's."""
+    if found != size:
+        raise UserError('%s: has vectors of %d numbers, not %d; give --embedding %d' % (path, found, size, found))
+
+
+def _is_number(text):
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

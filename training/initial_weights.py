@@ -7,7 +7,7 @@ from storage.files import show
 from storage.run_directory import RunDirectory
 from storage.weights_file import WeightsReader
 from text import corpus
-from text.vocabulary import Vocabulary
+from text.vocabulary import SPECIALS, Vocabulary
 
 Previous = collections.namedtuple('Previous', 'path sha256 arrays vocabularies')
 Previous.__doc__ = """A run to start from: its path, the sha256 of its weights.h5, {'layer/weight': array}, and
@@ -87,6 +87,9 @@ def read_vectors(settings, vocabularies):
         if path:
             vocabulary = vocabularies['vocab.%s.txt' % side]
             ids, rows = corpus.read_vectors(path, vocabulary, settings.embedding)
-            tell('%s: vectors for %d of %d %s tokens' % (path, len(set(ids)), len(vocabulary), side))
+            count, size = len(set(ids)), len(vocabulary) - len(SPECIALS)
+            tell('%s: vectors for %d of %d %s tokens (%.1f %%)%s' % (
+                path, count, size, side, 100. * count / size,
+                '' if 2 * count > size else ': few: check upper case and --%s-tokenizer' % side))
             vectors.append((side, ids, rows))
     return vectors
