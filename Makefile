@@ -5,7 +5,7 @@ TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak reference-check mutants lint onnx keras3 serve serve-setup distributed tutorial tutorial-setup tutorial-outputs browser settings-page image lock lock-keras3 clean
+.PHONY: help setup demo test test-all soak reference-check mutants lint onnx keras3 web serve serve-setup distributed tutorial tutorial-setup tutorial-outputs browser settings-page image lock lock-keras3 clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,13 @@ onnx: setup ## install the packages for `export.py --format onnx` and its tests 
 
 keras3: ## create .venv-keras3 with Keras 3 for `regress.py convert` (CPython 3.11 to 3.13; 1.7 GB, a minute)
 	@sh keras3.sh
+
+# Nothing of the package is run here; `runtime_files` compares its hash.
+WEB = onnxruntime-web-1.22.0.tgz
+web: onnx ## bring what `export.py --format web` needs: the package onnx, and onnxruntime-web from npm's registry
+	test -f exporting/$(WEB) || curl -fsSL -o exporting/$(WEB) https://registry.npmjs.org/onnxruntime-web/-/$(WEB) || \
+	    (cd exporting && npm pack --silent onnxruntime-web@$(WEB:onnxruntime-web-%.tgz=%))
+	$(PYTHON) -m exporting.web_runtime
 
 RUN = runs/translate
 serve: serve-setup ## start the web server on the run of `make demo`; on another one: RUN=DIR

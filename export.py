@@ -1,8 +1,9 @@
-"""Exports a trained run as a TensorFlow SavedModel or as ONNX: text in; text, scores and alignments out.
+"""Exports a trained run as a TensorFlow SavedModel, as ONNX or as a web page: text in; text and alignments out.
 
     export.py runs/translate served/translate/1
     export.py --beam-width 5 --n-best 5 runs/translate served/translate/2
     export.py --format onnx runs/translate folder
+    export.py --format web runs/translate page
 
 The graph of a SavedModel contains tokenisers, vocabularies, weights and the search, and has TensorFlow's core ops only:
 TensorFlow Serving or any TensorFlow from 1.12 on runs it without this program. Its signature is `serving_default`.
@@ -22,8 +23,9 @@ the last token of each text, and the outputs are all of the above but `text` and
 gives an output without tokens. Where a search finds fewer than N outputs, the rest are empty, with rankings of -3.4e38.
 
 With `--format onnx` the directory holds `encoder.onnx`, `step.onnx`, the vocabularies and tokenisers, and
-`translate.py`, which needs onnxruntime and NumPy only. Every exported directory has a `manifest.json` with the SHA-256
-of its files: `translate.py` checks it, and `python3 exporting/manifest.py DIR` checks any directory.
+`translate.py`, which needs onnxruntime and NumPy only. With `--format web` it is a page, and the browser computes all.
+Every exported directory has a `manifest.json` with the SHA-256 of its files, which `translate.py` and the page check;
+`python3 exporting/manifest.py DIR` checks any directory.
 """
 import contextlib
 import os
@@ -46,15 +48,19 @@ def parse(argv):
     parser.add_argument('run', metavar='RUN', help='run directory')
     parser.add_argument('folder', metavar='DIR', help='new directory for the SavedModel; TensorFlow Serving needs '
                         'a number as its name')
-    parser.add_argument('--format', choices=('saved_model', 'onnx'), default='saved_model',
-                        help='onnx: a directory for onnxruntime and NumPy; `make onnx` installs what it needs '
-                        '(default: %(default)s)')
+    parser.add_argument('--format', choices=('saved_model', 'onnx', 'web'), default='saved_model',
+                        help='onnx: a directory for onnxruntime and NumPy; web: a page that translates in the browser, '
+                        'for any web server; `make onnx` and `make web` install what they need (default: %(default)s)')
+    parser.add_argument('--examples', metavar='FILE', help='with --format web: texts to try, one a line; they become '
+                        'public with the page (default: for the samples, some of their test part)')
     search_options.add_options(parser, 'outputs returned for each text; needs --beam-width (default: 1)')
     parser.add_argument('--tokens', action='store_true', help='input and output are tokens, not text')
     options = parser.parse_args(argv)
     search_options.check_usage(options, parser.error)
-    if options.format == 'onnx' and options.tokens:
+    if options.format != 'saved_model' and options.tokens:
         parser.error('--tokens belongs to --format saved_model')
+    if options.format != 'web' and options.examples:
+        parser.error('--examples belongs to --format web')
     return options
 
 
@@ -222,11 +228,11 @@ PROGRAM_FILES = (('adapters/onnx_translate.py', 'translate.py'),) + tuple(
 
 
 def onnx_files(run, settings, options):
-    """{name: bytes} of a directory that translates with onnxruntime and NumPy only."""
+    """{name: bytes} of the graphs, and of the files of the run that whoever runs them reads."""
     try:
         from exporting import onnx_graph
     except ImportError:
-        raise UserError('--format onnx needs the package onnx: make onnx installs it')
+        raise UserError('--format %s needs the package onnx: make onnx installs it' % options.format)
     import tf_session
     from reference.numpy_model import neutral
     from keras import backend as K
@@ -249,16 +255,35 @@ def onnx_files(run, settings, options):
         progress.advance()
     files['config.json'] = to_json({'settings': values, 'search': search._asdict()})
     files.update((name, run.read_file(name)) for name in RUN_FILES if os.path.exists(run.file(name)))
-    here = os.path.dirname(os.path.abspath(__file__))
+    return files
+
+
+def program_files():
+    """{name: bytes} of the programs in an ONNX directory."""
+    files, here = {}, os.path.dirname(os.path.abspath(__file__))
     for source, name in PROGRAM_FILES:
         with open(os.path.join(here, source), 'rb') as stream:
             files[name] = stream.read()
     return files
 
 
-def write_onnx(run, settings, options):
-    """Writes the ONNX directory. Returns the names of its files."""
-    files = onnx_files(run, settings, options)
+def page_files(run, settings, options):
+    """{name: bytes} of a directory that translates in a web page."""
+    from exporting import web_folder, web_runtime
+    from reports.page_about import about_run, read_examples, sample_examples
+    from text.vocabulary import Vocabulary
+    web_folder.check_run(settings, options.run)
+    web_runtime.runtime_files()  # before the work of the export
+    examples = read_examples(options.examples) if options.examples else sample_examples(run.manifest())
+    vocabularies = [Vocabulary.from_bytes(run.read_file(name), run.file(name)) for name in RUN_FILES[:2]]
+    name = os.path.basename(os.path.abspath(options.run))
+    return web_folder.web_files(onnx_files(run, settings, options), about_run(name, settings, vocabularies, examples))
+
+
+def write_files(run, settings, options):
+    """Writes the directory of `--format onnx` or `web`. Returns the names of its files."""
+    files = page_files(run, settings, options) if options.format == 'web' else dict(
+        onnx_files(run, settings, options), **program_files())
     with new_folder(options.folder, options.format, run) as hidden:
         for name, data in files.items():
             os.makedirs(os.path.dirname(os.path.join(hidden, name)), exist_ok=True)
@@ -277,8 +302,8 @@ def main(argv):
     check(settings)
     if settings.score == 'none' and search_options.merge(settings, options).coverage_penalty:
         raise UserError('%s: this run has no attention (--score none): omit --coverage-penalty' % options.run)
-    if options.format == 'onnx':
-        tell('%s: %s' % (options.folder, ' '.join(write_onnx(run, settings, options))))
+    if options.format != 'saved_model':
+        tell('%s: %s' % (options.folder, ' '.join(write_files(run, settings, options))))
         return
     inputs, outputs = write_saved_model(run, settings, options)
     tell('%s: %s in; %s out' % (options.folder, ', '.join(inputs), ', '.join(sorted(outputs))))

@@ -16,6 +16,7 @@ from exporting import onnx_story
 
 OPSET = 12          # onnxruntime 1.10 and all later versions load it
 LOWEST = np.finfo('f').min
+BLOCK = 128         # values that are added one after the other
 UNK = 1
 
 
@@ -221,6 +222,19 @@ def align(graph, settings, scores, h):
     return weights
 
 
+def log_sum_exp(graph, x, size):
+    """The logarithm of the sum of exponentials over the last axis (B, K, V) -> (B, K, 1), by blocks.
+
+    onnxruntime adds one float32 after the other: next to a probability near 1, the small ones of a large vocabulary
+    would be lost, 1e-4 in all.
+    """
+    padding = graph.constant([0, 0, 0, 0, 0, -size % BLOCK], 'int64')
+    x = graph.op('Pad', x, padding, graph.constant(LOWEST))
+    x = graph.op('Reshape', x, graph.constant([0, 0, -1, BLOCK], 'int64'))
+    x = graph.op('ReduceLogSumExp', x, axes=[3], keepdims=0)
+    return graph.op('ReduceLogSumExp', x, axes=[2])
+
+
 def step(settings, weights):
     """`step.onnx`, from a run's settings (dict) and weights by neutral name."""
     graph, units = Graph(weights), settings['units']
@@ -256,7 +270,7 @@ def step(settings, weights):
     logits = graph.op('MatMul', logits, graph.constant(weights[table].T) if settings['tie_embeddings']
                       else graph.weight('output/kernel'))                           # eq. 6
     graph.rename(logits, 'logits')
-    graph.rename(graph.op('ReduceLogSumExp', logits, axes=[2]), 'normaliser')
+    graph.rename(log_sum_exp(graph, logits, size), 'normaliser')
     values, ids = graph.op('TopK', logits, 'count', axis=2, outputs=2)
     graph.rename(values, 'top_values')
     graph.rename(ids, 'top_ids')

@@ -12,6 +12,9 @@ from reports.label_fonts import BUNDLED_FONT, glyph_ids
 from reports.page_font import font_subset
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+# What every page with alignments has, in the order of loading: each script uses names of those before it.
+PAGE_SCRIPTS = ('page_language.js', 'alignment_files.js', 'alignment_player.js', 'alignment_view.js')
+PAGE_STYLES = ('alignment_view.css',)
 # Chinese and kana with their punctuation: what a system without a Chinese font shows as boxes.
 EAST_ASIAN = re.compile('[\u2e80-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U00020000-\U0003ffff]')
 EAST_ASIAN_RANGE = 'U+2E80-9FFF, U+F900-FAFF, U+FE30-FE4F, U+FF00-FFEF, U+20000-3FFFF'  # the same in CSS
@@ -74,19 +77,20 @@ def fill_template(name, values):
     """Fills in the template of a page.
 
     # Arguments
-        name: file in this folder, or an absolute path.
-        values: dict of placeholder to text; the style and the script that the pages share are added.
+        name: file in this folder.
+        values: dict of placeholder to text; the style and the scripts that the pages share are added.
 
     # Returns
         The page as text.
     """
-    values = dict(values, **{'/*VIEW STYLE*/': _read('alignment_view.css'),
-                             '/*VIEW SCRIPT*/': _read('alignment_view.js')})
+    values = dict(values, **{'/*VIEW STYLE*/': ''.join(map(read_part, PAGE_STYLES)),
+                             '/*VIEW SCRIPT*/': ''.join(map(read_part, PAGE_SCRIPTS))})
     pattern = '|'.join(map(re.escape, values))  # one pass, so that no inserted text is searched
-    return re.sub(pattern, lambda match: values[match.group()], _read(name))
+    return re.sub(pattern, lambda match: values[match.group()], read_part(name))
 
 
-def _read(name):
+def read_part(name):
+    """The text of a file of the pages, in this folder."""
     with open(os.path.join(HERE, name), encoding='utf-8', newline='\n') as stream:
         return stream.read()
 

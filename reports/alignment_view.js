@@ -1,41 +1,16 @@
 'use strict';
-// One alignment: words of source and output, and the heat map of the weights between them. Text reaches the page
-// through textContent alone, never as markup. `say` translates what the page itself says; ZH has the Chinese.
+// One alignment: words of source and output, and the heat map of the weights between them. It can be shown growing step
+// by step, and saved as a file.
 
-const chinese = (new URLSearchParams(location.search).get('lang') || navigator.language || '').startsWith('zh');
-const ZH = {
+Object.assign(ZH, {
   'Source': '原文', 'Output': '译文', 'Alignment': '对齐', '(empty)': '（空）', '(nothing to align)': '（没有可对齐的词）',
-  'This model has no attention.': '该模型没有注意力机制。', 'output \\ source': '输出 \\ 输入', 'probability': '概率',
-  'candidates': '候选词', 'unknown word': '未登录词', 'copied word': '复制的词', 'attention weight': '注意力权重',
-};
-const say = english => (chinese && ZH[english]) || english;
+  'This model has no attention.': '该模型没有注意力机制。', 'probability': '概率', 'candidates': '候选词',
+  'unknown word': '未登录词', 'copied word': '复制的词', 'attention weight': '注意力权重',
+  'output \\ source': '输出 \\ 输入', 'Download %s': '下载 %s',
+  '(too large to draw: point at a word)': '（表格过大，无法显示：请将指针移到词上）',
+});
 
-function add(parent, tag, text, properties) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  Object.assign(element, properties || {});
-  parent.append(element);
-  return element;
-}
-
-// A word in a <bdi>, so that words of mixed directions do not reorder one another.
-function addWord(parent, tag, token, properties) {
-  const element = add(parent, tag, undefined, properties);
-  add(element, 'bdi', token);
-  return element;
-}
-
-// 'rtl' or 'ltr' by the first letter with a direction; dir=auto would ignore words in <bdi>.
-function direction(tokens) {
-  const first = tokens.join(' ').match(/\p{L}/u);
-  return first && /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/.test(first[0]) ? 'rtl' : 'ltr';
-}
-
-// The index that a key leads to from `now` among `count`; undefined for a key that does not move.
-function moved(key, now, count, back, forth) {
-  const to = {[back]: now - 1, [forth]: now + 1, Home: 0, End: count - 1, PageUp: now - 10, PageDown: now + 10}[key];
-  return to === undefined ? undefined : Math.max(0, Math.min(count - 1, to));
-}
+const LARGEST_TABLE = 40000;  // cells; a browser takes seconds to lay out more
 
 const decimals = weight => (weight / 1000).toFixed(3);
 const heaviest = (weights, words) => weights.map((weight, n) => [weight, n]).filter(pair => pair[0] >= 50)
@@ -56,11 +31,17 @@ class Alignment {
       words.setAttribute('role', 'toolbar');
       words.setAttribute('aria-labelledby', `${id}-${name}`);
     }
+    this.player = new AlignmentPlayer(this.section, shown => this.grow(shown));
     this.step = add(this.section, 'p', '', {className: 'step'});
     this.step.setAttribute('role', 'status');
     add(this.section, 'h3', say('Alignment'), {id: `${id}-heat`});
     this.heat = add(this.section, 'div', undefined, {className: 'heat'});
     this.heatName = `${id}-heat`;
+    this.downloads = add(this.section, 'div', undefined, {className: 'downloads'});
+    for (const kind of Object.keys(ALIGNMENT_FILES)) {
+      add(this.downloads, 'button', say('Download %s', kind.toUpperCase()), {type: 'button', onclick: () =>
+        downloadAlignment(kind, {sources: this.sources, tokens: this.hypothesis.tokens, weights: this.weights})});
+    }
     this.listen();
   }
 
@@ -76,12 +57,40 @@ class Alignment {
     if (!tokens.length) add(this.output, 'i', say('(empty)'));
     this.heat.replaceChildren();
     this.heat.scrollTo(0, 0);
-    if (this.weights && this.weights.length && this.sources.length) this.table();
+    this.pinned = null;
+    const cells = this.weights ? this.weights.length * this.sources.length : 0;
+    if (cells && cells <= LARGEST_TABLE) this.table();
     else {
-      const text = this.weights ? '(nothing to align)' : 'This model has no attention.';
+      const text = !this.weights ? 'This model has no attention.' : cells ? '(too large to draw: point at a word)'
+        : '(nothing to align)';
       add(this.heat, 'p', say(text), {className: 'quiet'});
     }
+    this.downloads.hidden = !cells || cells > LARGEST_TABLE;
+    this.player.reset(cells ? tokens.length : 0);
+  }
+
+  // Shows the first output tokens alone, and the attention of the last of these.
+  grow(shown) {
+    this.shown = shown;
+    for (const rows of [this.output.children, this.heat.querySelectorAll('tbody tr')]) {
+      [...rows].forEach((row, t) => row.classList.toggle('later', t >= shown && t < this.hypothesis.tokens.length));
+    }
     this.clear();
+  }
+
+  // Keeps the highlight of a word or a cell, or ends that.
+  pin(t, s) {
+    const again = this.pinned && this.pinned[0] === t && this.pinned[1] === s;
+    this.pinned = t < 0 && s < 0 || again ? null : [t, s];
+    const [row, column] = this.pinned || [-1, -1];
+    const press = (container, n) => [...container.children].forEach(
+      (word, place) => word.setAttribute && word.setAttribute('aria-pressed', String(place === n)));
+    press(this.source, row < 0 ? column : -1);
+    if (this.hypothesis.tokens.length) press(this.output, column < 0 ? row : -1);
+    for (const cell of this.heat.querySelectorAll('[aria-selected]')) cell.removeAttribute('aria-selected');
+    const line = this.heat.querySelectorAll('tbody tr')[row];
+    if (line && column >= 0) line.cells[column + 1].setAttribute('aria-selected', 'true');
+    this.highlightFocused();
   }
 
   fill(container, tokens, marks) {
@@ -89,6 +98,7 @@ class Alignment {
     container.dir = direction(tokens);
     tokens.forEach((token, n) => {
       const word = addWord(container, 'button', token, {type: 'button', tabIndex: n ? -1 : 0});
+      word.setAttribute('aria-pressed', 'false');
       for (const [name, title] of [['unknown', 'unknown word'], ['copied', 'copied word'], ['differs', '']]) {
         if (!(marks[name] || []).includes(n)) continue;
         word.classList.add(name);
@@ -151,7 +161,11 @@ class Alignment {
     this.step.textContent = lines.join(' · ');
   }
 
-  clear() { this.highlight(-1, -1); }
+  // The highlight where nothing is pointed at: what is pinned, else the step that is shown.
+  clear() {
+    if (this.pinned) this.highlight(...this.pinned);
+    else this.highlight(this.shown < this.hypothesis.tokens.length ? this.shown - 1 : -1, -1);
+  }
 
   // What has the focus, or nothing.
   highlightFocused() {
@@ -173,7 +187,12 @@ class Alignment {
         const n = index(event);
         if (n >= 0) this.highlight(...(container === this.output ? [n, -1] : [-1, n]));
       };
-      container.onclick = event => { if (index(event) >= 0) event.target.closest('button').focus(); };
+      container.onclick = event => {
+        const n = index(event);
+        if (n < 0) return;
+        container.children[n].focus();
+        this.pin(...(container === this.output ? [n, -1] : [-1, n]));
+      };
       container.onmouseleave = focused;
       container.addEventListener('focusin', event => {
         // One stop for Tab.
@@ -203,9 +222,18 @@ class Alignment {
       focused();
     });
     this.heat.addEventListener('focusout', () => this.clear());
+    this.heat.onclick = event => {
+      const cell = event.target.closest('td');
+      if (cell) this.pin(cell.parentElement.sectionRowIndex, cell.cellIndex - 1);
+    };
+    this.section.addEventListener('keydown', event => { if (event.key === 'Escape') this.pin(-1, -1); });
     this.heat.onkeydown = event => {
       const cell = event.target.closest('td');
       if (!cell) return;
+      if (event.key === 'Enter' || event.key === ' ') {
+        event.preventDefault();
+        cell.click();
+      }
       const rows = cell.closest('tbody').rows, t = cell.parentElement.sectionRowIndex;
       const right = moved(event.key, cell.cellIndex - 1, this.sources.length, 'ArrowLeft', 'ArrowRight');
       const down = moved(event.key, t, rows.length, 'ArrowUp', 'ArrowDown');
@@ -224,13 +252,13 @@ class Alignment {
   }
 }
 
-// Explains the colours and marks; an element for the top of a page.
-function addLegend(parent) {
+// Explains the colours and the marks that the page has, such as ['unknown', 'copied']; an element for its top.
+function addLegend(parent, marks) {
   const legend = add(parent, 'div', undefined, {className: 'legend'});
   const scale = add(legend, 'span', `${say('attention weight')} 0`);
   add(scale, 'span', undefined, {className: 'scale'});
   scale.append('1');
-  for (const name of ['unknown', 'copied']) {
+  for (const name of marks) {
     addWord(legend, 'span', say(`${name} word`), {className: name});
   }
 }

@@ -17,8 +17,9 @@ from werkzeug.exceptions import HTTPException
 import beam_search
 import search_options
 from command_line import UserError, VERSION
-from reports.alignment_page import EAST_ASIAN_RANGE, fill_template
+from reports.alignment_page import EAST_ASIAN_RANGE, PAGE_SCRIPTS, PAGE_STYLES, fill_template, read_part
 from reports.label_fonts import BUNDLED_FONT
+from reports.page_about import about_run, sample_examples
 from serving.batcher import Batcher, Busy
 from storage.files import parse_json, show
 
@@ -58,6 +59,9 @@ class Service(object):
 
     def __init__(self, translators, limits=Limits(), batch_size=32, wait=0.005, queue=256):
         self.translators, self.limits, self.stopping = translators, limits, False
+        self.runs = [about_run(name, translator.settings, (translator.source_vocabulary, translator.target_vocabulary),
+                               sample_examples(translator.run.manifest()))
+                     for name, translator in translators.items()]
         self.registry = prometheus_client.CollectorRegistry()
         make = dict(registry=self.registry, namespace='attention')
         self.requests = prometheus_client.Counter('requests', 'Requests by path and status.', ['path', 'status'],
@@ -81,9 +85,7 @@ class Service(object):
     def health(self):
         """The state and the runs, as the page and a load balancer read them."""
         return {'status': 'stopping' if self.stopping else 'ok', 'version': VERSION, 'limits': self.limits._asdict(),
-                'runs': [{'name': name, 'task': translator.settings.task, 'score': translator.settings.score,
-                          'attention': translator.settings.attention, 'beam_width': translator.settings.beam_width}
-                         for name, translator in self.translators.items()]}
+                'runs': self.runs}
 
     def translate(self, body):
         """The answer to the JSON body of POST /translate, as a dict.
@@ -204,6 +206,17 @@ def _names_this_machine(host):
     return name == 'localhost' or is_loopback(name)
 
 
+def make_page():
+    """The page to try the runs, with its style and its scripts inside."""
+    font = '@font-face { font-family: "Embedded"; src: url(font.ttf); unicode-range: %s }\n' % EAST_ASIAN_RANGE
+    styles = font + ''.join(map(read_part, PAGE_STYLES + ('translation_page.css',)))
+    with open(os.path.join(HERE, 'server_engine.js'), encoding='utf-8', newline='\n') as stream:
+        scripts = ''.join(map(read_part, PAGE_SCRIPTS)) + stream.read() + read_part('translation_page.js')
+    return fill_template('translation_page.html', {
+        '<!--HEAD-->': '', '<!--MESSAGE-->': '', '<!--STYLE-->': '<style>\n%s</style>' % styles,
+        '<!--SCRIPT-->': '<script>\n%s</script>' % scripts})
+
+
 def make_application(service, token=None, local=True):
     """The Flask application of a `Service`.
 
@@ -214,8 +227,7 @@ def make_application(service, token=None, local=True):
     """
     application = flask.Flask('attention', static_folder=None)
     application.config.update(JSON_SORT_KEYS=False)
-    page = fill_template(os.path.join(HERE, 'page.html'), {
-        '/*FONT*/': '@font-face { font-family: "Embedded"; src: url(font.ttf); unicode-range: %s }' % EAST_ASIAN_RANGE})
+    page = make_page()
     with open(os.path.join(HERE, 'openapi.json'), encoding='utf-8') as stream:
         interface = json.load(stream)
     interface['info']['version'] = VERSION
@@ -284,7 +296,7 @@ def make_application(service, token=None, local=True):
         response = flask.Response(page, content_type='text/html; charset=utf-8')
         response.headers['Content-Security-Policy'] = (
             "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-            "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+            "font-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
         return response
 
     return application

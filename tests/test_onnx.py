@@ -1,5 +1,6 @@
 """ONNX directories: the outputs of `translate.py` in a separate process, compared with those of `Translator`."""
 import json
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,12 @@ import pytest
 
 import export
 import search_options
+import web_pages
+from browser import open_browser
 from command_line import UserError
+from exporting import web_folder
+from exporting.manifest import write_manifest
+from reports.page_about import about_run
 from settings import SETTINGS
 from test_commands import environment, one_line, run
 from test_predict import random_run
@@ -55,28 +61,68 @@ def translated(folder, *options, texts=TEXTS):
     return [json.loads(line) for line in done.stdout.decode('utf-8').splitlines()]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('changes, options', KINDS)
-def test_the_outputs_of_an_onnx_folder_are_those_of_predict(changes, options, tmp_path):
+@pytest.fixture(scope='module', params=KINDS, ids=str)
+def exported(request, tmp_path_factory):
+    """An ONNX folder of each kind of model; a translator of its run; texts, and its outputs for them."""
     from translator import Translator
-    path = random_run(tmp_path / 'run', **changes)
-    export.main(['--format', 'onnx'] + options + [str(path), str(tmp_path / 'folder')])
+    (changes, options), folder = request.param, tmp_path_factory.mktemp('exported')
+    path = random_run(folder / 'run', **changes)
+    export.main(['--format', 'onnx'] + options + [str(path), str(folder / 'folder')])
     asked = export.parse(options + ['x', 'y'])
-    translator = Translator.load(str(path), threads=1)
     texts = STORIES if changes.get('encoder') == 'dmn' else TEXTS
-    expected = translator.translate(texts, **search_options.merge(translator.settings, asked)._asdict())
-    found = translated(tmp_path / 'folder', texts=texts)
+    with Translator.load(str(path), threads=1) as translator:
+        outputs = translator.translate(texts, **search_options.merge(translator.settings, asked)._asdict())
+        yield folder / 'folder', translator, texts, outputs
+
+
+def compare(outputs, found, translator):
+    """Asserts that outputs in JSON are those of the translator. Returns the number of texts with several."""
     several = 0
-    for ours, theirs in zip(expected, found):
+    for ours, theirs in zip(outputs, found):
         ours = [one for one in ours if one.ranking > -1e30]
         assert [one.text for one in ours] == [one['text'] for one in theirs]
         several += len(ours) > 1
         for one, other in zip(ours, theirs):
             assert one.tokens == other['tokens']
             assert np.allclose([one.score, one.ranking], [other['score'], other['ranking']], atol=2e-5)
-            if changes.get('score') != 'none' and one.tokens:
+            if translator.settings.score != 'none' and one.tokens:
                 assert np.allclose(one.alignment, other['alignment'], atol=1e-5)
-    assert several >= 4 or not options
+    return several
+
+
+@pytest.mark.slow
+def test_the_outputs_of_an_onnx_folder_are_those_of_predict(exported):
+    folder, translator, texts, outputs = exported
+    several = compare(outputs, translated(folder, texts=texts), translator)
+    assert several >= 4 or all(len(row) == 1 for row in outputs)
+
+
+@pytest.fixture(scope='module')
+def page(tmp_path_factory):
+    """A browser, and a server of pages."""
+    web_pages.need_runtime()
+    with open_browser(tmp_path_factory.mktemp('browser')) as browser, web_pages.served('.') as server:
+        yield browser, server
+
+
+@pytest.mark.slow
+def test_the_outputs_of_a_web_page_are_those_of_predict(exported, page, tmp_path):
+    (folder, translator, texts, outputs), (browser, server) = exported, page
+    graphs = {name: (folder / name).read_bytes() for name in os.listdir(str(folder))
+              if name.endswith('.onnx') or name in export.RUN_FILES + ('config.json',)}
+    vocabularies = translator.source_vocabulary, translator.target_vocabulary
+    for name, data in web_folder.web_files(graphs, about_run('run', translator.settings, vocabularies)).items():
+        (tmp_path / name).write_bytes(data)
+    write_manifest(str(tmp_path), 'web')
+    server.folder = str(tmp_path)
+    web_pages.open_page(browser, server)
+    given = json.loads((folder / 'config.json').read_text(encoding='utf-8'))['search']
+    compare(outputs, web_pages.ask(browser, texts, **given), translator)
+    pairs = [(text, 'two one three one') for text in texts if text]
+    forced = browser.run('return (async () => { const found = []; for (const [text, output] of arguments[0])'
+                         'found.push((await engine.force("", text, output)).hypotheses); return found; })()', pairs)
+    compare([[one] for one in translator.score(pairs)], forced, translator)
+    assert browser.complaints() == []
 
 
 @pytest.mark.slow
@@ -103,6 +149,20 @@ def test_a_folder_needs_jieba_only_where_it_divides_sources(source, tmp_path):
                                b'python -m pip install jieba==0.42.1\n')
     else:
         assert done.returncode == 0 and done.stdout.decode('utf-8').splitlines() == rows[0]
+
+
+@pytest.mark.parametrize('size', [5, 128, 10003])
+def test_the_normaliser_counts_the_small_probabilities(size):
+    import onnxruntime
+    from onnx import TensorProto
+    from exporting import onnx_graph
+    graph, rng = onnx_graph.Graph({}), np.random.RandomState(0)
+    graph.rename(onnx_graph.log_sum_exp(graph, 'x', size), 'y')
+    model = graph.model({'x': (TensorProto.FLOAT, ['B', 'K', size])}, {'y': (TensorProto.FLOAT, ['B', 'K', 1])})
+    x = rng.normal(-8., 1., (2, 3, size)).astype('f')
+    x[:, :, 2] = 10.5                                          # nearly all of the probability
+    found, = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {'x': x})
+    assert np.allclose(found, np.log(np.exp(x.astype('d')).sum(axis=2, keepdims=True)), rtol=0, atol=5e-6)
 
 
 def test_an_option_of_the_search_replaces_the_exported_one(tmp_path):

@@ -59,8 +59,8 @@ def combining():
 
 # Content of a set: Han (radicals, unified with extension A, compatibility, planes 2 and 3 with extensions B to G),
 # CJK punctuation, vertical and full-width forms. The ideographic space U+3000 is white space, hence not here.
-_WIDE = ('\u2e80-\u2fff\u3001-\u303f\u31c0-\u31ef\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff'
-         '\ufe10-\ufe1f\ufe30-\ufe4f\uff01-\uff60\uffe0-\uffe6\U00020000-\U0003ffff')
+WIDE = ('\u2e80-\u2fff\u3001-\u303f\u31c0-\u31ef\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff'
+        '\ufe10-\ufe1f\ufe30-\ufe4f\uff01-\uff60\uffe0-\uffe6\U00020000-\U0003ffff')
 
 
 def _token_pattern(not_in_words=''):
@@ -129,8 +129,8 @@ class ChineseTokenizer(WordTokenizer):
     """Each Han character, CJK punctuation mark and full-width form is a token; everything else as in `word`.
     Detokenising joins them to all their neighbours without a space: 我爱Python。"""
     name = 'chinese'
-    _not_in_words = _WIDE
-    _wide = re.compile('[%s]' % _WIDE)
+    _not_in_words = WIDE
+    _wide = re.compile('[%s]' % WIDE)
     _both_scripts = frozenset('“”‘’—…·')  # Chinese shares these marks with Latin text
 
     def _attract(self, left, right):
