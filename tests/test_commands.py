@@ -247,6 +247,25 @@ def test_a_preset_of_a_corpus_needs_its_files(cheap):
              '--train')
 
 
+@pytest.mark.parametrize('options, told', [
+    ([], ['target']), (['--source-tokenizer', 'chinese'], ['source', 'target']),
+    (['--target-tokenizer', 'space'], []), (['--target-tokenizer', 'char', '--source-tokenizer', 'jieba'], ['source'])])
+def test_chinese_text_that_is_divided_by_spaces_causes_a_warning_with_the_remedy(cheap, tmp_path, options, told):
+    if 'jieba' in options:
+        pytest.importorskip('jieba', reason='jieba is not installed')
+    divided, whole = '我 昨天 晚上 在 图书馆 看 了 一 本 书 。', '我昨天晚上在图书馆看了一本书。 好 Python 课'
+    for name, text in (('a', divided), ('b', whole)):
+        (tmp_path / name).write_bytes('\n'.join(['%s\t%s' % (text, text)] * 9 + ['']).encode('utf-8'))
+    result = cheap('train.py', '--train', 'a', '--val', 'a', '--dry-run', *options)
+    lines = [line for line in result.stderr.splitlines() if 'warning' in line]
+    assert result.code == IMPORTED and len(lines) == len(told), result.stderr
+    for line, side in zip(lines, told):
+        assert line.startswith('warning: the %s text is divided by spaces already (69 %% of' % side)
+        assert 'keep its words with --%s-tokenizer space, or remove the spaces' % side in line
+    result = cheap('train.py', '--train', 'b', '--val', 'b', '--dry-run', *options)
+    assert result.code == IMPORTED and 'warning' not in result.stderr
+
+
 def test_many_unknown_tokens_cause_a_warning(cheap, tmp_path):
     (tmp_path / 'a').write_text(''.join('w%d\tx y\n' % number for number in range(40)))
     result = cheap('train.py', '--train', 'a', '--val', 'a', '--min-count', '2', '--source-tokenizer', 'char',

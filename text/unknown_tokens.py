@@ -1,6 +1,7 @@
-"""The share of tokens without an id in each part of a run's text: many mean another tokeniser or vocabulary."""
+"""What the text of a run tells about its tokenisers: many tokens without an id, Chinese that has words already."""
 import collections
 import itertools
+import re
 
 from command_line import UserError, tell
 from text import corpus
@@ -9,6 +10,27 @@ from text.vocabulary import UNK
 
 SAMPLED = 2000  # pairs of a part whose share of <unk> is measured
 MANY = .2       # share of <unk> among the source or target tokens above which a warning appears
+
+DIVIDED = .2    # share of Chinese characters before a space, among those before another one, of text divided by spaces
+FEW = 20        # neighbours among Chinese characters that tell nothing yet
+HAN = '[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]'
+NEIGHBOURS = re.compile('%s(?=( ?)%s)' % (HAN, HAN))
+
+
+def tell_divided(settings, pairs):
+    """Warns of Chinese text that spaces divide into words already, if its tokeniser divides it again.
+
+    # Arguments
+        pairs: (source text, target text) of some lines.
+    """
+    for side, texts in zip(('source', 'target'), zip(*pairs[:SAMPLED])):
+        name = getattr(settings, side + '_tokenizer')
+        spaces = [space for text in texts for space in NEIGHBOURS.findall(text)]
+        share = spaces.count(' ') / float(max(FEW, len(spaces)))
+        if name in ('chinese', 'jieba') and share > DIVIDED:
+            tell('warning: the %s text is divided by spaces already (%.0f %% of its Chinese characters have one before '
+                 'the next), and %s divides it anew: keep its words with --%s-tokenizer space, or remove the spaces'
+                 % (side, 100. * share, name, side))
 
 
 def tell_shares(settings, text, paths):
