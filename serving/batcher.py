@@ -33,7 +33,9 @@ class Batcher(object):
         self.large, self.large_running = 0, 0  # large requests that are not answered, and batches of them
         self.observe = observe or (lambda count: None)
         self.waiting = collections.deque()
-        self.changed = threading.Condition()
+        lock = threading.RLock()
+        self.changed = threading.Condition(lock)
+        self.overtaking = threading.Condition(lock)  # what the worker for small requests waits for
         self.closed = False
         self.threads = [threading.Thread(target=self._work, args=(number == workers,), name='batcher', daemon=True)
                         for number in range(workers + 1)]
@@ -67,7 +69,9 @@ class Batcher(object):
                     raise Busy
                 self.large += 1
             self.waiting.append(request)
-            self.changed.notify_all()
+            self.changed.notify()
+            if self.large_running:
+                self.overtaking.notify()
         if large:
             request.future.add_done_callback(self._leave)
         return request.future
@@ -89,6 +93,7 @@ class Batcher(object):
         with self.changed:
             self.closed = True
             self.changed.notify_all()
+            self.overtaking.notify_all()
         end = time.monotonic() + seconds
         for thread in self.threads:
             thread.join(max(0., end - time.monotonic()))
@@ -114,7 +119,7 @@ class Batcher(object):
                     left = requests[0].arrived + self.wait - time.time()
                     if left <= 0 or sum(len(request.texts) for request in requests) >= self.batch_size:
                         break
-                self.changed.wait(left)
+                (self.overtaking if small_only else self.changed).wait(left)
             batch, count = [], 0
             for request in ready():
                 if not batch or (request.options == batch[0].options and request.large == batch[0].large and
@@ -122,11 +127,13 @@ class Batcher(object):
                     batch.append(request)
                     count += len(request.texts)
                     self.waiting.remove(request)
+            if self.waiting:
+                self.changed.notify()  # another worker, which has slept while this one waited
             # The request of a client that is gone is cancelled.
             taken = [request for request in batch if request.future.set_running_or_notify_cancel()]
             if taken and taken[0].large:
                 self.large_running += 1
-                self.changed.notify_all()  # the worker for small ones
+                self.overtaking.notify()
                 return taken, False, False
             return taken, self.large_running > 0, not batch
 

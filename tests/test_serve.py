@@ -485,6 +485,19 @@ def test_small_requests_overtake_large_ones_of_which_only_some_may_wait():
     assert batcher.close(5)
 
 
+def test_a_request_does_not_wait_for_a_worker_while_another_one_sleeps():
+    slow = Slow()
+    batcher = Batcher(slow, batch_size=3, wait=0.2, workers=2)
+    futures = [batcher.submit([name], {'k': name}, large=True) for name in 'ab']  # the second wakes who waits for more
+    deadline = time.time() + 10
+    while len(slow.calls) < 2 and time.time() < deadline:
+        time.sleep(0.01)
+    assert sorted(texts for texts, _ in slow.calls) == [['a'], ['b']]
+    slow.go.set()
+    assert [one.result(5) for one in futures] == [['A'], ['B']]
+    assert batcher.close(5)
+
+
 def test_small_and_large_requests_are_not_decoded_together_and_close_is_bounded():
     slow = Slow()
     batcher = Batcher(slow, batch_size=4, wait=0)
