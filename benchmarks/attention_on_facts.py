@@ -59,7 +59,7 @@ def main(argv):
     axes.plot(steps, share, marker='o', label='attention on facts')
     axes.plot(steps, right, marker='s', label='exact match')
     axes.axhline(support.even, linestyle='--', color='0.5', label='uniform attention')
-    axes.set(xlabel='update', ylabel='share of the test questions', ylim=(0, 1.05))
+    axes.set(xlabel='update', ylabel='share of attention, of questions', ylim=(0, 1.05))
     axes.legend(frameon=False, fontsize=9)
     axes.grid(color='0.9')
     figure.tight_layout()

@@ -63,6 +63,8 @@ def main():
         print('%3d workers, share of the time without waiting: single batches %.2f, --group-by-length %.2f' % (
             workers, order_efficiency(lengths, chosen.batch_size, workers, 1),
             order_efficiency(lengths, chosen.batch_size, workers, workers)), flush=True)
+    if not options.rounds:
+        return
     results = {name: [] for name, _, _ in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds):

@@ -322,3 +322,17 @@ def test_a_page_of_a_thousand_sentences_holds_one_heat_map_and_scrolls_to_the_ch
     # The row is scrolled into view, at once or smoothly.
     browser.wait_for('const box = document.querySelector("[aria-selected=true]").getBoundingClientRect();'
                      'return box.top >= 0 && box.bottom <= innerHeight')
+
+
+@pytest.mark.parametrize('width', [1200, 360])
+def test_the_order_of_the_sentences_is_readable_in_its_menu(page, width):
+    page.emulate(width, 800)
+    needed, given = page.run('''
+        const menu = document.getElementById('sort'), copy = menu.cloneNode(true);
+        copy.style.cssText = 'position: absolute; flex: none; width: max-content; max-width: none';
+        document.body.append(copy);
+        const widths = [copy.offsetWidth, menu.offsetWidth];
+        copy.remove();
+        return widths''')
+    page.emulate()
+    assert given >= needed
