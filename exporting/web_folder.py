@@ -19,6 +19,9 @@ POLICY = ("default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src '
           "connect-src 'self'; worker-src 'self'; img-src data:; base-uri 'none'; form-action 'none'")
 MESSAGE = ('Loading … If nothing happens: this page needs a web server. In its folder run "python3 -m http.server" and '
            'open http://localhost:8000/')
+# Browsers name languages themselves.
+LANGUAGE_NAMES = ('中文英语德语法语西班牙语意大利语荷兰语葡萄牙语瑞典语日语韩语希腊语希伯来语泰语俄语乌克兰语波兰语捷克语阿拉伯语土耳其语'
+                  '丹麦语芬兰语挪威语匈牙利语罗马尼亚语保加利亚语越南语印度尼西亚语印地语波斯语')
 FONT = '@font-face { font-family: "Embedded"; src: url(font.ttf); unicode-range: %s }\n' % EAST_ASIAN_RANGE
 
 
@@ -55,7 +58,7 @@ def web_files(graphs, about):
     files.update(scripts)
     files['style.css'] = styles.encode('utf-8')
     shown = b''.join(data for _, data in scripts) + files['vocab.source.txt'] + files['vocab.target.txt']
-    files['font.ttf'] = font_subset(sorted(set(EAST_ASIAN.findall(shown.decode('utf-8')))))
+    files['font.ttf'] = font_subset(sorted(set(EAST_ASIAN.findall(shown.decode('utf-8') + LANGUAGE_NAMES))))
     if not files['font.ttf']:
         del files['font.ttf']
         files['style.css'] = files['style.css'].replace(FONT.encode('utf-8'), b'')

@@ -231,7 +231,8 @@ function addExamples(examples) {
 }
 
 async function start() {
-  await fontFor(chinese ? Object.values(ZH).join('') : '中文');
+  const names = [...'德英法中日'].join('语');  // of languages, which the browser has
+  await fontFor(chinese ? Object.values(ZH).join('') + names : '中文');
   translatePage();
   about = await engine.start((done, total) => tellUser(say('Loading, %d of %d …', done, total)));
   task = about.runs[0].task;
