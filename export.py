@@ -32,7 +32,7 @@ import os
 import shutil
 import tempfile
 
-from command_line import VERSION, CommandParser, UserError, run_command, tell
+from command_line import VERSION, CommandParser, UserError, require, run_command, tell
 from exporting.manifest import write_manifest
 import search_options
 from reports.progress import Progress
@@ -194,7 +194,11 @@ def new_folder(path, kind, run):
         model = os.path.join(hidden, 'model')
         yield model
         write_manifest(model, kind, version=VERSION, weights=run.manifest()['files']['weights.h5'])
-        os.rename(model, path)
+        try:
+            os.rename(model, path)
+        except OSError:
+            require(not os.path.lexists(path), '%s: another process has made it: name another directory', path)
+            raise
     except OSError as error:
         raise user_error(path, 'cannot be written', error)
     finally:
