@@ -67,7 +67,7 @@ class Run(object):
                 before = [value for value in as_list(arguments[0])] if arguments else []
                 if found:
                     self.inside(operation, before, options, path, prefix + found[0][1])
-                outputs = as_list(operation(*arguments, **options))
+                outputs = keras.tree.flatten(operation(*arguments, **options))
                 known.update((id(symbol), value) for symbol, value in zip(node.outputs, outputs))
                 for tensor, leaf, number in found:
                     self.keep(prefix + leaf, number, outputs[tensor])
@@ -77,7 +77,9 @@ class Run(object):
         call = self.calls[name]
         self.values[call['outputs'][number]] = to_numpy(value)
         mask, kept = mask_of(value), call['output_masks'][number] if number < len(call['output_masks']) else None
-        if kept and kept.startswith('layer/%s/' % name) and mask is not None:
+        # The layers after a merge have its mask as an argument, and their outputs prove it.
+        merges = len({one for one in call['input_masks'] if one}) > 1
+        if kept and kept.startswith('layer/%s/' % name) and mask is not None and not merges:
             self.values[kept] = to_numpy(mask)
 
     def inside(self, operation, inputs, options, path, name):
@@ -167,15 +169,14 @@ def training(model, arrays, facts):
     inputs = [arrays['input/' + name] for name in arrays.manifest['inputs']]
     targets = [arrays['target/' + name] for name in arrays.manifest['outputs']]
     model.run_eagerly, model.jit_compile = True, False
-    by_path = {variable.path: variable for variable in model.variables}
     made, losses = {}, []
     for step in range(1, min(STEPS, arrays.manifest['training']['steps']) + 1):
         reset(model)
         found = model.train_on_batch(inputs if len(inputs) > 1 else inputs[0],
                                      targets if len(targets) > 1 else targets[0])
         losses.append(as_list(found)[0])
-        for name, path, scale in facts['scales']:
-            value = to_numpy(by_path[path])
+        for name, at, scale in facts['scales']:
+            value = to_numpy(model.variables[at])
             made['step_%d/%s' % (step, name)] = value / np.asarray(scale, value.dtype)
     made['losses'] = np.array(losses, keras.config.floatx())
     return made

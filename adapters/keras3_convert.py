@@ -56,9 +56,11 @@ def convert(options):
     keras.config.set_epsilon(settings.get('epsilon', 1e-7))
     own = bundles.own_objects(options.custom3)
     graph = keras3_graph.Graph(arrays, own, options.keep_weights)
+    at = {id(variable): number for number, variable in enumerate(graph.model.variables if graph.model else ())}
     made = {'environment': environment(), 'renamed': graph.renamed, 'scaled': graph.scaled,
             'classes': sorted(graph.classes), 'used': sorted(graph.used), 'places': graph.places,
-            'scales': [[name, variable.path, np.asarray(scale).tolist()] for name, variable, scale in graph.variables],
+            'scales': [[name, at[id(variable)], np.asarray(scale).tolist()]
+                       for name, variable, scale in graph.variables if id(variable) in at],
             'problems': [dict(call=call['name'], why=why) for call, why in graph.problems],
             'compiled': False, 'not_carried': []}
     if graph.problems:

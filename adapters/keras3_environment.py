@@ -8,5 +8,4 @@ BACKENDS = ('tensorflow', 'jax', 'torch')
 os.environ['KERAS_BACKEND'] = next((name for name in BACKENDS if importlib.util.find_spec(name)), BACKENDS[0])
 os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
-os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'       # other sums than those of the old stack, by some ULP more
 sys.dont_write_bytecode = True

@@ -198,7 +198,7 @@ class Graph(object):
             y = self.tried(layer, x[0], initial_state=x[1:], **options)
         else:
             y = self.tried(layer, x if len(x) > 1 else x[0], **options)
-        y = self.fitting(call, as_list(y))
+        y = self.fitting(call, keras.tree.flatten(y))
         self.fill(made, call)
         return y
 

@@ -115,13 +115,13 @@ def restore_slots(model, graph, arrays, notes):
     optimizer.build(model.trainable_variables)
     if has_count and start:
         optimizer.iterations.assign(int(start.pop(0)))
-    by_path = {variable.path: (name[len('parameter/'):], scale) for name, variable, scale in graph.variables}
+    names_of = {id(variable): (name[len('parameter/'):], scale) for name, variable, scale in graph.variables}
     if not any(value.any() for value in start):
         return
     for number, attribute in enumerate(lists):
         slots = getattr(optimizer, attribute, None) or []
         for variable, slot in zip(model.trainable_variables, slots):
-            name, scale = by_path.get(variable.path, (None, 1.))
+            name, scale = names_of.get(id(variable), (None, 1.))
             at = number * len(trainable) + trainable.index(name) if name in trainable else len(start)
             if at >= len(start) or start[at].size != np.prod(slot.shape):
                 notes.append('optimizer %s: what it kept of %s is lost' % (kind, name or variable.path))

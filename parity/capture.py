@@ -17,7 +17,8 @@ import tensorflow as tf
 from keras import backend as K
 
 from command_line import UserError, tell
-from parity import (bundle, compare, environment, fitting, float64, forward, layer_calls, old_model, sample_inputs)
+from parity import (bundle, compare, environment, fitting, float64, forward, layer_calls, old_model, sample_inputs,
+                    tf_keras_config)
 from reports.progress import Progress
 from storage.files import show, to_json, write_bytes
 from storage.weights_file import array_hash
@@ -63,6 +64,7 @@ def slot_arrays(optimizer, names):
 def set_slots(optimizer, path, values):
     """Sets the weights of an optimiser to the arrays of a file. UserError: they are not those of this optimiser."""
     shapes = [K.int_shape(weight) for weight in optimizer.weights]
+    values = tf_keras_config.slots_as_before(optimizer, values) or values
     if [value.shape for value in values] != shapes or any(value.dtype.kind not in bundle.NUMBERS for value in values):
         raise UserError('%s: the weights of the optimiser have the shapes %s, and %s needs %s: restore the file' % (
             path, show([value.shape for value in values]), type(optimizer).__name__, show(shapes)))

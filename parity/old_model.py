@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from command_line import UserError, tell
-from parity import lambda_code, trap_tests
+from parity import lambda_code, tf_keras_config, trap_tests
 from parity.bundle import MAXIMUM_JSON, one_line
 from parity.user_code import build, custom_objects
 from storage.files import load_json, open_regular
@@ -184,7 +184,7 @@ def read_json(path):
             config = load_json(stream.read(MAXIMUM_JSON).decode('utf-8'), finite=False)
         if not isinstance(config.get('class_name'), str) or 'config' not in config:
             raise ValueError('no class_name and config')
-        return config
+        return from_newer(path, str(config.get('keras_version', '')), config, None)[0]
     except (OSError, ValueError, RecursionError) as error:
         raise UserError('%s: cannot be read as the JSON of a model: %s' % (path, one_line(error)))
 
@@ -209,10 +209,22 @@ def read_attributes(path):
             if 'optimizer_weights' in file:
                 group = file['optimizer_weights']
                 slots = [group[name][()] for name in group.attrs['weight_names']]
-            return parsed(file.attrs['model_config']), training and parsed(training), slots
+            version = file.attrs.get('keras_version', b'')
+            version = version.decode('utf-8', 'replace') if isinstance(version, bytes) else str(version)
+            config, training = parsed(file.attrs['model_config']), training and parsed(training)
+        return from_newer(path, version, config, training) + (slots,)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError('%s: cannot be read as a model file, HDF5 of Keras 2: %s'
                         % (path, ' '.join(str(error).split())))
+
+
+def from_newer(path, version, config, training):
+    """The configurations of model and training of a file of tf.keras or of Keras 2.3 as Keras 2.2.4 reads them."""
+    if not tf_keras_config.is_newer(version):
+        return config, training
+    if 'tf' in version:
+        tf_keras_config.note_differences(path, config)
+    return tf_keras_config.translated(path, config), training and tf_keras_config.training_config(path, training)
 
 
 @contextlib.contextmanager
