@@ -33,13 +33,15 @@ SLOTS = {'Adam': ('m', 'v', 'vhat'), 'AMSGrad': ('m', 'v', 'vhat'), 'Nadam': ('m
 # Training
 
 def make_train_function(model):
-    """Makes the function of one update, whose gradients are complete before any weight changes.
+    """Makes the function of one update, whose gradients, loss and metrics are complete before any weight changes.
 
-    Updates of Keras race with the gradients: the gradient for a layer's input can read a kernel that the same update
-    has already changed. Neither a port nor a second run in another graph can repeat that.
+    Updates of Keras race with them: the gradient for a layer's input, or the penalty of a regularizer, can read a
+    kernel that the same update has already changed. Neither a port nor a second run in another graph can repeat that.
     """
     def gradients(loss, variables):
-        return tf.gradients(loss, variables, colocate_gradients_with_ops=True, gate_gradients=True)
+        found = tf.gradients(loss, variables, colocate_gradients_with_ops=True, gate_gradients=True)
+        with tf.control_dependencies([loss] + model.metrics_tensors):
+            return [None if one is None else tf.identity(tf.convert_to_tensor(one)) for one in found]
 
     with mock.patch.object(K, 'gradients', gradients), old_model.refused(
             'the model cannot be trained', ValueError, 'name a loss of all its weights with --loss, or give --steps 0'):

@@ -7,6 +7,7 @@ import tf_session  # noqa: F401  first: it fixes the import order
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import old_models_here
 import regress
@@ -415,3 +416,23 @@ def test_the_applications_of_keras_are_captured(tmp_path, name):
     with tf_session.repeatable():
         model = getattr(keras.applications, name)(weights=None)
         assert len(manifest['calls']) == len(model.layers) - 1
+
+
+def test_an_update_waits_for_all_gradients_the_loss_and_the_metrics(session):
+    """A penalty is part of no gradient's path: it could read a kernel that the update has changed."""
+    model = keras.models.Sequential([keras.layers.Dense(3, kernel_regularizer='l2', input_shape=(4,)),
+                                     keras.layers.Dense(2, name='out')])
+    model.compile('adam', 'mse', metrics=['mae'])
+    capture.make_train_function(model)
+    operations = tf.get_default_graph().get_operations()
+    # Whatever writes a weight, with all that must have run before.
+    for weight in model.trainable_weights:
+        write, = [op for op in operations if op.type.startswith('Assign') and op.inputs[0] is weight._ref()
+                  and 'training' in op.name]
+        before, open_ops = set(), [write]
+        while open_ops:
+            op = open_ops.pop()
+            if op not in before:
+                before.add(op)
+                open_ops += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+        assert before >= {model.total_loss.op} | {metric.op for metric in model.metrics_tensors}
