@@ -1,18 +1,28 @@
 """The TensorFlow session: the one place that fixes import order, threads and seeds."""
 import contextlib
+import importlib
 import io
 import os
+import re
 
 import settings  # noqa: F401  sets the environment that NumPy and TensorFlow read when imported
 import numpy as np
-import tensorflow as tf
+from command_line import UserError, require
 
-with contextlib.redirect_stderr(io.StringIO()):  # Keras announces its backend on stderr
-    import keras  # noqa: F401
-from keras import backend as K
-from keras.backend import tensorflow_backend
-from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
-from command_line import require
+for _name, _versions, _told in (('tensorflow', '1[.]1[2-5][.]', '1.12 to 1.15'),
+                                ('keras', '2[.][23][.]', '2.2 or 2.3')):
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # Keras announces its backend on stderr
+            _version = importlib.import_module(_name).__version__
+    except (ImportError, AttributeError) as error:     # Keras 2.3 misses functions of TensorFlow 1.12
+        raise UserError('%s cannot be imported here (%s): install the pinned versions (make setup)' % (_name, error))
+    require(re.match(_versions, _version), '%s %s is installed, and this program needs %s: install the pinned versions '
+            '(make setup), or see docs/versions.md', _name, _version, _told)
+
+import tensorflow as tf  # noqa: E402  after the check of the versions
+from keras import backend as K  # noqa: E402
+from keras.backend import tensorflow_backend  # noqa: E402
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig  # noqa: E402
 
 # A run with these options does not wait for the loops of other runs, which keep the threads of the first pool.
 OVERTAKE = tf.RunOptions(inter_op_thread_pool=1)
@@ -73,8 +83,8 @@ def opened(session):
 def close(session):
     """Closes a session that is no longer needed, and frees its graph, which Keras would keep until the process ends."""
     session.close()
-    for by_graph in (tensorflow_backend._GRAPH_LEARNING_PHASES, tensorflow_backend._GRAPH_UID_DICTS):
-        by_graph.pop(session.graph, None)
+    for name in ('_GRAPH_LEARNING_PHASES', '_GRAPH_UID_DICTS'):     # Keras 2.3 leaves them to TensorFlow
+        getattr(tensorflow_backend, name, {}).pop(session.graph, None)
 
 
 @contextlib.contextmanager

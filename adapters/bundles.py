@@ -85,9 +85,9 @@ def read_names(path):
         return json.load(stream)
 
 
-def write(folder, arrays):
-    """Writes `{name: array}` as the file that `regress.py compare` pairs with the bundle's `forward.npz`."""
+def write(folder, arrays, name='forward.npz'):
+    """Writes `{name: array}` as the file that `regress.py compare` pairs with the bundle's file of this name."""
     os.makedirs(folder, exist_ok=True)
-    with bundle.NpzWriter(os.path.join(folder, 'forward.npz')) as writer:
+    with bundle.NpzWriter(os.path.join(folder, name)) as writer:
         for name, value in arrays.items():
             writer.write(name, np.asarray(value))
