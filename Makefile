@@ -5,7 +5,7 @@ TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak reference-check mutants lint onnx keras3 web serve serve-setup distributed tutorial tutorial-setup tutorial-outputs browser settings-page image lock lock-keras3 clean
+.PHONY: help setup demo test test-all soak reference-check mutants version-map lint onnx keras3 web serve serve-setup distributed tutorial tutorial-setup tutorial-outputs browser settings-page image lock lock-keras3 clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,10 @@ reference-check: setup ## compute the reference outputs again and compare them (
 
 mutants: setup ## introduce faults into the code, and show whether the reference outputs detect them (minutes)
 	$(PYTHON) tests/mutants.py
+
+version-map: setup ## measure what other versions of TensorFlow and Keras change: docs/versions.md (hours, gigabytes)
+	$(PYTHON) benchmarks/version_map.py prepare $(if $(MULTI30K),--multi30k $(MULTI30K)) $(if $(OLD_MODELS),--old-models $(OLD_MODELS))
+	$(PYTHON) benchmarks/version_map.py measure
 
 lint: setup ## check the style of the code
 	$(PYTHON) -m flake8

@@ -9,8 +9,10 @@ A row is a stack whose environment `stacks.py` makes, or another module of one: 
 is missing is skipped with the reason. Prepared files are in the folder that MATERIAL names (default: runs/versions).
 """
 import argparse
+import contextlib
 from collections import OrderedDict, namedtuple
 import glob
+import io
 import json
 import os
 import re
@@ -26,14 +28,15 @@ sys.path[:0] = [os.path.dirname(HERE), HERE]
 from command_line import UserError, positive_int, run_command, tell  # noqa: E402  the checkout is on the path now
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402
+import regress  # noqa: E402
 import stacks  # noqa: E402
 import version_page  # noqa: E402
 
 ROOT = stacks.ROOT
 BUNDLES = OrderedDict((name, 'benchmarks/version_models.py:' + name) for name in (
-    'masked', 'nested', 'adam', 'clipped', 'decayed', 'frozen'))
+    'masked', 'masked_loss', 'nested', 'adam', 'clipped', 'decayed', 'frozen'))
 OLD = OrderedDict([('chars2vec', 'chars2vec_eng_50.weights.h5'), ('deepcut', 'deepcut_cnn.weights.h5')])
-PART = ('dot-lstm*', 'copy-gru*', 'local-p-gru*', 'fast-concat-gru*', 'train-*', 'sample*')
+PART = ('dot-lstm*', 'copy-gru.float32*', 'train-adam*', 'sample.npz')
 TESTS = ('attention', 'attention_layer', 'model', 'recurrent', 'beam', 'optimizer', 'fused_loss')
 OTHER_KERAS = ('tf_keras', 'keras')
 # Rows that are not a stack of their own: (its environment, the module or the backend of Keras 3).
@@ -160,24 +163,38 @@ def check(python, *arguments):
     return difference(json.loads(stdout))
 
 
-def adapted(python, row, name):
-    """The summary of a bundle that an adapter runs, or the line in which it ends."""
+def adapted(python, row, names):
+    """{bundle: its summary} where an adapter runs them, or the error in which one ends."""
+    keras3, found = row.stack.startswith('keras3'), OrderedDict()
     with tempfile.TemporaryDirectory() as folder:
-        program = ['adapters/keras3.py', material('bundles', name), folder]
-        if not row.stack.startswith('keras3'):
-            program = ['adapters/tf_keras.py', material('bundles', name), folder, '--module', row.module]
-        backend = row.module if row.stack.startswith('keras3') else None
-        code, _, told = run(python, *program, check=False, backend=backend)
-        if code:
-            return {'error': told.replace(ROOT + os.sep, '')[:300]}
-        stage_map, options = os.path.join(folder, 'stage_map.json'), ['--files', 'forward.npz']
-        if os.path.isfile(os.path.join(folder, 'training.npz')):
-            options = []
-        if os.path.isfile(stage_map):
-            options += ['--stage-map', stage_map]
-        _, stdout, told = run(sys.executable, 'regress.py', 'compare', material('bundles', name), folder, '--json',
-                              *options, check=False)
-        return difference(json.loads(stdout)) if stdout.startswith('{') else {'error': told}
+        more = [] if keras3 else ['--module', row.module]
+        jobs = [[material('bundles', name), os.path.join(folder, name)] + more for name in names]
+        _, stdout, _ = run(python, 'benchmarks/adapt_all.py', 'keras3' if keras3 else 'tf_keras', json.dumps(jobs),
+                           backend=row.module if keras3 else None)
+        errors = json.loads(stdout.splitlines()[-1])
+        for name, (bundle, made) in zip(names, [job[:2] for job in jobs]):
+            if bundle in errors:
+                found[name] = {'error': errors[bundle].replace(ROOT + os.sep, '')[:300]}
+                continue
+            options, stage_map = [], os.path.join(made, 'stage_map.json')
+            if not os.path.isfile(os.path.join(made, 'training.npz')):
+                options += ['--files', 'forward.npz']
+            if os.path.isfile(stage_map):
+                options += ['--stage-map', stage_map]
+            found[name] = difference(json.loads(report_of(['compare', bundle, made, '--json'] + options)))
+    return found
+
+
+def report_of(arguments):
+    """Standard output of `regress.py compare`, which needs NumPy only."""
+    with io.StringIO() as stream, contextlib.redirect_stdout(stream):
+        regress.main(arguments)
+        return stream.getvalue()
+
+
+def old_build(name):
+    """The options with which `check` builds a model whose bundle needs it."""
+    return ['--build', 'docs/old_models/build.py:' + name] if name in OLD else []
 
 
 def outputs(python):
@@ -257,7 +274,7 @@ def versions(python):
     return json.loads(stdout, object_pairs_hook=OrderedDict) if stdout else {}
 
 
-def measure(row, whole, tests):
+def measure(row, whole, tests, chosen=None):
     """All measures of a row, as its JSON file holds them."""
     python = stacks.make(row.stack)
     with open(material('expected.json'), encoding='utf-8') as stream:
@@ -271,13 +288,11 @@ def measure(row, whole, tests):
     told('check')
     found['check'] = check(python, *[] if whole and not row.module else ('--files',) + PART)
     found['whole'] = bool(whole and not row.module)
-    found['bundles'] = OrderedDict()
-    for name in list(BUNDLES) + list(OLD):
-        if os.path.isdir(material('bundles', name)):
-            told(name)
-            build = ['--build', 'docs/old_models/build.py:' + name] if name in OLD else []
-            found['bundles'][name] = adapted(python, row, name) if row.module else check(
-                python, material('bundles', name), *build)
+    names = [name for name in list(BUNDLES) + list(OLD)
+             if os.path.isdir(material('bundles', name)) and (not chosen or name in chosen)]
+    told('captured models')
+    found['bundles'] = adapted(python, row, names) if row.module else OrderedDict(
+        (name, check(python, material('bundles', name), *old_build(name))) for name in names)
     if not row.stack.startswith('keras3'):
         told('SavedModel')
         result = served(python)
@@ -340,6 +355,7 @@ def main(argv):
     parser.add_argument('--old-models', metavar='FOLDER', help='weights of chars2vec and deepcut, see docs/porting.md')
     parser.add_argument('--again', action='store_true', help='measure rows that have a file')
     parser.add_argument('--part', action='store_true', help='check a part of the reference outputs')
+    parser.add_argument('--bundles', nargs='+', metavar='NAME', help='only these captured models')
     parser.add_argument('--no-tests', action='store_true', help='without the core tests')
     parser.add_argument('--rounds', type=positive_int, default=5, metavar='N', help='of speed (default: %(default)s)')
     parser.add_argument('--steps', type=positive_int, default=20, metavar='N', help='of speed (default: %(default)s)')
@@ -359,7 +375,7 @@ def main(argv):
             if os.path.isfile(path) and not options.again:
                 continue
             try:
-                write(path, as_json(measure(row, not options.part, not options.no_tests)))
+                write(path, as_json(measure(row, not options.part, not options.no_tests, options.bundles)))
             except UserError as error:
                 tell('skipped %s: %s' % (row.name, error))
     if options.action in ('measure', 'page', 'speed'):

@@ -14,6 +14,16 @@ def masked():
     return models.Model(ids, layers.Dense(2, activation='softmax', name='out')(x))
 
 
+def masked_loss():
+    """A loss over sequences with masked steps."""
+    ids = layers.Input((7,), name='ids')
+    x = layers.Embedding(11, 4, mask_zero=True, name='table')(ids)
+    x = layers.LSTM(3, return_sequences=True, name='lstm')(x)
+    model = models.Model(ids, layers.TimeDistributed(layers.Dense(2, activation='softmax'), name='out')(x))
+    model.compile(optimizers.SGD(0.1), 'categorical_crossentropy')
+    return model
+
+
 def nested():
     """A nested model that is called twice, with masks of its own each time."""
     first, second = layers.Input((7,), name='first'), layers.Input((7,), name='second')
@@ -55,9 +65,9 @@ def decayed():
 
 
 def frozen():
-    """A BatchNormalization that is not trained."""
+    """A BatchNormalization that is not trained; a bias before it would have no gradient but rounding."""
     x = layers.Input((8,), name='numbers')
-    y = layers.Dense(5, name='one')(x)
+    y = layers.Dense(5, use_bias=False, name='one')(x)
     y = layers.BatchNormalization(trainable=False, name='normed')(y)
     model = models.Model(x, layers.Dense(3, activation='softmax', name='out')(y))
     model.compile(optimizers.SGD(0.1), 'categorical_crossentropy')

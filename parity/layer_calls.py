@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 from keras import backend as K
 from keras.engine.network import Network
+from keras.layers.wrappers import Wrapper     # Keras 2.3 has it nowhere else
 from keras.utils.generic_utils import has_arg, to_list
 
 Call = collections.namedtuple('Call', 'name layer inputs outputs input_masks output_masks states parent arguments')
@@ -188,7 +189,7 @@ class _Walk(object):
 
     def each_step(self, name, layer, inputs, masks):
         inner, x, mask = layer.layer, inputs[0], masks[0]
-        if K.int_shape(x)[0] or not isinstance(inner, (Network, keras.layers.RNN, keras.layers.Wrapper)):
+        if K.int_shape(x)[0] or not isinstance(inner, (Network, keras.layers.RNN, Wrapper)):
             return      # with a fixed batch size Keras runs a loop of its own
         shape = layer._get_shape_tuple((-1,), x, 2)
         if mask is not None and K.ndim(mask) > 2:

@@ -7,7 +7,7 @@ from collections import namedtuple
 import os
 import sys
 
-from parity import trap_tests as tests
+from parity import trap_tests as tests, version_traps
 
 PAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'docs', 'traps.md')
 BEGIN, END = '<!-- %s: written by python -m parity.traps -->', '<!-- end of %s -->'
@@ -213,6 +213,7 @@ def explain(manifest, arrays):
         lines += ['    %s%s' % (name + ': ' if name else '', why) for name, why in places]
         lines += ['    in %s: %s' % (name, text.replace('`', ''))
                   for name, text in (('Keras 3', trap.keras3), ('PyTorch', trap.pytorch), ('ONNX', trap.onnx))]
+    lines += version_traps.explain(manifest, arrays)
     return lines or ['no trap: nothing in this model is known to differ elsewhere']
 
 

@@ -33,7 +33,7 @@ class Accumulating(Optimizer):
         super(Accumulating, self).__init__(**kwargs)
         with K.name_scope(type(self).__name__):
             self.iterations = K.variable(0, dtype='int64', name='iterations')
-            self.lr = K.variable(lr, name='lr')
+            self.learning_rate = K.variable(lr, name='lr')     # Keras 2.3 has a property lr
             self.apply = K.variable(1, dtype='int32', name='apply')
             self.idle = K.variable(0, dtype='int32', name='idle') if sum_gradients else None
         self.clip_norm, self.weight_decay, self.averaging = clip_norm, weight_decay, averaging
@@ -84,7 +84,7 @@ class Accumulating(Optimizer):
             before = [gradient]
             if self.weight_decay and K.ndim(weight) > 1:
                 with tf.control_dependencies(before):
-                    before = [tf.assign_sub(weight, self.lr * self.weight_decay * weight)]
+                    before = [tf.assign_sub(weight, self.learning_rate * self.weight_decay * weight)]
             with tf.control_dependencies(before):
                 updated = self.update_weight(weight, gradient, *[slot[index] for slot in slots])
             if self.averaging:
@@ -123,8 +123,11 @@ class Adam(Accumulating):
         self._powers = [K.pow(K.constant(beta), t) for beta in (self.beta_1, self.beta_2)]
 
     def update_weight(self, weight, gradient, m, v):
-        return training_ops.apply_adam(weight, m, v, self._powers[0], self._powers[1], self.lr, self.beta_1,
-                                       self.beta_2, self.epsilon, gradient)
+        apply, variables = training_ops.apply_adam, (weight, m, v)
+        if hasattr(weight, 'handle'):   # Keras 2.3 has resource variables
+            apply, variables = training_ops.resource_apply_adam, (weight.handle, m.handle, v.handle)
+        return apply(*variables + (self._powers[0], self._powers[1], self.learning_rate, self.beta_1, self.beta_2,
+                                   self.epsilon, gradient))
 
 
 class SGD(Accumulating):
@@ -134,7 +137,7 @@ class SGD(Accumulating):
         super(SGD, self).__init__(lr, **kwargs)
 
     def update_weight(self, weight, gradient):
-        return tf.assign_sub(weight, self.lr * gradient)
+        return tf.assign_sub(weight, self.learning_rate * gradient)
 
 
 class RMSprop(Accumulating):
@@ -155,7 +158,7 @@ class RMSprop(Accumulating):
 
     def update_weight(self, weight, gradient, s):
         s = tf.assign(s, self.rho * s + (1. - self.rho) * tf.square(gradient))
-        return tf.assign_sub(weight, self.lr * gradient / (tf.sqrt(s) + self.epsilon))
+        return tf.assign_sub(weight, self.learning_rate * gradient / (tf.sqrt(s) + self.epsilon))
 
 
 OPTIMIZERS = {'adam': Adam, 'sgd': SGD, 'rmsprop': RMSprop}

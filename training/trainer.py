@@ -220,7 +220,7 @@ class Trainer(object):
         state, workers, started = self.state, self.workers, time.monotonic()
         counts, source_counts = zip(*map(self._token_counts, group))
         own, results = workers.own(len(group)), np.zeros((len(group), 3))
-        K.set_value(self.optimizer.lr, self.learning_rate(state.update))
+        K.set_value(self.optimizer.learning_rate, self.learning_rate(state.update))
         if workers.size > 1:
             K.set_value(self.optimizer.idle, int(not own))
         for number in own or [0]:  # without a batch of its own a worker takes the first one, and adds zeros

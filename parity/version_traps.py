@@ -1,0 +1,108 @@
+"""What other versions of Keras 2 change in a captured model, one row each, with its test on configuration and arrays.
+
+`regress.py explain` lists the rows that a model meets; `benchmarks/version_map.py page` writes the table of
+docs/versions.md. Each was measured with the model of `benchmarks/version_models.py` that it names. NumPy only.
+"""
+from collections import namedtuple
+
+import numpy as np
+
+from parity.trap_tests import array, has_padding, number_in, optimizer
+
+VersionTrap = namedtuple('VersionTrap', 'key title versions applies instead model')
+VersionTrap.__doc__ = """One change between versions.
+
+versions: where results are others than in Keras 2.2.4. applies: function of the manifest and the arrays that returns
+[(name of a call or '', why it matters there)]. instead: what to write there. model: whose results show it.
+"""
+
+
+def masked_outputs(manifest, arrays):
+    """A loss over an output with padding."""
+    if not manifest.get('training'):
+        return []
+    ends = set(manifest['output_arrays'])
+    found = []
+    for call in manifest['calls']:
+        mask = array(arrays, call['output_masks'])
+        if ends.intersection(call['outputs']) and mask is not None and not mask.all():
+            found.append((call['name'], 'the mask hides %d of %d steps of its loss'
+                          % (np.count_nonzero(~mask.astype(bool)), mask.size)))
+    return found
+
+
+def both_directions(manifest, arrays):
+    return [(call['name'], 'its input has padding') for call in manifest['calls']
+            if call['class'] == 'Bidirectional' and has_padding(call, arrays)
+            and (call['config'].get('layer') or {}).get('config', {}).get('return_sequences')]
+
+
+def clipped_gradients(manifest, arrays):
+    """A limit that the norm of all gradients together exceeds: a limit for each one alone gives another update."""
+    limit = number_in(optimizer(manifest)[1], 'clipnorm', 0.)
+    names = [call['weights'] for call in manifest['calls']]
+    gradients = [arrays.get('gradient/' + name[len('parameter/'):]) for name in sorted({
+        name for group in names for name in group})]
+    gradients = [np.asarray(value, 'f8') for value in gradients if value is not None and value.dtype.kind == 'f']
+    norm = np.sqrt(sum(np.sum(value ** 2) for value in gradients))
+    if not limit or len(gradients) < 2 or norm <= limit:
+        return []
+    return [('', 'the norm of all gradients is %.3g, and clipnorm is %g' % (norm, limit))]
+
+
+def frozen_norms(manifest, arrays):
+    if not manifest.get('training'):
+        return []
+    return [(call['name'], 'trainable is False') for call in manifest['calls']
+            if call['class'] == 'BatchNormalization' and call['config'].get('trainable') is False]
+
+
+def decaying_rate(manifest, arrays):
+    value = number_in(optimizer(manifest)[1], 'decay', 0.)
+    return [('', 'decay is %g' % value)] if value else []
+
+
+def masked_models(manifest, arrays):
+    """Nested models that get a mask."""
+    nested = {call['parent'] for call in manifest['calls']}
+    return [(call['name'], 'it gets a mask') for call in manifest['calls']
+            if call['name'] in nested and call['class'] in ('Model', 'Sequential') and has_padding(call, arrays)]
+
+
+TF_KERAS = '`tf.keras` of TensorFlow 1.15 and later, Keras 2.4, `tf_keras`'
+VERSION_TRAPS = (
+    VersionTrap('masked_loss', 'The loss of an output with a mask, or with sample weights, is divided by the number of '
+                'all steps, not of the valid ones', 'Keras 2.3; ' + TF_KERAS, masked_outputs,
+                'multiply the loss by all steps / valid steps, or compute the mean in the model', 'masked_loss'),
+    VersionTrap('bidirectional_zeros', 'A masked step of `Bidirectional` gives zeros, and does not repeat the output '
+                'before it', TF_KERAS, both_directions, 'two layers and `Concatenate`, the second with '
+                '`go_backwards=True` and its output reversed', 'masked'),
+    VersionTrap('clipnorm_each', '`clipnorm` clips the norm of each gradient alone', TF_KERAS, clipped_gradients,
+                '`global_clipnorm=` (TensorFlow 2.4 and later); before, clip in a training step of your own',
+                'clipped'),
+    VersionTrap('frozen_norm', 'A `BatchNormalization` with `trainable=False` uses its averages in training too, not '
+                'the statistics of the batch', '`tf.keras` of TensorFlow 2, Keras 2.4, `tf_keras`', frozen_norms,
+                '`trainable=True`, and leave its weights out of the optimiser', 'frozen'),
+    VersionTrap('decay_gone', 'Optimisers have no `decay`', 'DECAY', decaying_rate,
+                '`schedules.InverseTimeDecay(rate, 1, decay)`, or `optimizers.legacy`', 'decayed'),
+    VersionTrap('masked_model', 'A nested model that gets a mask is refused', '`tf.keras` of TensorFlow 1.12',
+                masked_models, 'call the layers of the nested model without it', 'nested'))
+
+
+def explain(manifest, arrays):
+    """Lines for people: what a move to another Keras 2 changes in this model."""
+    lines = []
+    for trap in VERSION_TRAPS:
+        places = trap.applies(manifest, arrays)
+        if places:
+            lines.append('other versions, %s: %s' % (trap.key, trap.title.replace('`', '')))
+            lines += ['    %s%s' % (name + ': ' if name else '', why) for name, why in places]
+            lines += ['    where: %s' % trap.versions, '    there: %s' % trap.instead.replace('`', '')]
+    return lines
+
+
+def table():
+    """Lines of the table of docs/versions.md."""
+    lines = ['| change | where | what to write there | seen with |', '|---|---|---|---|']
+    return lines + ['| %s | %s | %s | `%s` |' % (trap.title, trap.versions, trap.instead, trap.model)
+                    for trap in VERSION_TRAPS]

@@ -1,0 +1,138 @@
+"""Other versions: the traps they bring, in one line where our code does not run, the page, and one other stack."""
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import regress
+from parity import version_traps
+from test_commands import ROOT, run
+
+sys.path.insert(0, str(ROOT / 'benchmarks'))
+import stacks  # noqa: E402  benchmarks is on the path now
+import version_page  # noqa: E402
+
+HIDES, ALL_VALID = np.array([[True, True], [True, False]]), np.ones((2, 2), bool)
+
+
+def keys(manifest, **arrays):
+    return [trap.key for trap in version_traps.VERSION_TRAPS if trap.applies(manifest, arrays)]
+
+
+def manifest(call, **training):
+    entry = dict({'name': 'here', 'class': 'Dense', 'config': {}, 'inputs': ['x'], 'outputs': ['out'], 'parent': '',
+                  'input_masks': [None], 'output_masks': [None], 'weights': []}, **call)
+    return {'calls': [entry], 'output_arrays': ['out'], 'training': training}
+
+
+def test_a_masked_loss_is_listed_where_the_mask_of_a_trained_output_hides_a_step():
+    entry = manifest({'output_masks': ['mask']}, optimizer='SGD', config={})
+    assert keys(entry, mask=HIDES) == ['masked_loss'] and keys(entry, mask=ALL_VALID) == []
+    assert keys(dict(entry, training={}), mask=HIDES) == [] and keys(dict(entry, output_arrays=[]), mask=HIDES) == []
+
+
+def test_both_directions_are_listed_where_a_step_is_hidden_and_steps_are_returned():
+    def entry(steps):
+        return manifest({'class': 'Bidirectional', 'input_masks': ['mask'], 'config': {
+            'layer': {'class_name': 'LSTM', 'config': {'return_sequences': steps}}}})
+    assert keys(entry(True), mask=HIDES) == ['bidirectional_zeros']
+    assert keys(entry(True), mask=ALL_VALID) == [] and keys(entry(False), mask=HIDES) == []
+
+
+def test_clipping_is_listed_where_the_norm_of_all_gradients_exceeds_the_limit():
+    def entry(limit):
+        return manifest({'weights': ['parameter/w', 'parameter/b']}, optimizer='SGD', config={'clipnorm': limit})
+    arrays = {'gradient/w': np.array([3., 0.]), 'gradient/b': np.array([4.])}
+    assert keys(entry(4.9), **arrays) == ['clipnorm_each'] and keys(entry(5.1), **arrays) == []
+    assert keys(entry(4.9), **{'gradient/w': np.array([9.])}) == []     # of one gradient both are the same
+
+
+def test_a_frozen_norm_decay_and_a_nested_model_with_a_mask_are_listed():
+    frozen = {'class': 'BatchNormalization', 'config': {'trainable': False}}
+    assert keys(manifest(frozen, optimizer='SGD', config={})) == ['frozen_norm'] and keys(manifest(frozen)) == []
+    assert keys(manifest(dict(frozen, config={'trainable': True}), optimizer='SGD', config={})) == []
+    assert keys(manifest({}, optimizer='SGD', config={'decay': 0.1})) == ['decay_gone']
+    nested = manifest({'class': 'Model', 'input_masks': ['mask']})
+    nested['calls'].append(dict(nested['calls'][0], **{'name': 'here/inner', 'class': 'Dense', 'parent': 'here'}))
+    assert keys(nested, mask=HIDES) == ['masked_model'] and keys(nested, mask=ALL_VALID) == []
+
+
+def test_the_tables_of_the_page_are_those_of_the_measured_rows_and_of_the_traps():
+    with open(version_page.PAGE, encoding='utf-8') as stream:
+        text = stream.read()
+    assert version_page.page_with_tables(text, version_page.read_rows()) == text, 'run benchmarks/version_map.py page'
+    assert text.count('written by benchmarks/version_map.py page') == len(version_page.TABLES)
+
+
+def test_every_measured_row_has_a_lock_file_with_one_hash_a_package():
+    for name, row in version_page.read_rows().items():
+        with open(stacks.path_of(row['stack'], '.txt'), encoding='utf-8') as stream:
+            lines = [line for line in stream.read().splitlines() if not line.startswith('#')]
+        assert lines and all(line.count('--hash=sha256:') == 1 for line in lines), name
+
+
+@pytest.mark.parametrize('command, name, text, told', [
+    ('check', 'tensorflow', '__version__ = "2.6.2"', 'tensorflow 2.6.2 is installed, and this program needs'),
+    ('check', 'tensorflow', 'raise ImportError("no such library")', 'tensorflow cannot be imported here (no such'),
+    ('capture', 'keras', '__version__ = "3.15.1"', 'keras 3.15.1 is installed, and this program needs 2.2 or 2.3'),
+    ('check', 'keras', 'import os; os.no_such_name', "keras cannot be imported here (module 'os' has no attribute")])
+def test_check_and_capture_end_in_one_line_on_other_versions(tmp_path, command, name, text, told):
+    (tmp_path / (name + '.py')).write_text(text)
+    arguments = [command] + (['old.h5', str(tmp_path / 'bundle')] if command == 'capture' else [])
+    result = run('regress.py', *arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    lines = [line for line in result.stderr.splitlines() if line.startswith('regress.py: ')]
+    assert result.code == 1 and told in lines[0] and 'Traceback' not in result.stderr
+
+
+# One other stack
+
+NAME = 'tf1.15.5-keras2.2.4'
+
+
+@pytest.fixture(scope='session')
+def other_stack():
+    """The Python of TensorFlow 1.15.5, installed from its lock file."""
+    if stacks.find_python('3.6') is None:
+        pytest.skip('no CPython 3.6 on PATH or in pyenv, which another stack needs')
+    return stacks.make(NAME)
+
+
+@pytest.mark.slow
+def test_tensorflow_1_15_gives_the_figures_of_its_row(other_stack):
+    """The same arithmetic on any processor with FMA; on another one the figures are smaller."""
+    files = ['dot-lstm.float32.npz', 'dot-lstm.float64.npz', 'train-plain.float32.npz']
+    done = subprocess.run([other_stack, 'regress.py', 'check', '--json', '--files'] + files, cwd=str(ROOT),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ, PYTHONPATH=''))
+    report = json.loads(done.stdout.decode('utf-8'))
+    assert done.returncode == 0 and report['equal'] and 'version tensorflow' in done.stderr.decode('utf-8')
+    row = version_page.read_rows()[NAME]
+    measured, found = row['check']['stages'], {}
+    assert version_page.answer(row)[0] == version_page.ROUNDING and row['check']['first'] is None
+    for one in report['arrays']:
+        found[one['stage']] = max(found.get(one['stage'], 0), one['ulp'])
+    assert found['parameter'] == 0 and found['loss'] <= measured['loss'][2]
+    for stage in ('encoder_states', 'decoder_states', 'logits'):
+        assert 0 <= found[stage] <= measured[stage][2], stage
+    # Other products than in 1.12, on this processor too, if the one of the row has what this one has.
+    assert found['logits'] == 922 or 'fma' not in open('/proc/cpuinfo', encoding='utf-8').read()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('model', ['masked', 'masked_loss', 'clipped', 'frozen'])
+def test_tf_keras_of_1_15_changes_what_its_row_says(other_stack, tmp_path, capsys, model):
+    bundle, out = str(tmp_path / 'bundle'), str(tmp_path / 'out')
+    build = str(ROOT / 'benchmarks' / 'version_models.py') + ':' + model
+    assert regress.main(['capture', '--build', build, bundle]) == 0
+    done = subprocess.run([other_stack, str(ROOT / 'adapters' / 'tf_keras.py'), bundle, out], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=dict(os.environ, PYTHONPATH=''))
+    assert done.returncode == 0, done.stderr.decode('utf-8')
+    capsys.readouterr()
+    files = [] if os.path.isfile(os.path.join(out, 'training.npz')) else ['--files', 'forward.npz']
+    regress.main(['compare', bundle, out, '--json', '--stage-map', os.path.join(out, 'stage_map.json')] + files)
+    first = json.loads(capsys.readouterr().out)['first']
+    expected = version_page.read_rows()['tf1.15.5-tf.keras']['bundles'][model]['first']
+    assert (first and first['stage']) == expected == {
+        'masked': 'both', 'masked_loss': 'losses', 'clipped': 'step_1', 'frozen': None}[model]
