@@ -59,7 +59,14 @@ def answer(row):
     if told:
         return CHANGES, '; '.join(told)
     measured = list(row['bundles'].values()) + ([] if row['module'] else [row['check']])
-    return (ROUNDING, '') if any(one['stages'] for one in measured) else (SAFE, '')
+    stages = [stage for one in measured for stage in one['stages']]
+    return (ROUNDING, 'at most the last bits of %s' % listed(stages)) if stages else (SAFE, '')
+
+
+def listed(stages):
+    """The first stages of a list, in words."""
+    names = ['`%s`' % stage for stage in stages[:3]]
+    return ', '.join(names) + (' and later ones' if len(stages) > 3 else '')
 
 
 def line(*cells):
