@@ -257,8 +257,8 @@ def main(argv):
         outputs, model_scores, likelihoods = decode(path, pairs, gold, options, settings, text)
     if options.compare and other is None:
         from translator import Translator
-        other = [best.text for best in best_hypotheses(Translator.load(options.compare, options.threads), pairs,
-                                                       options)]
+        with Translator.load(options.compare, options.threads) as second:
+            other = [best.text for best in best_hypotheses(second, pairs, options)]
     if options.output:
         write_output(options.output, ''.join(text + '\n' for text in outputs).encode('utf-8'))
 
