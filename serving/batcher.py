@@ -127,8 +127,6 @@ class Batcher(object):
                     batch.append(request)
                     count += len(request.texts)
                     self.waiting.remove(request)
-            if self.waiting:
-                self.changed.notify()  # another worker, which has slept while this one waited
             # The request of a client that is gone is cancelled.
             taken = [request for request in batch if request.future.set_running_or_notify_cancel()]
             if taken and taken[0].large:
