@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import export
+from exporting import folders
 from command_line import UserError
 from exporting.manifest import Folder
 from test_commands import ROOT, environment, run
@@ -48,7 +49,7 @@ MANIFESTS = {
 
 
 class Run(object):
-    """What `export.new_folder` needs of a run."""
+    """What `folders.new_folder` needs of a run."""
 
     def manifest(self):
         return {'files': {'weights.h5': 'ab'}}
@@ -57,7 +58,7 @@ class Run(object):
 @pytest.fixture
 def folder(tmp_path):
     """A small exported folder."""
-    with export.new_folder(str(tmp_path / 'folder'), 'web', Run()) as hidden:
+    with folders.new_folder(str(tmp_path / 'folder'), 'web', Run()) as hidden:
         os.makedirs(os.path.join(hidden, 'text'))
         for name in ('one', 'text/two'):
             with open(os.path.join(hidden, name), 'wb') as stream:

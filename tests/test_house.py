@@ -19,10 +19,10 @@ PACKAGES = ('kernels', 'decoding', 'text', 'training', 'storage', 'reports', 're
 COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
 # From the top down: a module imports from lower rows, and a package from itself too.
 LAYERS = (
-    COMMANDS, ('attention_windows', 'reference', 'serving'), ('translator', 'training'), ('decoding',),
-    ('seq2seq_model', 'parity'), ('kernels',),
+    COMMANDS, ('exporting',), ('attention_windows', 'reference', 'serving'), ('translator', 'training'),
+    ('decoding',), ('seq2seq_model', 'parity'), ('kernels',),
     ('decoder_cell', 'pointer_generator', 'question_encoder', 'token_loss'),
-    ('model_layers', 'beam_search'), ('attention', 'exporting'), ('reports',), ('text',), ('storage',),
+    ('model_layers', 'beam_search'), ('attention',), ('reports',), ('text',), ('storage',),
     ('tf_session',), ('search_options',), ('settings',), ('command_line',))
 MOST_AT_THE_TOP = 20
 LEVEL = {name: -number for number, row in enumerate(LAYERS) for name in row}

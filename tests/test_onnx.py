@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import export
+from exporting import onnx_folder
 import search_options
 import web_pages
 from browser import open_browser
@@ -109,7 +110,7 @@ def page(tmp_path_factory):
 def test_the_outputs_of_a_web_page_are_those_of_predict(exported, page, tmp_path):
     (folder, translator, texts, outputs), (browser, server) = exported, page
     graphs = {name: (folder / name).read_bytes() for name in os.listdir(str(folder))
-              if name.endswith('.onnx') or name in export.RUN_FILES + ('config.json',)}
+              if name.endswith('.onnx') or name in onnx_folder.RUN_FILES + ('config.json',)}
     vocabularies = translator.source_vocabulary, translator.target_vocabulary
     for name, data in web_folder.web_files(graphs, about_run('run', translator.settings, vocabularies)).items():
         (tmp_path / name).write_bytes(data)
