@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-import export
+from exporting import folders
 from command_line import UserError
 from exporting.manifest import Folder
 from parity.bundle import NpzWriter
@@ -61,7 +61,7 @@ def test_of_two_writers_of_a_file_one_is_there_whole(tmp_path, function):
 
 def test_of_two_exports_into_one_folder_one_is_there_whole_and_the_other_is_told(tmp_path):
     def make(path, number):
-        with export.new_folder(path, 'web', Run()) as hidden:
+        with folders.new_folder(path, 'web', Run()) as hidden:
             os.mkdir(hidden)
             for name in ('one', 'two'):
                 write_bytes(os.path.join(hidden, name), b'%d' % number * 1000)
