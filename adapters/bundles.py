@@ -26,6 +26,9 @@ class Arrays(object):
                 return file[name]
         raise KeyError(name)
 
+    def __contains__(self, name):
+        return any(name in file for file in self.files.values())
+
     def inputs(self):
         """{name of the input: array}."""
         return {name: self['input/' + name] for name in self.manifest['inputs']}

@@ -26,7 +26,8 @@ NONE = ('Lambda', 'RNN')            # no configuration says what they compute
 MASKED = RECURRENT + ('GlobalAveragePooling1D', 'Bidirectional')
 
 
-def hard_sigmoid(x):
+@keras.saving.register_keras_serializable()     # else Bidirectional takes Keras 3's own from its configuration
+def old_hard_sigmoid(x):
     """Keras 2's: slope 0.2. Keras 3's own has the slope 1/6."""
     return ops.clip(0.2 * x + 0.5, 0., 1.)
 
@@ -37,7 +38,7 @@ def translate(kind, config, plain):
     config.pop('stateful', None)
     for key in ('activation', 'recurrent_activation'):
         if config.get(key) == 'hard_sigmoid' and not plain:
-            config[key] = hard_sigmoid
+            config[key] = old_hard_sigmoid
     if kind == 'LeakyReLU':
         config['negative_slope'] = float(config.pop('alpha'))
     if kind in ('Bidirectional', 'TimeDistributed'):
@@ -80,6 +81,14 @@ def has_counterpart(call):
     return all(kind in KERAS_LAYERS and kind not in NONE and hasattr(keras.layers, kind) for kind in kinds)
 
 
+def last_states(layer, x, options):
+    """The states of a recurrent layer after its last step."""
+    again = type(layer).from_config(dict(layer.get_config(), return_state=True))
+    again.build(x.shape)
+    again.set_weights(layer.get_weights())
+    return list(again(x, **options)[-2:])
+
+
 def as_list(value):
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
@@ -92,16 +101,30 @@ class Runner(object):
 
     def __init__(self, arrays, plain, own=None):
         self.arrays, self.plain, self.own, self.layers = arrays, plain, own or {}, {}
-        self.values = {'input/' + name: value for name, value in arrays.inputs().items()}
+        self.values, self.kept = {}, {}     # `kept`: states of stateful layers after the last call
 
     def value(self, name):
         """An array of the port, or of the bundle if the port has none."""
         return self.values[name] if name in self.values else self.arrays[name]
 
     def run(self):
+        """The arrays of a call of the model, and of a second one if it is stateful."""
+        made = self.run_once()
+        second = {'second_call/' + name: array for name, array in zip(
+            self.arrays.manifest['outputs'], self.arrays.manifest['output_arrays'])}
+        if any(name in self.arrays for name in second):
+            self.run_once(told=True)
+            made.update((name, self.values[array]) for name, array in second.items() if array in self.values)
+        return made
+
+    def run_once(self, told=False):
+        """Runs all calls; `told`: which of them have no counterpart."""
+        self.values = {'input/' + name: value for name, value in self.arrays.inputs().items()}
         for call in self.arrays.calls:
             outputs = self.outputs_of(call)
             if outputs is None:
+                if told:
+                    continue
                 print('%s: %s has no counterpart here; its recorded output is used' % (call['name'], call['class']),
                       file=sys.stderr)
                 continue
@@ -123,7 +146,7 @@ class Runner(object):
             return None
         inputs = [self.value(name) for name in call['inputs']]
         mask = next((self.value(name) for name in call['input_masks'] if name), None)
-        if kind == 'Bidirectional' and mask is not None and not self.plain:
+        if kind == 'Bidirectional' and not self.plain:
             return self.both_directions(call)
         layer = self.layer(call, inputs)
         for name in call['output_masks'][:1]:
@@ -134,9 +157,11 @@ class Runner(object):
         if kind in MASKED:
             options = {'mask': None if mask is None else ops.convert_to_tensor(mask)}
             if kind in RECURRENT + ('Bidirectional',):
-                options['initial_state'] = x[1:] or None
+                options['initial_state'] = x[1:] or self.kept.get(call['name'])
             if kind in RECURRENT[:3]:
                 self.states(call, layer, x, mask)
+            elif self.stateful(call):       # ConvLSTM2D
+                self.kept[call['name']] = last_states(layer, x[0], options)
             return as_list(layer(x[0], **options))
         return as_list(layer(x if len(x) > 1 else x[0]))
 
@@ -171,8 +196,13 @@ class Runner(object):
                 layer.set_weights(weights)
         return self.layers[key]
 
+    def stateful(self, call):
+        """Whether a recurrent layer keeps its states. In `Bidirectional` of Keras 2.2.4 it does not."""
+        outer = next((one['class'] for one in self.arrays.calls if one['name'] == call['parent']), '')
+        return bool(call['config'].get('stateful')) and outer != 'Bidirectional'
+
     def both_directions(self, call):
-        """`Bidirectional` from its two layers: Keras 3's own writes zeros on masked steps."""
+        """`Bidirectional` from its layers: Keras 3's own writes zeros on masked steps, and refuses `go_backwards`."""
         parts = [one for one in self.arrays.calls if one['parent'] == call['name']]
         forward, backward = [self.value(part['outputs'][0]) for part in parts]
         states = [self.value(name) for part in parts for name in part['outputs'][1:]]
@@ -191,7 +221,7 @@ class Runner(object):
         if call['config'].get('go_backwards'):
             steps = ops.flip(steps, 1)
             valid = None if mask is None else mask[:, ::-1]
-        states = [ops.convert_to_tensor(one) for one in x[1:]] or as_list(layer.get_initial_state(steps.shape[0]))
+        states = x[1:] or self.kept.get(call['name']) or as_list(layer.get_initial_state(steps.shape[0]))
         found = []
         for t in range(steps.shape[1]):
             _, new = layer.cell(steps[:, t], states)
@@ -201,6 +231,8 @@ class Runner(object):
             states = as_list(new)
             found.append([np.asarray(ops.convert_to_numpy(one)) for one in states])
         self.values.update(zip(call['states'], [np.stack(one, axis=1) for one in zip(*found)]))
+        if self.stateful(call):
+            self.kept[call['name']] = states
 
 
 def port_outputs(model, arrays, names):
@@ -212,28 +244,36 @@ def port_outputs(model, arrays, names):
     wanted = {call['name']: tensors[names.get(call['name'], call['name'])] for call in arrays.calls
               if names.get(call['name'], call['name']) in tensors}
     inside = keras.Model(model.inputs, [one for group in wanted.values() for one in group])
-    found = iter(as_list(inside([ops.convert_to_tensor(arrays['input/' + name]) for name in arrays.manifest['inputs']],
-                                training=False)))
+    inputs = [ops.convert_to_tensor(arrays['input/' + name]) for name in arrays.manifest['inputs']]
+    for layer in inside._flatten_layers():      # a file keeps the states that it was saved with
+        if getattr(layer, 'stateful', False) and hasattr(layer, 'reset_state'):
+            layer.reset_state()
+    found = iter(as_list(inside(inputs, training=False)))
     made = {}
     for call in arrays.calls:
         if call['name'] in wanted:
             values = [np.asarray(ops.convert_to_numpy(next(found))) for _ in wanted[call['name']]]
             made.update(zip(call['outputs'], values))
+    second = ['second_call/' + name for name in arrays.manifest['outputs']]
+    if any(name in arrays for name in second):
+        outputs = as_list(model(inputs if len(inputs) > 1 else inputs[0], training=False))
+        made.update(zip(second, [np.asarray(ops.convert_to_numpy(value)) for value in outputs]))
     return made
 
 
 def main(argv):
     parser = bundles.parser(__doc__)
     parser.add_argument('--model', metavar='FILE', help='your port as a .keras file')
-    parser.add_argument('--custom', metavar='FILE.py', help="Keras 3 layers or functions for the model's own layers")
+    parser.add_argument('--custom', metavar='FILE.py',
+                        help="Keras 3 layers or functions for the model's own layers, or for --model")
     parser.add_argument('--plain', action='store_true', help='without the remedies of the table of traps')
     options = parser.parse_args(argv)
     arrays = bundles.Arrays(options.bundle)
+    own = vars(bundles.run_file(options.custom)) if options.custom else {}
     if options.model or options.build:
         model = keras.saving.load_model(options.model) if options.model else bundles.build(options.build, arrays)
         made = port_outputs(model, arrays, bundles.read_names(options.names))
     else:
-        own = vars(bundles.run_file(options.custom)) if options.custom else {}
         made = Runner(arrays, options.plain, own).run()
     bundles.write(options.out, made)
 

@@ -36,6 +36,7 @@ except Exception:  # a damaged module may raise anything
 Folder(HERE, refused).check('.py')
 from command_line import CommandParser, UserError, positive_int, require, run_command  # noqa: E402
 import search_options  # noqa: E402
+from text.json_lines import json_line  # noqa: E402
 from text.tokenizers import read_tokenizers  # noqa: E402
 from text.vocabulary import END, PAD, START, Vocabulary  # noqa: E402
 import numpy as np  # noqa: E402
@@ -44,9 +45,9 @@ import onnxruntime  # noqa: E402
 CHUNK = 1024        # lines that are translated before their outputs are written
 TINY = 1e-37        # the minimum attention to a word of the source when it is copied
 
-Hypothesis = namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ranking')
+Hypothesis = namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ranking source_tokens')
 Hypothesis.__doc__ = """One output: tokens without `</s>`; score, the sum of log_probabilities (nats, `</s>` included);
-alignment (T, S); ranking, the score with the penalties."""
+alignment (T, S), or None without attention; ranking, the score with the penalties; source_tokens, of the text."""
 
 Beam = namedtuple('Beam', 'ids log_probabilities weights score')
 Beam.__doc__ = """One hypothesis in a search: lists with an entry per token, and log p."""
@@ -99,7 +100,7 @@ class Translator(object):
             UserError: an option out of its range, or a text that is too long for `--score location`.
         """
         options = self._options(**options)
-        results = [[Hypothesis('', [], 0., [], np.zeros((0, 0), 'f'), 0.)] for _ in texts]
+        results = [[Hypothesis('', [], 0., [], np.zeros((0, 0), 'f'), 0., [])] for _ in texts]
         sources = [self.tokenizers[0].tokenize(text) for text in texts]
         for text, tokens in zip(texts, sources):
             require(self.settings['score'] != 'location' or len(tokens) <= self.settings['max_source_length'],
@@ -109,7 +110,7 @@ class Translator(object):
         for start in range(0, len(order), batch_size):
             batch = order[start:start + batch_size]
             for i, hypotheses in zip(batch, self._search([sources[i] for i in batch], options)):
-                results[i] = hypotheses
+                results[i] = [one._replace(source_tokens=sources[i]) for one in hypotheses]
         return results
 
     def _options(self, **given):
@@ -248,7 +249,8 @@ class Translator(object):
         ids = one.ids[:-1] if one.ids[-1] == END else one.ids
         tokens = self.vocabularies[1].decode(ids, names)
         return Hypothesis(self.tokenizers[1].detokenize(tokens), tokens, sum(one.log_probabilities),
-                          one.log_probabilities, np.array(one.weights)[:len(ids), :length], ranking)
+                          one.log_probabilities, None if self.settings['score'] == 'none' else np.array(
+                              one.weights)[:len(ids), :length], ranking, [])
 
 
 def main(argv):
@@ -270,10 +272,10 @@ def main(argv):
         except UnicodeDecodeError:
             raise UserError('standard input: line %d: not UTF-8' % (number + 1))
     for start in range(0, len(lines), CHUNK):
-        for hypotheses in translator.translate(lines[start:start + CHUNK], options.batch_size, **asked):
+        texts = lines[start:start + CHUNK]
+        for text, hypotheses in zip(texts, translator.translate(texts, options.batch_size, **asked)):
             if options.json:
-                found = [dict(one._asdict(), alignment=one.alignment.tolist()) for one in hypotheses]
-                print(json.dumps(found, ensure_ascii=False))
+                print(json_line(text, hypotheses[0].source_tokens, hypotheses))
             else:
                 print('\n'.join(' '.join(one.text.split('\n')) for one in hypotheses))
         sys.stdout.flush()

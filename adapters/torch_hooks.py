@@ -66,6 +66,12 @@ def main(argv):
             made.update(parts_of(call, recorder.outputs[path]))
     for name, value in zip(arrays.manifest['output_arrays'], final):
         made.setdefault(name, as_array(value))
+    second = ['second_call/' + name for name in arrays.manifest['outputs']]
+    if any(name in arrays for name in second):      # a stateful model: the module keeps its states too
+        with torch.no_grad():
+            final = module(*[torch.from_numpy(np.array(value)) for value in arrays.inputs().values()])
+        final = list(final) if isinstance(final, (list, tuple)) else [final]
+        made.update((name, as_array(value)) for name, value in zip(second, final))
     bundles.write(options.out, made)
 
 

@@ -12,7 +12,7 @@ RUN_FILES = ('vocab.source.txt', 'vocab.target.txt', 'tokenizer.source.model', '
 PROGRAM_FILES = (('adapters/onnx_translate.py', 'translate.py'),) + tuple(
     (name, name) for name in ('command_line.py', 'search_options.py', 'settings.py', 'exporting/__init__.py',
                               'exporting/manifest.py', 'text/__init__.py', 'text/tokenizers.py',
-                              'text/spacing_marks.py', 'text/subwords.py', 'text/vocabulary.py'))
+                              'text/json_lines.py', 'text/spacing_marks.py', 'text/subwords.py', 'text/vocabulary.py'))
 
 
 def vocabularies_of(run):

@@ -35,7 +35,9 @@ TRAPS = (
          'capture again with `recurrent_activation=\'sigmoid\'` in the function of `--build`: the recorded model is '
          'probably not the one that was trained', 'as Keras 3', 'as Keras 3'),
     Trap('hard_sigmoid', 'Gates are `hard_sigmoid` with slope 0.2 by default, not sigmoid', GATED, tests.hard_sigmoid,
-         '`recurrent_activation=lambda x: ops.clip(0.2 * x + 0.5, 0, 1)`; the string `hard_sigmoid` has slope 1/6',
+         '`@keras.saving.register_keras_serializable()` before `def old_hard_sigmoid(x): return ops.clip(0.2 * x + '
+         '0.5, 0, 1)`, and `recurrent_activation=old_hard_sigmoid`; the string `hard_sigmoid` has slope 1/6, and the '
+         'registered function is what `Bidirectional` and a saved file need',
          'a cell of your own with `torch.clamp(0.2 * x + 0.5, 0, 1)`; `nn.LSTM` and `nn.GRU` have sigmoid',
          '`activations=["HardSigmoid", ...]`, `activation_alpha=[0.2]`, `activation_beta=[0.5]`'),
     Trap('reset_after', 'A GRU resets before the product: tanh(x W + (r * h) U)', ('GRU',), tests.reset_before,
@@ -62,7 +64,8 @@ TRAPS = (
          'two loops of your own over the same mask', 'two nodes, and the masked steps filled'),
     Trap('go_backwards', '`go_backwards` returns its output in the order in which it read', RECURRENT,
          tests.go_backwards, 'the same', 'flip the input; do not flip the output', '`direction="reverse"` flips both'),
-    Trap('stateful', 'A stateful layer starts from the states of the call before', RECURRENT, tests.stateful,
+    Trap('stateful', 'A stateful layer starts from the states of the call before; in `Bidirectional` it keeps '
+         'none', RECURRENT, tests.stateful,
          '`stateful=True`, and a fixed batch size', 'pass the states yourself', 'states as inputs and outputs'),
     Trap('batch_norm', 'BatchNormalization: epsilon 1e-3 and momentum 0.99, the share of the old value',
          ('BatchNormalization',), tests.batch_norm, 'the same', '`eps=` as configured (default 1e-5), `momentum=` 1 '

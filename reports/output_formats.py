@@ -4,13 +4,10 @@ Each format has `write(number, source, hypotheses)`, called once for each line o
 the line's number from 1, `source` its text, `hypotheses` a list of `translator.Hypothesis`, best first.
 """
 import contextlib
-import json
-import math
 import os
-import re
 
 import numpy as np
-from text import corpus
+from text import corpus, json_lines
 from text.vocabulary import SPECIALS, UNK
 from reports import plots
 from reports.alignment_page import write_page
@@ -20,7 +17,6 @@ from storage.output_files import OutputFile
 from command_line import UserError, tell
 
 MAXIMUM_SENTENCES = 1000  # sentences; a browser is slow with more
-DIGITS = 6           # after the point, in JSON: more than float32 holds
 
 
 class Format(object):
@@ -139,20 +135,8 @@ def scored_numbered_lines(number, source, hypotheses):
 
 
 def json_line(number, source, hypotheses):
-    """One JSON object; null for a number that is not finite and for the alignment of a model without attention."""
-    text = json.dumps({'source': source, 'source_tokens': hypotheses[0].source_tokens, 'hypotheses': [
-        {'text': hypothesis.text, 'tokens': hypothesis.tokens, 'score': _number(hypothesis.score),
-         'ranking': _number(hypothesis.ranking),
-         'log_probabilities': [_number(value) for value in hypothesis.log_probabilities],
-         'alignment': None if hypothesis.alignment is None else [[_number(value) for value in row]
-                                                                 for row in hypothesis.alignment.tolist()]}
-        for hypothesis in hypotheses]}, ensure_ascii=False, allow_nan=False)
-    # JSON leaves these characters as they are, but many readers of lines and terminals do not.
-    return re.sub('[\x7f-\x9f\u2028\u2029]', lambda match: '\\u%04x' % ord(match.group()), text)
-
-
-def _number(value):
-    return round(float(value), DIGITS) if math.isfinite(value) else None
+    """`text.json_lines.json_line` of the hypotheses."""
+    return json_lines.json_line(source, hypotheses[0].source_tokens, hypotheses)
 
 
 class Page(Format):

@@ -58,6 +58,21 @@ def stateful():
     return keras.models.Model(x, layers.GRU(2, go_backwards=True, reset_after=True, name='back')(y))
 
 
+def both_ways():
+    """Bidirectional layers without a mask."""
+    x = layers.Input((4, 3), name='x')
+    y = layers.Bidirectional(layers.LSTM(2, return_sequences=True), name='first')(x)
+    y = layers.Bidirectional(layers.GRU(2, return_sequences=True, go_backwards=True), merge_mode='ave', name='ave')(y)
+    return keras.models.Model(x, layers.Bidirectional(layers.SimpleRNN(3), merge_mode='sum', name='last')(y))
+
+
+def kept_states():
+    """Stateful layers of other kinds: both directions, and of pictures."""
+    x, y = layers.Input(batch_shape=(2, 4, 3), name='x'), layers.Input(batch_shape=(2, 3, 4, 4, 1), name='y')
+    both = layers.Bidirectional(layers.LSTM(2, stateful=True), name='both')(x)
+    return keras.models.Model([x, y], [both, layers.ConvLSTM2D(2, 3, stateful=True, name='conv')(y)])
+
+
 def pictures_in_time():
     x = layers.Input((3, 4, 4, 1), name='x')
     return keras.models.Model(x, layers.ConvLSTM2D(2, 3, padding='same', name='conv')(x))

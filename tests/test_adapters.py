@@ -1,4 +1,5 @@
 """The adapters, each in a newer Python with its framework, if there is one; two old models from PyPI."""
+import functools
 import json
 import os
 import shutil
@@ -14,22 +15,30 @@ from test_commands import ROOT
 
 PYTHONS = ('python3.13', 'python3.12', 'python3.11', 'python3.10', 'python3')
 OLD = os.path.join(os.path.dirname(str(ROOT)), 'shared', 'old_models')
-NEEDS = {'KERAS3_PYTHON': 'keras, torch', 'TORCH_PYTHON': 'torch', 'ONNX_PYTHON': 'onnx, onnxruntime'}
+NEEDS = {'KERAS3_PYTHON': 'keras', 'TORCH_PYTHON': 'torch', 'ONNX_PYTHON': 'onnx, onnxruntime'}
+BACKENDS = ('jax', 'torch', 'tensorflow')      # of Keras 3
+
+
+@functools.lru_cache(maxsize=None)
+def imports(python, names, backend):
+    return subprocess.call([python, '-c', 'import ' + names], env=dict(os.environ, KERAS_BACKEND=backend),
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
 
 
 def find_python(variable):
-    """A Python with a framework, which an environment variable can name, or skips the test."""
+    """(a Python with a framework, which an environment variable can name; backend of Keras 3), or skips the test."""
     known = [os.environ.get(variable), os.environ.get('PORT_PYTHON')] + list(PYTHONS)
-    environment = dict(os.environ, KERAS_BACKEND='torch')
     for python in filter(None, map(shutil.which, filter(None, known))):
-        if subprocess.call([python, '-c', 'import ' + NEEDS[variable]], env=environment, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL) == 0:
-            return python
+        for backend in BACKENDS:
+            if imports(python, NEEDS[variable], backend):
+                return python, backend
     pytest.skip('no Python with %s: %s can name one' % (NEEDS[variable], variable))
 
 
-def adapt(variable, program, *arguments, backend='torch'):
-    done = subprocess.run([find_python(variable), str(ROOT / 'adapters' / program)] + list(map(str, arguments)),
+def adapt(variable, program, *arguments):
+    """Runs an adapter, or another program by its path; returns what it tells."""
+    python, backend = find_python(variable)
+    done = subprocess.run([python, str(ROOT / 'adapters' / program)] + list(map(str, arguments)),
                           env=dict(os.environ, KERAS_BACKEND=backend), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert done.returncode == 0, done.stderr.decode()
     return done.stderr.decode()
@@ -108,13 +117,46 @@ def test_keras_3_agrees_layer_by_layer_with_the_remedies_and_not_without(bundle,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('function', ['images', 'stateful', 'pictures_in_time', 'decoder'])
+@pytest.mark.parametrize('function', ['images', 'stateful', 'pictures_in_time', 'decoder', 'both_ways', 'kept_states'])
 def test_keras_3_agrees_for_other_kinds_of_models(tmp_path, capsys, function):
     find_python('KERAS3_PYTHON')
     captured(tmp_path / 'bundle', '--build', '%s:%s' % (BUILDERS, function), ['--steps', '0'])
     adapt('KERAS3_PYTHON', 'keras3.py', tmp_path / 'bundle', tmp_path / 'ported')
     code, report = compare(capsys, tmp_path / 'bundle', tmp_path / 'ported')
     assert code == 0 and report['arrays'], report['first']
+    second = [one['name'] for one in report['arrays'] if one['stage'] == 'second_call']
+    assert second == {'stateful': ['second_call/back'], 'kept_states': ['second_call/both', 'second_call/conv']}.get(
+        function, [])
+
+
+@pytest.mark.slow
+def test_a_port_that_forgets_its_states_differs_at_the_second_call(tmp_path, capsys):
+    find_python('KERAS3_PYTHON')
+    captured(tmp_path / 'bundle', '--build', BUILDERS + ':stateful', ['--steps', '0'])
+    text = '''
+import keras
+from keras import layers
+from adapters_functions import old_hard_sigmoid
+
+
+def model(weights):
+    x = layers.Input(batch_shape=(2, 4, 3))
+    y = layers.LSTM(3, stateful=True, return_sequences=True, recurrent_activation=old_hard_sigmoid, name='kept')(x)
+    made = keras.Model(x, layers.GRU(2, go_backwards=True, recurrent_activation=old_hard_sigmoid, name='back')(y))
+    for layer in made.layers[1:]:
+        layer.set_weights([weights['%s/%s' % (layer.name, one)] for one in ('kernel', 'recurrent_kernel', 'bias')])
+    return made
+'''
+    (tmp_path / 'adapters_functions.py').write_text(
+        'from keras import ops\n\n\ndef old_hard_sigmoid(x):\n    return ops.clip(0.2 * x + 0.5, 0, 1)\n')
+    for name, change, expected in (('right', '', 0), ('forgets', ' stateful=True,', 1)):
+        (tmp_path / (name + '.py')).write_text(text.replace(change, '') if change else text)
+        adapt('KERAS3_PYTHON', 'keras3.py', tmp_path / 'bundle', tmp_path / name, '--build',
+              '%s:model' % (tmp_path / (name + '.py')))
+        code, report = compare(capsys, tmp_path / 'bundle', tmp_path / name)
+        assert code == expected, report['first']
+        if code == 0:
+            assert 'second_call/back' in {one['name'] for one in report['arrays']}
 
 
 @pytest.mark.slow
@@ -165,7 +207,7 @@ graph = helper.make_graph(nodes, 'g', [info('x', 1, [None, 4])], [info('two', 1,
 onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8), sys.argv[2])
 ''')
     for operator, expected in (('Tanh', 0), ('Relu', 1)):
-        subprocess.check_call([find_python('ONNX_PYTHON'), str(tmp_path / 'make.py'), str(tmp_path / 'weights.npz'),
+        subprocess.check_call([find_python('ONNX_PYTHON')[0], str(tmp_path / 'make.py'), str(tmp_path / 'weights.npz'),
                                str(tmp_path / 'port.onnx'), operator])
         adapt('ONNX_PYTHON', 'onnx_outputs.py', tmp_path / 'bundle', tmp_path / operator, '--model',
               tmp_path / 'port.onnx')
@@ -206,7 +248,7 @@ def test_old_models_agree_in_keras_3(old_bundles, tmp_path, capsys, name, plain)
 
 @pytest.mark.slow
 def test_each_deliberate_fault_is_named_at_its_layer_step_and_cause(old_bundles):
-    environment = dict(os.environ, TORCH_PYTHON=find_python('TORCH_PYTHON'))
+    environment = dict(os.environ, TORCH_PYTHON=find_python('TORCH_PYTHON')[0])
     done = subprocess.run([sys.executable, str(ROOT / 'docs' / 'old_models' / 'faults.py'),
                            str(old_bundles / 'chars2vec'), str(old_bundles / 'deepcut')],
                           env=environment, stdout=subprocess.PIPE)

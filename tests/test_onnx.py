@@ -17,6 +17,7 @@ from exporting import web_folder
 from exporting.manifest import write_manifest
 from reports.page_about import about_run
 from settings import SETTINGS
+from text.json_lines import json_line
 from test_commands import environment, one_line, run
 from test_predict import random_run
 
@@ -59,7 +60,9 @@ def translated(folder, *options, texts=TEXTS):
     """The objects that translate.py writes for texts."""
     done = translate(folder, '\n'.join(texts).encode('utf-8') + b'\n', '--json', *options)
     assert done.returncode == 0, done.stderr.decode()
-    return [json.loads(line) for line in done.stdout.decode('utf-8').splitlines()]
+    lines = [json.loads(line) for line in done.stdout.decode('utf-8').splitlines()]
+    assert [line['source'] for line in lines] == list(texts)
+    return lines
 
 
 @pytest.fixture(scope='module', params=KINDS, ids=str)
@@ -94,7 +97,14 @@ def compare(outputs, found, translator):
 @pytest.mark.slow
 def test_the_outputs_of_an_onnx_folder_are_those_of_predict(exported):
     folder, translator, texts, outputs = exported
-    several = compare(outputs, translated(folder, texts=texts), translator)
+    found = translated(folder, texts=texts)
+    for text, ours, theirs in zip(texts, outputs, found):
+        shape = json.loads(json_line(text, ours[0].source_tokens, ours))     # that of predict.py --json
+        assert set(theirs) == set(shape) and theirs['source_tokens'] == shape['source_tokens']
+        assert all(set(one) == set(shape['hypotheses'][0]) for one in theirs['hypotheses'])
+        one, other = [line['hypotheses'][0]['alignment'] for line in (shape, theirs)]
+        assert np.shape(one) == np.shape(other), (text, one, other)
+    several = compare(outputs, [row['hypotheses'] for row in found], translator)
     assert several >= 4 or all(len(row) == 1 for row in outputs)
 
 
@@ -139,7 +149,7 @@ def test_a_folder_needs_jieba_only_where_it_divides_sources(source, tmp_path):
     expected = [[one.text for one in row if one.ranking > -1e30]
                 for row in translator.translate(texts, beam_width=4, n_best=3, length_penalty=.7)]
     assert len({word for row in expected for text in row for word in words if word in text}) >= 4
-    rows = [[one['text'] for one in row] for row in translated(tmp_path / 'folder', texts=texts)]
+    rows = [[one['text'] for one in row['hypotheses']] for row in translated(tmp_path / 'folder', texts=texts)]
     assert rows == expected and sum(map(len, rows)) >= 8
     (tmp_path / 'hidden').mkdir()
     (tmp_path / 'hidden' / 'jieba.py').write_text('raise ImportError("no jieba")\n')
@@ -169,9 +179,9 @@ def test_the_normaliser_counts_the_small_probabilities(size):
 def test_an_option_of_the_search_replaces_the_exported_one(tmp_path):
     path = random_run(tmp_path / 'run')
     export.main(['--format', 'onnx', str(path), str(tmp_path / 'folder')])
-    assert {len(row) for row in translated(tmp_path / 'folder')} == {1}
+    assert {len(row['hypotheses']) for row in translated(tmp_path / 'folder')} == {1}
     wide = translated(tmp_path / 'folder', '--beam-width', '3', '--n-best', '2')
-    assert [len(row) for row in wide] == [2, 1, 2, 2, 2, 2]
+    assert [len(row['hypotheses']) for row in wide] == [2, 1, 2, 2, 2, 2]
 
 
 def test_an_existing_directory_is_refused(tmp_path):
