@@ -47,7 +47,7 @@ TINY = 1e-37        # the minimum attention to a word of the source when it is c
 
 Hypothesis = namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ranking source_tokens')
 Hypothesis.__doc__ = """One output: tokens without `</s>`; score, the sum of log_probabilities (nats, `</s>` included);
-alignment (T, S), or None without attention; ranking, the score with the penalties; source_tokens, of the text."""
+alignment (T, S); ranking, the score with the penalties; source_tokens, of the text."""
 
 Beam = namedtuple('Beam', 'ids log_probabilities weights score')
 Beam.__doc__ = """One hypothesis in a search: lists with an entry per token, and log p."""
@@ -249,8 +249,7 @@ class Translator(object):
         ids = one.ids[:-1] if one.ids[-1] == END else one.ids
         tokens = self.vocabularies[1].decode(ids, names)
         return Hypothesis(self.tokenizers[1].detokenize(tokens), tokens, sum(one.log_probabilities),
-                          one.log_probabilities, None if self.settings['score'] == 'none' else np.array(
-                              one.weights)[:len(ids), :length], ranking, [])
+                          one.log_probabilities, np.array(one.weights)[:len(ids), :length], ranking, [])
 
 
 def main(argv):
