@@ -34,6 +34,11 @@ def import_keras(name):
     if version >= (2, 0):
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
+    if name == 'tf_keras':      # this file has the same name as the package
+        here = os.path.dirname(os.path.abspath(__file__))
+        sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != here]
+        if getattr(sys.modules.get(name), '__file__', '') == __file__:
+            del sys.modules[name]
     module = tf.keras if name == 'tf.keras' else importlib.import_module(name)
     found = getattr(module, '__version__', tf.__version__)
     if found.startswith('3'):

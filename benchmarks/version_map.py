@@ -159,7 +159,7 @@ def check(python, *arguments):
     """The summary of `regress.py check`, or the line in which it ends."""
     code, stdout, told = run(python, 'regress.py', 'check', '--json', *arguments, check=False)
     if not stdout.startswith('{'):
-        return {'error': told}
+        return {'error': told.replace(material() + os.sep, '')}
     return difference(json.loads(stdout))
 
 

@@ -58,7 +58,7 @@ def answer(row):
     told = ['%s at `%s`' % pair for pair in different] + ['%s is refused' % name for name, _ in errors]
     if told:
         return CHANGES, '; '.join(told)
-    measured = list(row['bundles'].values()) + ([] if row['module'] else [row['check']])
+    measured = ([] if row['module'] else [row['check']]) + list(row['bundles'].values())
     stages = [stage for one in measured for stage in one['stages']]
     return (ROUNDING, 'at most the last bits of %s' % listed(stages)) if stages else (SAFE, '')
 

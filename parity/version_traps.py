@@ -57,9 +57,12 @@ def frozen_norms(manifest, arrays):
             if call['class'] == 'BatchNormalization' and call['config'].get('trainable') is False]
 
 
-def decaying_rate(manifest, arrays):
-    value = number_in(optimizer(manifest)[1], 'decay', 0.)
-    return [('', 'decay is %g' % value)] if value else []
+def counted_rates(manifest, arrays):
+    """Optimisers whose rate depends on the number of the update."""
+    name, config = optimizer(manifest)
+    value = number_in(config, 'decay', 0.)
+    found = [('', 'decay is %g' % value)] if value else []
+    return found + ([('', '%s corrects its averages by that number' % name)] if name in ('Adam', 'Adamax') else [])
 
 
 def masked_models(manifest, arrays):
@@ -69,23 +72,25 @@ def masked_models(manifest, arrays):
             if call['name'] in nested and call['class'] in ('Model', 'Sequential') and has_padding(call, arrays)]
 
 
-TF_KERAS = '`tf.keras` of TensorFlow 1.15 and later, Keras 2.4, `tf_keras`'
 VERSION_TRAPS = (
     VersionTrap('masked_loss', 'The loss of an output with a mask, or with sample weights, is divided by the number of '
-                'all steps, not of the valid ones', 'Keras 2.3; ' + TF_KERAS, masked_outputs,
+                'all steps, not of the valid ones', 'Keras 2.3 and 2.4, `tf.keras` of TensorFlow 1.15 to 2.6; not 2.15',
+                masked_outputs,
                 'multiply the loss by all steps / valid steps, or compute the mean in the model', 'masked_loss'),
     VersionTrap('bidirectional_zeros', 'A masked step of `Bidirectional` gives zeros, and does not repeat the output '
-                'before it', TF_KERAS, both_directions, 'two layers and `Concatenate`, the second with '
-                '`go_backwards=True` and its output reversed', 'masked'),
-    VersionTrap('clipnorm_each', '`clipnorm` clips the norm of each gradient alone', TF_KERAS, clipped_gradients,
+                'before it', '`tf.keras` of TensorFlow 1.15 and later, Keras 2.4', both_directions,
+                'two layers and `Concatenate`, the second with `go_backwards=True` and its output reversed', 'masked'),
+    VersionTrap('clipnorm_each', '`clipnorm` clips the norm of each gradient alone',
+                '`tf.keras` of TensorFlow 1.12 and later, Keras 2.4', clipped_gradients,
                 '`global_clipnorm=` (TensorFlow 2.4 and later); before, clip in a training step of your own',
                 'clipped'),
     VersionTrap('frozen_norm', 'A `BatchNormalization` with `trainable=False` uses its averages in training too, not '
-                'the statistics of the batch', '`tf.keras` of TensorFlow 2, Keras 2.4, `tf_keras`', frozen_norms,
+                'the statistics of the batch', '`tf.keras` of TensorFlow 2, Keras 2.4', frozen_norms,
                 '`trainable=True`, and leave its weights out of the optimiser', 'frozen'),
-    VersionTrap('decay_gone', 'Optimisers have no `decay`', 'DECAY', decaying_rate,
-                '`schedules.InverseTimeDecay(rate, 1, decay)`, or `optimizers.legacy`', 'decayed'),
-    VersionTrap('masked_model', 'A nested model that gets a mask is refused', '`tf.keras` of TensorFlow 1.12',
+    VersionTrap('early_count', 'An update counts itself before it computes its rate: the first one has the rate of the '
+                'second', 'Keras 2.3 on TensorFlow 2.0', counted_rates, 'a version of Keras 2.4 or later', 'decayed'),
+    VersionTrap('masked_model', 'A nested model that gets a mask is refused',
+                'Keras 2.2.0, `tf.keras` of TensorFlow 1.12',
                 masked_models, 'call the layers of the nested model without it', 'nested'))
 
 

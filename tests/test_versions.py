@@ -50,11 +50,13 @@ def test_clipping_is_listed_where_the_norm_of_all_gradients_exceeds_the_limit():
     assert keys(entry(4.9), **{'gradient/w': np.array([9.])}) == []     # of one gradient both are the same
 
 
-def test_a_frozen_norm_decay_and_a_nested_model_with_a_mask_are_listed():
+def test_a_frozen_norm_a_counted_rate_and_a_nested_model_with_a_mask_are_listed():
     frozen = {'class': 'BatchNormalization', 'config': {'trainable': False}}
     assert keys(manifest(frozen, optimizer='SGD', config={})) == ['frozen_norm'] and keys(manifest(frozen)) == []
     assert keys(manifest(dict(frozen, config={'trainable': True}), optimizer='SGD', config={})) == []
-    assert keys(manifest({}, optimizer='SGD', config={'decay': 0.1})) == ['decay_gone']
+    assert keys(manifest({}, optimizer='SGD', config={'decay': 0.1})) == ['early_count']
+    assert keys(manifest({}, optimizer='Adam', config={})) == ['early_count']
+    assert keys(manifest({}, optimizer='SGD', config={'decay': 0.})) == []
     nested = manifest({'class': 'Model', 'input_masks': ['mask']})
     nested['calls'].append(dict(nested['calls'][0], **{'name': 'here/inner', 'class': 'Dense', 'parent': 'here'}))
     assert keys(nested, mask=HIDES) == ['masked_model'] and keys(nested, mask=ALL_VALID) == []
