@@ -1,7 +1,7 @@
 """Names the cause of a difference in a captured layer: computes the layer with each usual mistake and compares.
 
-The layers are written in NumPy, in float64, each with the usual mistakes of a port. A mistake is a likely cause if the
-layer with it gives the output of the port, and the layer without it the recorded output. NumPy only.
+A mistake is a likely cause if the layer with it gives the output of the port from the inputs of the port, and the layer
+without it the recorded output from the recorded inputs. NumPy only.
 """
 from collections import OrderedDict
 import itertools
@@ -9,147 +9,15 @@ import itertools
 import numpy as np
 
 from parity import compare, traps
+from parity.numpy_layers import (
+    ACTIVATIONS, activation, batch_norm, both_directions, convolution, dense, each_step, embedding, flatten, identity,
+    leaky_relu, merge, pooling, recurrent, zero_padding)
 
 CLOSE = 2e-4        # of the largest number of the array
+ROUNDING = 1e-6     # of the largest number: less is no difference
+EXPLAINED = 0.1     # of the difference: what may be left of it with the mistake
 LOST = 32           # steps before which a loss of the states is tried
 MAXIMUM = 2 ** 22   # numbers in a layer's input or output, above which nothing is computed
-
-
-def sigmoid(x):
-    return 1. / (1. + np.exp(-x))
-
-
-def softmax(x, axis=-1):
-    e = np.exp(x - x.max(axis=axis, keepdims=True))
-    return e / e.sum(axis=axis, keepdims=True)
-
-
-ACTIVATIONS = {
-    'linear': lambda x: x, 'relu': lambda x: np.maximum(x, 0.), 'tanh': np.tanh, 'sigmoid': sigmoid,
-    'softmax': softmax, 'hard_sigmoid': lambda x: np.clip(0.2 * x + 0.5, 0., 1.), 'exponential': np.exp,
-    'hard_sigmoid with slope 1/6': lambda x: np.clip(x / 6. + 0.5, 0., 1.),
-    'elu': lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1.), 'softplus': lambda x: np.log1p(np.exp(x)),
-    'softsign': lambda x: x / (1. + np.abs(x)), 'leaky relu': lambda x: np.where(x > 0, x, 0.01 * x),
-    'softmax over the rows': lambda x: softmax(x, 0)}
-
-
-# Layers. Each takes its configuration, inputs, mask and weights, and returns the output.
-
-def recurrent(config, inputs, mask, weights, kind='LSTM', masked='repeat', reset_after=None, swap=False, lost=()):
-    """LSTM or GRU. `masked`: a masked step outputs the one before it (repeat), zeros, or that of a valid step."""
-    x, kernel, inner = inputs[0], weights[0], weights[1]
-    bias = weights[2] if len(weights) > 2 else np.zeros(kernel.shape[1])
-    gate, activation = ACTIVATIONS[config['recurrent_activation']], ACTIVATIONS[config['activation']]
-    after = config.get('reset_after') if reset_after is None else reset_after
-    states = list(inputs[1:]) or [np.zeros((len(x), inner.shape[0]))] * (2 if kind == 'LSTM' else 1)
-    valid = np.ones(x.shape[:2], bool) if mask is None else mask.astype(bool)
-    if config.get('go_backwards'):
-        x, valid = x[:, ::-1], valid[:, ::-1]
-    output, outputs = np.zeros_like(states[0]), []
-    for t in range(x.shape[1]):
-        states = [np.zeros_like(old) for old in states] if t in lost else states
-        h = states[0]
-        if kind == 'LSTM':
-            i, f, g, o = np.split(x[:, t] @ kernel + h @ inner + bias, 4, axis=1)
-            c = gate(f) * states[1] + gate(i) * activation(g)
-            new = [gate(o) * activation(c), c]
-        else:
-            outer, own = (bias[0], bias[1]) if bias.ndim == 2 else (bias, np.zeros_like(bias))
-            d = inner.shape[0]
-            xz, xr, xh = np.split(x[:, t] @ kernel + outer, 3, axis=1)
-            hz, hr = np.split(h @ inner[:, :2 * d] + own[:2 * d], 2, axis=1)
-            z, r = gate(xz + hz), gate(xr + hr)
-            rest = r * (h @ inner[:, 2 * d:] + own[2 * d:]) if after else (r * h) @ inner[:, 2 * d:]
-            candidate = activation(xh + rest)
-            new = [(1. - z) * h + z * candidate if swap else z * h + (1. - z) * candidate]
-        step = valid[:, t, None] if masked != 'none' else np.ones((len(x), 1), bool)
-        output = np.where(step, new[0], output if masked == 'repeat' else 0.)
-        states = [np.where(step, one, old) for one, old in zip(new, states)]
-        outputs.append(output)
-    return np.stack(outputs, axis=1) if config.get('return_sequences') else output
-
-
-def batch_norm(config, inputs, mask, weights, epsilon=None, own=False, scale=True, center=True, order=None):
-    x, names = inputs[0], [name for name in ('scale', 'center') if config.get(name, True)]
-    gamma, beta = [weights[names.index(name)] if name in names else float(name == 'scale')
-                   for name in ('scale', 'center')]
-    mean, variance = weights[-2:][::order or 1]
-    if own:
-        mean, variance = x.mean(axis=tuple(range(x.ndim - 1))), x.var(axis=tuple(range(x.ndim - 1)))
-    epsilon = config.get('epsilon', 1e-3) if epsilon is None else epsilon
-    y = (x - mean) / np.sqrt(np.maximum(variance, 0.) + epsilon)
-    return y * (gamma if scale else 1.) + (beta if center else 0.)
-
-
-def dense(config, inputs, mask, weights):
-    y = inputs[0] @ weights[0] + (weights[1] if len(weights) > 1 else 0.)
-    return ACTIVATIONS[config['activation']](y)
-
-
-def convolution(config, inputs, mask, weights, other_side=False):
-    """One-dimensional and two-dimensional convolutions."""
-    x, kernel, count = inputs[0], weights[0], inputs[0].ndim - 2
-    strides, spread = config['strides'], config.get('dilation_rate', [1] * count)
-    pads, lengths = [], []
-    for axis in range(count):
-        length, size = x.shape[1 + axis], (kernel.shape[axis] - 1) * spread[axis] + 1
-        total = 0
-        if config['padding'] == 'same':
-            total = max((-(-length // strides[axis]) - 1) * strides[axis] + size - length, 0)
-        elif config['padding'] == 'causal':
-            total = size - 1
-        before = total if config['padding'] == 'causal' else total // 2
-        pads.append((total - before, before) if other_side else (before, total - before))
-        lengths.append((length + total - size) // strides[axis] + 1)
-    x = np.pad(x, [(0, 0)] + pads + [(0, 0)], 'constant')
-    y = np.zeros((len(x),) + tuple(lengths) + (kernel.shape[-1],))
-    for at in np.ndindex(*kernel.shape[:count]):
-        window = tuple(slice(at[axis] * spread[axis], at[axis] * spread[axis] + (lengths[axis] - 1) * strides[axis] + 1,
-                             strides[axis]) for axis in range(count))
-        y += x[(slice(None),) + window] @ kernel[at]
-    return ACTIVATIONS[config['activation']](y + (weights[1] if len(weights) > 1 else 0.))
-
-
-def embedding(config, inputs, mask, weights, shift=0):
-    return weights[0][np.clip(inputs[0].astype(int) + shift, 0, len(weights[0]) - 1)]
-
-
-def zero_padding(config, inputs, mask, weights, swapped=False):
-    pads = config['padding'] if isinstance(config['padding'][0], list) else [config['padding']]
-    pads = [tuple(pair[::-1] if swapped else pair) for pair in pads]
-    return np.pad(inputs[0], [(0, 0)] + pads + [(0, 0)], 'constant')
-
-
-def flatten(config, inputs, mask, weights, first=False):
-    x = inputs[0]
-    return (np.moveaxis(x, -1, 1) if first else x).reshape(len(x), -1)
-
-
-def merge(config, inputs, mask, weights, kind='Add', order=None):
-    inputs = [inputs[i] for i in order] if order else inputs
-    if kind == 'Concatenate':
-        return np.concatenate(inputs, axis=config.get('axis', -1))
-    return {'Add': sum, 'Average': lambda x: sum(x) / len(x), 'Maximum': lambda x: np.max(x, axis=0),
-            'Minimum': lambda x: np.min(x, axis=0), 'Multiply': lambda x: np.prod(x, axis=0),
-            'Subtract': lambda x: x[0] - x[1]}[kind](inputs)
-
-
-def activation(config, inputs, mask, weights):
-    return ACTIVATIONS[config['activation']](inputs[0])
-
-
-def identity(config, inputs, mask, weights, factor=1.):
-    return inputs[0] * factor
-
-
-def leaky_relu(config, inputs, mask, weights, alpha=None):
-    alpha = np.asarray(config['alpha'] if alpha is None else alpha)
-    return np.where(inputs[0] > 0, inputs[0], alpha * inputs[0])
-
-
-def each_step(config, inputs, mask, weights):
-    """`TimeDistributed` of a Dense layer."""
-    return dense(config['layer']['config'], inputs, mask, weights)
 
 
 # Mistakes: (what is wrong, key of the trap or None, function) for each class
@@ -178,6 +46,31 @@ def with_forget(weights, by):
     return weights[:2] + [bias]
 
 
+def part_missing(weight, part):
+    """A vector with its first or second half, or a matrix with one of its rows, 0."""
+    weight = weight.copy()
+    if weight.ndim == 2:
+        weight[part] = 0.
+    else:
+        half = len(weight) // 2
+        weight[part * half:(part + 1) * half or None] = 0.
+    return weight
+
+
+def bias_mistakes(layer, place, missing=True):
+    """Of a layer whose weight number `place` is its bias."""
+    def change(one):
+        return with_weights(layer, lambda w: w[:place] + [one(w[place])] + w[place + 1:])
+
+    if missing:
+        yield 'the bias is missing', 'one_bias', with_weights(layer, lambda w: w[:place])
+    for factor, text in ((0.5, 'halved'), (2., 'doubled')):
+        yield 'the bias is %s' % text, 'one_bias', change(lambda bias, factor=factor: factor * bias)
+    for part, text in enumerate(('first', 'second')):
+        yield 'the %s half of the bias is missing' % text, 'two_biases', change(
+            lambda bias, part=part: part_missing(bias, part))
+
+
 def wrong_activations(layer, key='activation'):
     for name in sorted(ACTIVATIONS):
         yield '%s is %s' % (key, name), ('hard_sigmoid' if key == 'recurrent_activation' else None), with_config(
@@ -203,7 +96,8 @@ def recurrent_mistakes(kind):
     for order in itertools.permutations(range(count)):
         text = 'the gates are in the order %s' % ', '.join(letters[i] for i in order)
         yield text, 'gate_order', with_weights(layer, lambda w, order=order: blocks(w, order, count))
-    yield 'the bias is missing', 'one_bias', with_weights(layer, lambda w: w[:2])
+    for mistake in bias_mistakes(layer, 2):
+        yield mistake
     yield 'the recurrent kernel of each gate is transposed', 'gate_order', with_weights(layer, lambda w: [
         w[0], np.concatenate([part.T for part in np.split(w[1], count, axis=1)], axis=1)] + w[2:])
     yield 'the states are 0 at each step', None, options(recurrent, kind=kind, lost=range(10 ** 6))
@@ -228,7 +122,8 @@ def kernel_mistakes(layer):
     """Of dense and convolutional layers."""
     for mistake in wrong_activations(layer):
         yield mistake
-    yield 'the bias is missing', None, with_weights(layer, lambda w: w[:1])
+    for text, _, wrong in bias_mistakes(layer, 1):
+        yield text, None, wrong
     yield 'the kernel is transposed', 'channels', with_weights(
         layer, lambda w: [np.swapaxes(w[0], -1, -2)] + w[1:])
 
@@ -259,6 +154,35 @@ def merge_mistakes(kind):
                     merge, kind=kind, order=order)
 
 
+def pooling_mistakes():
+    for kind in ('mean', 'sum', 'maximum'):
+        yield 'it is the %s' % kind, None, options(pooling, kind=kind)
+    yield 'the mask is not used', 'masked_average', lambda config, inputs, mask, weights: pooling(
+        config, inputs, None, weights)
+
+
+def both_mistakes(kind):
+    """Of `Bidirectional`: in both directions alike, and of their order."""
+    layer = options(both_directions, kind=kind)
+
+    def inside(**changes):
+        return lambda config, *rest: layer(dict(config, layer=dict(config['layer'], config=dict(
+            config['layer']['config'], **changes))), *rest)
+
+    yield 'masked steps output zeros', 'bidirectional_mask', options(both_directions, kind=kind, masked='zeros')
+    yield 'the mask is not used', 'bidirectional_mask', options(both_directions, kind=kind, masked='none')
+    for name in sorted(ACTIVATIONS):
+        yield 'recurrent_activation is %s' % name, 'hard_sigmoid', inside(recurrent_activation=name)
+    yield 'the backward output is in the order in which it read', 'go_backwards', options(
+        both_directions, kind=kind, turned=False)
+    yield 'the directions are exchanged', None, options(both_directions, kind=kind, mode='exchanged')
+    for mode in ('sum', 'ave', 'mul'):
+        yield 'merge_mode is %s' % mode, None, options(both_directions, kind=kind, mode=mode)
+    for text, factor in (('missing', 0.), ('halved', 0.5), ('doubled', 2.)):
+        yield 'the bias is %s' % text, 'one_bias', with_weights(layer, lambda w, factor=factor: [
+            factor * one if number % 3 == 2 else one for number, one in enumerate(w)])
+
+
 def dropout_mistakes():
     for rate in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5):
         yield 'values are scaled by 1 / (1 - %g)' % rate, None, options(identity, factor=1. / (1. - rate))
@@ -270,7 +194,7 @@ LAYERS = {
     'GRU': (options(recurrent, kind='GRU'), lambda: recurrent_mistakes('GRU')),
     'BatchNormalization': (batch_norm, norm_mistakes), 'Dense': (dense, lambda: kernel_mistakes(dense)),
     'TimeDistributed': (each_step, lambda: [
-        ('the bias is missing', None, with_weights(each_step, lambda w: w[:1]))]),
+        (text, None, wrong) for text, _, wrong in bias_mistakes(each_step, 1)]),
     'Conv1D': (convolution, convolution_mistakes), 'Conv2D': (convolution, convolution_mistakes),
     'Embedding': (embedding, embedding_mistakes),
     'ZeroPadding1D': (zero_padding, lambda: [('the padding is on the other side', None,
@@ -279,6 +203,11 @@ LAYERS = {
     'Activation': (activation, lambda: wrong_activations(activation)),
     'LeakyReLU': (leaky_relu, lambda: [('the slope is 0.01', 'leaky_relu', options(leaky_relu, alpha=0.01))])}
 LAYERS['ZeroPadding2D'] = LAYERS['ZeroPadding1D']
+for _name in ('GlobalAveragePooling1D', 'GlobalAveragePooling2D', 'GlobalAveragePooling3D'):
+    LAYERS[_name] = (pooling, pooling_mistakes)
+for _name in ('GlobalMaxPooling1D', 'GlobalMaxPooling2D', 'GlobalMaxPooling3D'):
+    LAYERS[_name] = (options(pooling, kind='maximum'), pooling_mistakes)
+MASKED = ('LSTM', 'GRU', 'Bidirectional', 'GlobalAveragePooling1D')    # what a mask changes
 for _name in ('Add', 'Average', 'Maximum', 'Minimum', 'Multiply', 'Subtract', 'Concatenate'):
     LAYERS[_name] = (options(merge, kind=_name), lambda name=_name: merge_mistakes(name))
 for _name in ('Dropout', 'SpatialDropout1D', 'SpatialDropout2D', 'GaussianDropout', 'GaussianNoise'):
@@ -302,25 +231,84 @@ def attempt(layer, arguments):
         return None
 
 
-def mistakes_that_fit(call, arrays, found):
-    """(what is wrong, key of a trap or None) of each mistake with which a layer gives `found`."""
-    if call['class'] not in LAYERS or found.size > MAXIMUM:
+def layer_of(call):
+    """(function of the layer, its mistakes) of a call, or None where the layer is not written here."""
+    if call['class'] != 'Bidirectional':
+        return LAYERS.get(call['class'])
+    inner = call['config'].get('layer')
+    kind = inner.get('class_name') if isinstance(inner, dict) else None
+    return (options(both_directions, kind=kind), lambda: both_mistakes(kind)) if kind in ('LSTM', 'GRU') else None
+
+
+def added_masks(call, layer, inputs, masks):
+    """The mistakes of a mask that the old layer does not have: each of the model's, and that of steps of zeros."""
+    if call['class'] not in MASKED or inputs[0].ndim != 3:
+        return
+    seen = [inputs[0].any(axis=-1)] + [one for one in masks if one.shape == inputs[0].shape[:2]]
+    for mask in seen:
+        if not mask.all():
+            yield 'a mask is added', 'masked_steps', lambda config, inputs, _, weights, mask=mask: layer(
+                config, inputs, mask, weights)
+            if call['class'] in MASKED[:3]:
+                yield 'a mask is added, and masked steps output zeros', 'masked_steps', (
+                    lambda config, inputs, _, weights, mask=mask: layer(config, inputs, mask, weights, masked='zeros'))
+
+
+def sums_and_means(inputs, recorded, found):
+    """A mean for a sum, or a sum for a mean, over an axis of an input: for layers that are not written here too."""
+    for size in sorted({length for one in inputs for length in one.shape[1:] if length > 1}):
+        for text, factor in (('a mean in place of a sum', 1. / size), ('a sum in place of a mean', float(size))):
+            if close(factor * recorded, found):
+                return [('%s, of %d numbers' % (text, size), None)]
+    return []
+
+
+def mistakes_that_fit(call, arrays, found, own=None, masks=()):
+    """(what is wrong, key of a trap or None) of each mistake with which a layer gives `found`, the best first.
+
+    # Arguments
+        call: of the manifest. arrays: recorded, by name. found: the output of the port.
+        own: the arrays of the port by name, whose inputs of the layer count; the recorded ones where it has none.
+        masks: all masks of the model.
+    """
+    names = call['inputs'] + call['weights'] + call['outputs'][:1]
+    if found.size > MAXIMUM or found.dtype.kind != 'f' or any(arrays.get(name) is None for name in names):
         return []
-    layer, mistakes = LAYERS[call['class']]
-    if any(arrays.get(name) is None for name in call['inputs'] + call['weights'] + call['outputs'][:1]):
-        return []
-    inputs = [np.asarray(arrays[name], 'f8') for name in call['inputs']]
-    mask = next((arrays[name] for name in call['input_masks'] if name), None)
-    arguments = (call['config'], inputs, mask, [np.asarray(arrays[name], 'f8') for name in call['weights']])
     recorded, found = np.asarray(arrays[call['outputs'][0]], 'f8'), np.asarray(found, 'f8')
-    if sum(x.size for x in inputs) > MAXIMUM or not close(attempt(layer, arguments), recorded):
+    inputs = [np.asarray(arrays[name], 'f8') for name in call['inputs']]
+    theirs = [(own or {}).get(name) for name in call['inputs']]
+    theirs = [one if other is None or other.shape != one.shape else np.asarray(other, 'f8')
+              for one, other in zip(inputs, theirs)]
+    if recorded.shape != found.shape or sum(x.size for x in inputs) > MAXIMUM:
         return []
-    fitting = OrderedDict()
-    for text, key, wrong in mistakes():
-        value = attempt(wrong, arguments)
-        if close(value, found) and not close(value, recorded):
-            fitting.setdefault(text, key)
-    return list(fitting.items())
+    mask = next((arrays[name] for name in call['input_masks'] if name), None)
+    weights = [np.asarray(arrays[name], 'f8') for name in call['weights']]
+    kept, known = np.isfinite(recorded), layer_of(call)      # a masked average of a row of padding is 0 / 0
+
+    def output(layer, arguments):
+        value = attempt(layer, arguments)
+        return None if value is None or value.shape != kept.shape else value[kept]
+
+    recorded, found = recorded[kept], found[kept]
+    if not found.size or not np.isfinite(found).all():
+        return []
+    if known is None or not close(output(known[0], (call['config'], inputs, mask, weights)), recorded):
+        return sums_and_means(inputs, recorded, found)
+    layer, mistakes = known
+    arguments = (call['config'], theirs, mask, weights)
+    right, scale, fitting = output(layer, arguments), max(float(np.max(np.abs(found))), 1e-30), OrderedDict()
+    left = 0. if right is None else float(np.max(np.abs(right - found)))
+    if left <= ROUNDING * scale:        # the layer is right: its inputs differ
+        return []
+    tried = itertools.chain(mistakes(), added_masks(call, layer, theirs, masks) if mask is None else ())
+    for text, key, wrong in tried:
+        value = output(wrong, arguments)
+        if value is None or not np.isfinite(value).all():
+            continue
+        rest = float(np.max(np.abs(value - found)))
+        if rest <= min(CLOSE * scale, EXPLAINED * left):
+            fitting.setdefault(text, (rest > 1e-5 * scale, key))
+    return [(text, key) for text, (_, key) in sorted(fitting.items(), key=lambda item: item[1][0])]
 
 
 class AllFiles(object):
@@ -360,7 +348,11 @@ def causes(results, recorded, found, manifest, stage_map=None):
     arrays, theirs = AllFiles(recorded), AllFiles(found)
     lines = []
     output = theirs.get(compare.mapped(call['outputs'][0], stage_map or {}) or '')
-    for text, key in mistakes_that_fit(call, arrays, output) if output is not None else ():
+    port = {name: theirs.get(compare.mapped(name, stage_map or {}) or '') for name in call['inputs']}
+    masks = [arrays[name] for one in manifest['calls'] for name in one['input_masks'] + one['output_masks']
+             if name and arrays.get(name) is not None]
+    for text, key in mistakes_that_fit(call, arrays, output, port, masks) if output is not None else ():
+        key = 'cudnn_gates' if key == 'hard_sigmoid' and traps.tests.cudnn_gates(call, arrays) else key
         trap = traps.by_key(key) if key else None
         lines.append('likely cause: %s%s' % (text, '; ' + trap.title.replace('`', '') if trap else ''))
     for trap in () if lines else traps.TRAPS:
