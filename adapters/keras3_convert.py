@@ -66,6 +66,7 @@ def convert(options):
     if graph.problems:
         return made
     made['compiled'], made['not_carried'] = keras3_training.compiled(graph.model, graph, arrays, own)
+    made['classes'] = sorted(graph.classes)     # an optimiser may be among them
     if arrays.manifest.get('training') and any(call['class'] == 'BatchNormalization' for call in arrays.calls):
         made['not_carried'].append(
             'BatchNormalization: Keras 2.2.4 replaces the moving averages of a loaded model by those of the first '
