@@ -66,8 +66,8 @@ def new_session(threads=0, parallel_runs=False):
     config = tf.ConfigProto(
         intra_op_parallelism_threads=1 if parallel_runs else threads, inter_op_parallelism_threads=threads)
     if parallel_runs:
-        for number in (threads, 1):
-            config.session_inter_op_thread_pool.add(num_threads=number)
+        for _ in range(2):
+            config.session_inter_op_thread_pool.add(num_threads=threads)
     # This rewriting of graphs crashes on some, by chance of their addresses. Every bit is the same without it.
     config.graph_options.rewrite_options.dependency_optimization = RewriterConfig.OFF
     return tf.Session(graph=tf.Graph(), config=config)

@@ -117,7 +117,7 @@ class Translator(object):
             progress: function that takes the number of sentences that were just decoded.
             divide: Boolean, few sentences are divided among the threads; without it they stay together, for callers
                 that decode other sentences at the same time.
-            overtake: Boolean, do not wait for the searches of other threads: for texts that take little time.
+            overtake: Boolean, do not wait for the searches of other threads that do not overtake: for small work.
             deadline: time since 1970 in seconds, as of `time.time()`, at which the search ends unfinished.
             options: `beam_width`, `n_best` and the other fields of `search_options.Options`. The first call with an
                 option that adds a part to the search takes about a second longer, to build the graph.

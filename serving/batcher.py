@@ -103,7 +103,7 @@ class Batcher(object):
         """Takes the requests of the next batch, in the order of their arrival.
 
         # Returns
-            The requests; whether to overtake a large batch; whether the batcher is closed and empty.
+            The requests; whether the batcher is closed and empty.
         """
         def ready():
             """The requests that this worker may take."""
@@ -132,31 +132,30 @@ class Batcher(object):
             if taken and taken[0].large:
                 self.large_running += 1
                 self.overtaking.notify()
-                return taken, False, False
-            return taken, self.large_running > 0, not batch
+            return taken, not batch
 
     def _work(self, small_only):
         while True:
-            batch, overtake, ended = self._take(small_only)
+            batch, ended = self._take(small_only)
             if ended:
                 return
             if batch:
-                self._answer(batch, overtake)
+                self._answer(batch)
                 with self.changed:
                     self.large_running -= batch[0].large
 
-    def _answer(self, batch, overtake):
+    def _answer(self, batch):
         texts = [text for request in batch for text in request.texts]
         self.observe(len(texts))
         try:
             # The texts of several clients stay together: other threads have other batches.
-            results = self.translator.translate(texts, self.batch_size, divide=len(batch) == 1 and not overtake,
+            results = self.translator.translate(texts, self.batch_size, divide=len(batch) == 1,
                                                 deadline=max(request.deadline for request in batch),
-                                                overtake=overtake, **dict(batch[0].options))
+                                                overtake=not batch[0].large, **dict(batch[0].options))
         except Exception as error:
             if len(batch) > 1 and isinstance(error, UserError):  # one request is wrong: answer the others
                 for request in batch:
-                    self._answer([request], overtake)
+                    self._answer([request])
                 return
             for request in batch:
                 request.future.set_exception(error)
