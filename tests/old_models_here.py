@@ -73,6 +73,31 @@ def kept_states():
     return keras.models.Model([x, y], [both, layers.ConvLSTM2D(2, 3, stateful=True, name='conv')(y)])
 
 
+def remedies():
+    """A layer for each trap that Keras 3 has too, named as the trap; `tests/remedies_keras3.py` is its port."""
+    x, ids = layers.Input(batch_shape=(3, 5, 2), name='x'), layers.Input(batch_shape=(3, 5), name='ids')
+    images, first = layers.Input((7, 7, 2), name='images'), layers.Input((2, 7, 7), name='first')
+    valid = layers.Masking(name='valid')(x)
+    table = layers.Embedding(6, 2, mask_zero=True, name='embedding_row_0')(ids)
+    outputs = [
+        layers.LSTM(3, name='hard_sigmoid')(x), layers.Bidirectional(layers.LSTM(3), name='gate_order')(x),
+        layers.GRU(3, name='reset_after')(x),
+        layers.GRU(3, reset_after=True, recurrent_activation='sigmoid', name='two_biases')(x),
+        layers.GRU(3, recurrent_activation='sigmoid', name='one_bias')(x),
+        layers.LSTM(3, recurrent_activation='sigmoid', name='forget_bias')(x),
+        layers.LSTM(3, return_sequences=True, name='masked_steps')(valid),
+        layers.Bidirectional(layers.LSTM(3, return_sequences=True), name='bidirectional_mask')(valid),
+        layers.LSTM(3, return_sequences=True, go_backwards=True, name='go_backwards')(x),
+        layers.LSTM(3, stateful=True, name='stateful')(x), layers.GlobalAveragePooling1D(name='masked_average')(valid),
+        layers.Conv2D(3, 3, strides=2, padding='same', name='same_padding')(images),
+        layers.Conv2D(3, 2, name='channels')(images), layers.Flatten(name='flatten')(images),
+        layers.AveragePooling2D(3, padding='same', name='average_over_padding')(images),
+        layers.BatchNormalization(name='batch_norm')(images), layers.LeakyReLU(name='leaky_relu')(images),
+        layers.Conv2D(3, 2, data_format='channels_first', name='image_data_format')(first),
+        layers.LSTM(2, name='masked_table')(table)]
+    return keras.models.Model([x, ids, images, first], outputs)
+
+
 def pictures_in_time():
     x = layers.Input((3, 4, 4, 1), name='x')
     return keras.models.Model(x, layers.ConvLSTM2D(2, 3, padding='same', name='conv')(x))
