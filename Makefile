@@ -5,7 +5,7 @@ TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak reference-check mutants version-map lint onnx keras3 web serve serve-setup distributed tutorial tutorial-setup tutorial-outputs browser settings-page image lock lock-keras3 clean
+.PHONY: help setup demo test test-all soak reference-check mutants version-map lint onnx keras3 web serve serve-setup distributed tutorial tutorial-zh tutorial-setup tutorial-outputs browser settings-page image lock lock-keras3 clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -65,8 +65,11 @@ distributed: setup ## build Horovod for several workers into .venv (needs g++ an
 	@sh distributed.sh $(PYTHON)
 
 JUPYTER =
-tutorial: tutorial-setup ## open the tutorial in Jupyter; as root, or without a browser: JUPYTER='--allow-root --no-browser'
-	$(PYTHON) -m notebook $(JUPYTER) docs/tutorial.ipynb
+tutorial: tutorial-setup ## open the tutorial in the language of LANG; as root, or without a browser: JUPYTER='--allow-root --no-browser'
+	$(PYTHON) -m notebook $(JUPYTER) $(if $(filter zh%,$(LC_ALL) $(LANG)),docs/tutorial.zh-CN.ipynb,docs/tutorial.ipynb)
+
+tutorial-zh: tutorial-setup ## open the tutorial in Chinese
+	$(PYTHON) -m notebook $(JUPYTER) docs/tutorial.zh-CN.ipynb
 
 tutorial-setup: setup ## install the packages for the tutorial and its test into .venv
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-tutorial.txt

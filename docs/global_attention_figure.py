@@ -15,7 +15,7 @@ from matplotlib.patches import FancyBboxPatch  # noqa: E402
 from reports.label_fonts import label_font  # noqa: E402
 
 SOURCE, TARGET = ['we', 'like', 'the', 'coat'], ['<s>', '\u6211\u4eec', '\u559c\u6b22']
-WEIGHTS = [.05, .1, .1, .75]  # of the step that writes the coat
+WEIGHTS = [.12, .15, .12, .62]  # of section 2 of the tutorial: the step that writes the coat
 NEXT = '\u5927\u8863'
 ENCODER, DECODER, ATTENTION, OUTPUT = '#dbe8f6', '#fbe3d0', '#d9efdc', '#ece4f4'
 EDGE, GREY = '#34495e', '#555555'
@@ -54,8 +54,8 @@ def arrow(axes, start, end, colour=EDGE, width=1.2, style='-|>', bend=0.):
 
 def shape(axes, x, y, text, **kwargs):
     """The shape of what an arrow carries."""
-    axes.text(x, y, text, fontsize=10.5, color='#a33b12', family='monospace', zorder=4,
-              **dict(dict(ha='left', va='center'), **kwargs))
+    axes.text(x, y, text, color='#a33b12', family='monospace', zorder=4,
+              **dict(dict(ha='left', va='center', fontsize=10.5), **kwargs))
 
 
 def words(axes, x, y, text, size=12):
@@ -72,8 +72,10 @@ def draw(axes):
         shape(axes, x + .08, .8, '(B, E)')
         box(axes, x, state, .72, .6, r'$\bar{h}_%d$' % number, ENCODER, 15)
         if number > 1:
-            arrow(axes, (encoder[number - 2] + .36, state), (x - .36, state))
-            shape(axes, x - .8, state + .13, '(B, D)', ha='center')
+            # Both directions: the two halves of a state.
+            arrow(axes, (encoder[number - 2] + .36, state + .07), (x - .36, state + .07))
+            arrow(axes, (x - .36, state - .07), (encoder[number - 2] + .36, state - .07))
+            shape(axes, x - .8, state + .2, '(B, Dm/2)', ha='center', fontsize=8.5)
         # The weight in grades of green, and an arrow to the sum that is as thick as the weight is large.
         arrow(axes, (x, state + .3), (x, above - .28))
         shape(axes, x + .08, 2.08, '(B, Dm)')
@@ -94,7 +96,9 @@ def draw(axes):
             shape(axes, x - .825, state + .13, '(B, D)', ha='center')
     arrow(axes, (encoder[-1] + .36, state), (decoder[0] - .41, state))
     shape(axes, (encoder[-1] + decoder[0]) / 2 - .03, state + .13, '(B, D)', ha='center')
-    # Scores: the query goes to all weights.
+    # Scores: the decoder state meets all encoder states.
+    arrow(axes, (encoder[-1] + .3, state + .3), (8.1, above - .28), bend=-.12)
+    shape(axes, 7.05, 2.06, '(B, S, Dm)', ha='left')
     box(axes, 8.7, above, 2.1, .56, r'$\mathrm{softmax}_s\ \mathrm{score}(h_t,\bar{h}_s)$', ATTENTION, 12)
     arrow(axes, (decoder[-1], state + .3), (9.75, above), bend=.25)
     shape(axes, decoder[-1] - .56, 2.2, '(B, D)', ha='right')

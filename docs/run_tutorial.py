@@ -4,22 +4,40 @@
     .venv/bin/python docs/run_tutorial.py docs/tutorial.ipynb
 
 Cell metadata: `tolerance` is the tolerance of a cell's printed numbers for the test, absolute and relative, where they
-depend on a training; `times` marks a cell whose numbers the test does not compare.
+depend on a training; `times` marks a cell whose numbers the test does not compare. Folded solutions of exercises are
+text in the notebook; `with_solutions` makes cells of them, for the test.
 """
 import concurrent.futures
 import os
+import re
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NOTEBOOKS = ('tutorial.ipynb', 'tutorial.zh-CN.ipynb')
-KEPT = ('tolerance', 'times')
+KEPT = ('tolerance', 'times', 'solution')
+SOLUTION = re.compile('<details>.*?```python\n(.*?)```\n\n```text\n(.*?)```', re.DOTALL)
 
 
-def execute(path):
+def with_solutions(notebook):
+    """A notebook whose folded solutions are cells too; their metadata `solution` is the text that they should print."""
+    import nbformat
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        if cell.cell_type == 'markdown':
+            cells += [nbformat.v4.new_code_cell(code, metadata={'solution': expected})
+                      for code, expected in SOLUTION.findall(cell.source)]
+    notebook.cells = cells
+    return notebook
+
+
+def execute(path, solutions=False):
     """The notebook at `path`, run from its own folder, without what changes from run to run."""
     import nbclient
     import nbformat
     notebook = nbformat.read(path, as_version=4)
+    if solutions:
+        notebook = with_solutions(notebook)
     nbclient.NotebookClient(notebook, timeout=900, kernel_name='python3',
                             resources={'metadata': {'path': os.path.dirname(os.path.abspath(path))}}).execute()
     notebook.metadata = {'kernelspec': notebook.metadata['kernelspec'], 'language_info': {'name': 'python'}}
@@ -31,10 +49,10 @@ def execute(path):
     return notebook
 
 
-def execute_all(paths):
+def execute_all(paths, solutions=False):
     """`execute` of several notebooks, at the same time."""
     with concurrent.futures.ProcessPoolExecutor(len(paths)) as pool:
-        return list(pool.map(execute, paths))
+        return list(pool.map(execute, paths, [solutions] * len(paths)))
 
 
 def main(argv):
