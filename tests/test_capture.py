@@ -176,7 +176,7 @@ def array_is(file, name, value):
 
 @pytest.mark.parametrize('told, change', [
     # The manifest
-    ("forward.npz: its kind in MANIFEST.json is 'capture'", lambda files, manifest: manifest.pop('kind')),
+    ("float64.npz: its kind in MANIFEST.json is 'capture'", lambda files, manifest: manifest.pop('kind')),
     ("its kind in MANIFEST.json is 'capture'", lambda files, manifest: manifest.update(kind=[])),
     ('MANIFEST.json: model is not an object', lambda files, manifest: manifest.update(model=None)),
     ('MANIFEST.json: model is not an object', lambda files, manifest: manifest['model'].pop('config')),
