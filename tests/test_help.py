@@ -11,7 +11,7 @@ import command_line
 import settings
 from test_commands import ROOT, cheap, environment, no_tensorflow, run, trained  # noqa: F401
 
-EXAMPLES = [('train.py', 5), ('predict.py', 5), ('evaluate.py', 7), ('export.py', 3), ('regress.py', 6),
+EXAMPLES = [('train.py', 5), ('predict.py', 5), ('evaluate.py', 7), ('export.py', 4), ('regress.py', 7),
             ('serve.py', 2)]
 
 

@@ -239,7 +239,8 @@ SCALARS = (strategies.none() | strategies.booleans() | strategies.integers() | s
                choice for row in SETTINGS.values() for choice in row.choices or ()})))
 VALUES = SCALARS | strategies.lists(SCALARS, max_size=3) | strategies.dictionaries(strategies.text(max_size=2), SCALARS)
 OF_KIND = {int: strategies.integers(0, 2 ** 21), float: strategies.floats(0, 2), bool: strategies.booleans(),
-           str: SHORT, 'files': strategies.lists(SHORT, min_size=1, max_size=2)}
+           str: SHORT, 'file': SHORT, 'folder': SHORT,
+           'files': strategies.lists(SHORT, min_size=1, max_size=2)}
 
 
 @strategies.composite
