@@ -486,6 +486,8 @@ def test_page_has_no_external_reference(tmp_path):
     text = page_of(tmp_path, [{'source': '书', 'source_tokens': ['书'], 'hypotheses': []}])
     page = Page(text)
     assert [attributes for _, attributes in page.tags if 'src' in attributes or 'href' in attributes] == []
+    # The name space of SVG is a name, which nothing reads.
+    text = text.replace('http://www.w3.org/2000/svg', '')
     assert 'http:' not in text and 'https:' not in text and '@import' not in text
     assert text.count('url(') == text.count('url(data:font/ttf;base64,') == 1
     assert "default-src 'none'" in text
@@ -494,7 +496,7 @@ def test_page_has_no_external_reference(tmp_path):
 def test_page_carries_the_font_only_for_chinese(tmp_path):
     sentence = {'source': 'é', 'source_tokens': ['é'], 'hypotheses': []}
     without, with_one, with_two = [page_of(tmp_path, [dict(sentence, source=text)]) for text in ('é', '书', '书人')]
-    assert len(without) < 30000 and 'font/ttf' not in without
+    assert len(without) < 40000 and 'font/ttf' not in without
     assert len(without) + 1000 < len(with_one) < len(with_two) < len(without) + 6000
 
 

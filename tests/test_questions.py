@@ -9,6 +9,8 @@ import evaluate
 from text import corpus, questions
 import train
 from command_line import UserError
+from settings import defaults
+from storage.config_file import config_bytes
 from test_commands import ROOT, one_line, run
 from text.tokenizers import make_tokenizer
 
@@ -152,10 +154,14 @@ def test_sources_of_other_formats_need_no_answers():
         list(reader.sources(['Ann left.']))
 
 
-def test_the_page_of_applications_shows_options_and_formats_that_work(tmp_path):
+def test_the_page_of_applications_shows_options_and_formats_that_work(tmp_path, monkeypatch):
     with open(os.path.join(str(ROOT), 'docs', 'applications.md'), encoding='utf-8', newline='\n') as file:
         page = file.read()
-    commands = re.findall(r'^    (train|evaluate)\.py(.*?)(?: +#.*)?$', page.replace('\\\n', ''), re.MULTILINE)
+    lines = page.replace('\\\n', '')
+    commands = re.findall(r'^    \.venv/bin/python (train|evaluate)\.py(.*?)(?: +#.*)?$', lines, re.MULTILINE)
+    (tmp_path / 'runs' / 'plain').mkdir(parents=True)
+    (tmp_path / 'runs' / 'plain' / 'config.json').write_bytes(config_bytes(defaults()))
+    monkeypatch.chdir(str(tmp_path))
     for name, arguments in commands:
         {'train': train, 'evaluate': evaluate}[name].parse(shlex.split(arguments))
     blocks = re.findall(r'(?:^ {4,}.*\t.*\n|^ {6}\d .*\n)+', page, re.MULTILINE)
