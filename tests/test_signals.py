@@ -20,7 +20,7 @@ module = importlib.import_module(command)
 place, _, calls = place.partition(':')
 owner, name = place.rsplit('.', 1)
 left = [int(calls or 1)]
-owner = eval(owner, {command: module, 'os': os})
+owner = importlib.import_module(owner) if owner.startswith('exporting.') else eval(owner, {command: module, 'os': os})
 original = getattr(owner, name)
 
 def function(*arguments, **options):
@@ -47,9 +47,10 @@ SERVE = pytest.mark.skipif(not importlib.util.find_spec('waitress'),
                            reason='waitress is not installed: make serve-setup')
 STAGES = [('predict', 'check_files'), ('predict', 'text_format'), ('predict', 'translate'),
           ('predict', 'output_formats.write_page'), ('predict', 'output_formats.OutputFile.close'),
-          ('evaluate', 'read_pairs'), ('evaluate', 'best_hypotheses'), ('evaluate', 'model_rows'),
-          ('evaluate', 'text_metrics'), ('evaluate', 'confidence_intervals'), ('evaluate', 'band_rows'),
-          ('export', 'check'), ('export', 'build'), ('export', 'write_saved_model'), ('export', 'os.rename')]
+          ('evaluate', 'read_pairs'), ('evaluate', 'best_hypotheses'), ('evaluate', 'scores.model_rows'),
+          ('evaluate', 'scores.text_metrics'), ('evaluate', 'scores.confidence_intervals'),
+          ('evaluate', 'scores.band_rows'), ('export', 'check'), ('export', 'exporting.saved_model.build'),
+          ('export', 'exporting.saved_model.write_saved_model'), ('export', 'os.rename')]
 
 
 # Stages of the commands that came later, and the files that may be left: whole ones.
@@ -57,8 +58,8 @@ NEWER = [('predict', 'output_formats.write_page', set()),
          ('predict --plot-dir', 'output_formats.plots.plot_alignment', {'pictures'}),
          ('predict --plot-dir', 'output_formats.plots.write_output:2', {'pictures'}),
          ('evaluate --html', 'write_page', set()), ('evaluate --html', 'write_output', {'page'}),
-         pytest.param('export --format onnx', 'onnx_files', set(), marks=ONNX),
-         pytest.param('export --format onnx', 'to_json', set(), marks=ONNX),
+         pytest.param('export --format onnx', 'exporting.onnx_folder.onnx_files', set(), marks=ONNX),
+         pytest.param('export --format onnx', 'exporting.onnx_folder.to_json', set(), marks=ONNX),
          pytest.param('export --format onnx', 'os.rename', set(), marks=ONNX),
          pytest.param('serve', 'listen', set(), marks=SERVE)]
 
@@ -69,7 +70,7 @@ def start_at(command, stage, number, folder, trained):  # noqa: F811
     shutil.copytree(str(trained.data), str(folder / 'numbers'))
     (folder / 'in').write_bytes(b'nine five\ntwo\n')
     name = command.split()[0]
-    place = stage if stage.startswith('os.') else '%s.%s' % (name, stage)
+    place = stage if stage.startswith(('os.', 'exporting.')) else '%s.%s' % (name, stage)
     return subprocess.Popen([sys.executable, '-c', AT_A_STAGE, name, place, str(int(number))] + COMMANDS[command],
                             cwd=str(folder), env=environment(PYTHONPATH=str(ROOT)), stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
