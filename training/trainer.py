@@ -203,8 +203,9 @@ class Trainer(object):
                 if received:
                     self.save()
                     self.workers.barrier()  # the first worker to end would end the job before worker 0 has written
-                    again = command('train.py', '--run', self.run.path, '--resume')
-                    raise Stopped(received, *([again] if self.workers.size == 1 else []))
+                    alone = self.run and self.workers.size == 1   # only worker 0 has a run
+                    again = [command('train.py', '--run', self.run.path, '--resume')] if alone else []
+                    raise Stopped(received, *again)
                 if 0 < settings.checkpoint_minutes * 60 <= time.monotonic() - self._saved:
                     self.save()
 
