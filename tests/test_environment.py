@@ -451,11 +451,17 @@ def test_bootstrap_prefers_what_is_there_and_pins_a_release(machine):
 needs_make = pytest.mark.skipif(shutil.which('make') is None, reason='no make here (as in the image)')
 
 
-def make(*arguments):
-    # Not the options of a make that runs this test.
+def run_make(*arguments, cwd=ROOT):
+    # Not the options of a make that runs this test: below one, make prints the folder it enters and leaves.
     environment = {key: value for key, value in os.environ.items() if not key.startswith('MAKE') and key != 'MFLAGS'}
-    return subprocess.run(['make', '--no-print-directory'] + list(arguments), cwd=str(ROOT), stdout=subprocess.PIPE,
-                          universal_newlines=True, env=environment, check=True).stdout
+    return subprocess.run(['make', '--no-print-directory'] + list(arguments), cwd=str(cwd), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, universal_newlines=True, env=environment)
+
+
+def make(*arguments):
+    ended = run_make(*arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 @needs_make
@@ -484,14 +490,12 @@ def test_make_serve_starts_the_server_on_the_run_of_the_demo_or_names_what_is_mi
     (tmp_path / '.venv' / 'bin').mkdir(parents=True)
     program(tmp_path / '.venv' / 'bin' / 'python', '#!/bin/sh\necho "$*"\n')
     program(tmp_path / 'setup.sh', '#!/bin/sh\n')
-
-    def serve():
-        return subprocess.run(['make', 'serve'], cwd=str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              universal_newlines=True)
-    assert serve().returncode == 2 and 'runs/translate: is no trained run: make demo trains one' in serve().stderr
+    ended = run_make('serve', cwd=tmp_path)
+    assert ended.returncode == 2 and 'runs/translate: is no trained run: make demo trains one' in ended.stderr
     (tmp_path / 'runs' / 'translate').mkdir(parents=True)
     (tmp_path / 'runs' / 'translate' / 'weights.h5').write_text('')
-    assert serve().returncode == 0 and serve().stdout.splitlines()[-1] == 'serve.py --run runs/translate'
+    ended = run_make('serve', cwd=tmp_path)
+    assert ended.returncode == 0 and ended.stdout.splitlines()[-1] == 'serve.py --run runs/translate'
 
 
 CI_STEPS = ('test', 'lint', 'reference-check', 'web', 'keras3', 'serve-setup', 'distributed', 'tutorial-setup',
