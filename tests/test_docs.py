@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shutil
@@ -106,6 +107,38 @@ def test_the_files_that_the_pages_name_exist():
     assert len(named) > 100
     known = [(page, name) for page, name in named if not name.startswith(('runs/', 'folder/'))]
     assert [(page, name) for page, name in known if not (ROOT / name).exists()] == []
+
+
+def prose(path):
+    """The Markdown of a page or of a notebook's text cells, without code."""
+    text = path.read_text(encoding='utf-8')
+    if path.suffix == '.ipynb':
+        text = '\n\n'.join(''.join(cell['source']) for cell in json.loads(text)['cells']
+                           if cell['cell_type'] == 'markdown')
+    return re.sub(r'`[^`\n]*`', '', re.sub(r'^```.*?^```', '', text, flags=re.DOTALL | re.MULTILINE))
+
+
+def anchors(path):
+    """The anchors of a page's headings: as GitHub makes them, or as Jupyter does for a notebook."""
+    headings = re.findall(r'^#+ +(.*?) *$', re.sub(r'^```.*?^```', '', path.read_text(encoding='utf-8'),
+                                                   flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    if path.suffix == '.ipynb':
+        return {heading.replace(' ', '-') for heading in re.findall(r'^#+ +(.*?) *$', prose(path), re.MULTILINE)}
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+def test_relative_links_lead_to_files_and_headings_that_exist():
+    pages = [path for pattern in ('*.md', 'docs/**/*.md', 'docs/*.ipynb', '*/README.md') for path in ROOT.glob(pattern)]
+    links = [(page, link) for page in sorted(set(pages)) for link in re.findall(r'\]\(([^)\s]+)\)', prose(page))
+             if not re.match('[a-z]+:', link)]
+    assert len(links) > 120
+    wrong = []
+    for page, link in links:
+        name, _, anchor = link.partition('#')
+        target = page.parent / name if name else page
+        if not target.exists() or anchor and anchor not in anchors(target):
+            wrong.append('%s: %s' % (page.relative_to(ROOT), link))
+    assert wrong == []
 
 
 def copy_checkout(checkout):
