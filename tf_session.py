@@ -87,15 +87,9 @@ def close(session):
         getattr(tensorflow_backend, name, {}).pop(session.graph, None)
 
 
-@contextlib.contextmanager
 def temporary(threads=0):
     """A new session, opened inside the `with` block and closed after it. Arguments as for `new_session`."""
-    session = new_session(threads)
-    try:
-        with opened(session):
-            yield session
-    finally:
-        close(session)
+    return _opened_once(new_session(threads))
 
 
 @contextlib.contextmanager
@@ -105,14 +99,21 @@ def repeatable(dtype='float32'):
     # Rewriting the graph takes seconds for each of these graphs and changes no bit of their outputs.
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     K.set_floatx(dtype)
-    session = tf.Session(graph=tf.Graph(), config=config)
     try:
-        with opened(session):
+        with _opened_once(tf.Session(graph=tf.Graph(), config=config)) as session:
             seed_weights(1)
             yield session
     finally:
-        close(session)
         K.set_floatx('float32')
+
+
+@contextlib.contextmanager
+def _opened_once(session):
+    try:
+        with opened(session):
+            yield session
+    finally:
+        close(session)
 
 
 def seed_weights(seed):

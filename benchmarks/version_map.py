@@ -38,7 +38,6 @@ BUNDLES = OrderedDict((name, 'benchmarks/version_models.py:' + name) for name in
 OLD = OrderedDict([('chars2vec', 'chars2vec_eng_50.weights.h5'), ('deepcut', 'deepcut_cnn.weights.h5')])
 PART = ('dot-lstm*', 'copy-gru.float32*', 'train-adam*', 'sample.npz')
 TESTS = ('attention', 'attention_layer', 'model', 'recurrent', 'beam', 'optimizer', 'fused_loss')
-OTHER_KERAS = ('tf_keras', 'keras')
 # Rows that are not a stack of their own: (its environment, the module or the backend of Keras 3).
 MODULES = OrderedDict([('tf1.12.0-tf.keras', ('tf1.12.0-keras2.2.4', 'tf.keras')),
                        ('tf1.15.5-tf.keras', ('tf1.15.5-keras2.2.4', 'tf.keras')),

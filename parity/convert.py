@@ -18,7 +18,6 @@ from storage.files import file_sha256, write_bytes
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OWN_PYTHON = os.path.join(ROOT, '.venv-keras3', 'bin', 'python')
-FORMATS = ('keras3', 'onnx')
 EXIT_UNSUPPORTED = 3
 STEPS = 2               # updates that the training is compared for
 UPDATE_TOLERANCE = 1e-5
