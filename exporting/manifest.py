@@ -45,7 +45,8 @@ class Folder(object):
     def __init__(self, path, error):
         self.path, self._error = path, error
         try:
-            manifest = json.loads(self._bytes(NAME).decode('utf-8'))
+            # Nothing here uses a number, and one of a million digits would take minutes to read.
+            manifest = json.loads(self._bytes(NAME).decode('utf-8'), parse_int=str, parse_float=str)
             self.files = manifest['files']
             fits = manifest['format'] == FORMAT and isinstance(self.files, dict)
         except (ValueError, LookupError, TypeError, RecursionError):

@@ -44,6 +44,7 @@ DAMAGES = {
 MANIFESTS = {
     'not JSON': '{', 'a list': '[]', 'no files': '{"format": "global-attention export"}', 'deep': '[' * 100000,
     'files as a list': '{"format": "global-attention export", "files": []}',
+    'endless digits': '{"format": "global-attention export", "files": %s}' % ('1' * 10 ** 7),
     'another format': '{"format": "global-attention run", "files": {}}',
     'hashes as numbers': '{"format": "global-attention export", "files": {"one": 1, "text/two": 2}}'}
 
