@@ -20,6 +20,7 @@ from text.batches import pad, plan_batches
 from text.vocabulary import END, START, UNK
 
 MINIMUM_MEMORY = 2 ** 29  # bytes that a search may use, however little memory is free
+TIMED_TOKENS = 2 ** 14  # source tokens, padding included, that are encoded together where a search has a deadline
 
 Hypothesis = collections.namedtuple('Hypothesis', 'text tokens score log_probabilities alignment ended margins '
                                     'ranking source_tokens unknown copied')
@@ -118,7 +119,8 @@ class Translator(object):
             divide: Boolean, few sentences are divided among the threads; without it they stay together, for callers
                 that decode other sentences at the same time.
             overtake: Boolean, do not wait for the searches of other threads that do not overtake: for small work.
-            deadline: time since 1970 in seconds, as of `time.time()`, at which the search ends unfinished.
+            deadline: time since 1970 in seconds, as of `time.time()`, at which the search ends unfinished. A batch that
+                is being encoded then is encoded to its end.
             options: `beam_width`, `n_best` and the other fields of `search_options.Options`. The first call with an
                 option that adds a part to the search takes about a second longer, to build the graph.
 
@@ -136,7 +138,10 @@ class Translator(object):
         order = sorted((i for i, tokens in enumerate(sources) if tokens), key=lambda i: -len(sources[i]))
         size = max(1, min(batch_size, -(-len(order) // self.workers) if divide else batch_size))
         if order:
-            size = min(size, self._sentences_in_memory(len(sources[order[0]]), options))
+            longest = len(sources[order[0]])
+            size = min(size, self._sentences_in_memory(longest, options))
+            if deadline < np.inf:  # the encoder does not stop at the deadline: it gets batches that take little time
+                size = min(size, max(1, TIMED_TOKENS // longest))
         batches = [order[start:start + size] for start in range(0, len(order), size)]
 
         def search(batch):
@@ -232,12 +237,13 @@ class Translator(object):
     def _search(self, sources, limits, options, deadline=np.inf, overtake=False):
         require(not options.coverage_penalty or any(map(attends, self.models)),
                 'coverage_penalty needs attention, which a model with --score none does not have: omit it')
-        found = self._run(('search',) + search_graph.kind(options), lambda: search_graph.build(self.models, options),
-                          sources, search_graph.values(options, limits, deadline),
-                          tf_session.OVERTAKE if overtake else None)
-        if time.time() >= deadline:
-            raise TimeoutError('the search has reached its time limit')
-        return found
+        if time.time() < deadline:
+            found = self._run(('search',) + search_graph.kind(options), lambda: search_graph.build(
+                self.models, options), sources, search_graph.values(options, limits, deadline),
+                tf_session.OVERTAKE if overtake else None)
+            if time.time() < deadline:
+                return found
+        raise TimeoutError('the search has reached its time limit')
 
     def _hypothesis(self, result, row, n, source, options):
         length = int(result.lengths[row, n])

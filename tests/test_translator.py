@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from unittest import mock
 import urllib.request
 
 import pytest
@@ -179,9 +180,15 @@ def test_any_values_of_the_options_share_graphs_of_a_bounded_number(a):
 
 
 def test_a_deadline_ends_a_search_with_an_error_and_changes_nothing_before_it(a):
-    with pytest.raises(TimeoutError, match='time limit'):
+    with mock.patch.object(a, '_run', side_effect=AssertionError('work after the deadline')), pytest.raises(
+            TimeoutError, match='time limit'):
         a.translate(TEXTS, deadline=time.time() - 1.)
     assert_same(flat(a.translate(TEXTS, deadline=time.time() + 1e4)), flat(a.translate(TEXTS)), 0.)
+    sizes = []
+    with mock.patch.object(translator, 'TIMED_TOKENS', 30):  # the encoder cannot be ended: little padding
+        for deadline in (np.inf, time.time() + 1e4):
+            a.translate(['the ' * 10] + TEXTS[:1] * 5, deadline=deadline, max_length=2, progress=sizes.append)
+    assert sizes == [6, 3, 3]
 
 
 @pytest.mark.parametrize('options', [{}, dict(beam_width=3, n_best=2, length_penalty=1., coverage_penalty=0.1)],
