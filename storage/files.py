@@ -1,6 +1,6 @@
-"""Files and JSON that a crash or a stranger may have damaged: written whole or not at all, read strictly.
+"""Writes files completely or not at all, and reads files and JSON strictly, since they may be damaged or forged.
 
-Every file of a run, and every other file that a command creates, passes `write_bytes`; the tests of crash safety stop
+`write_bytes` writes every file of a run and every other file that a command creates. The tests of crash safety stop
 the program there.
 """
 import collections
