@@ -40,8 +40,8 @@ def parse(argv):
     parser = CommandParser(prog='export.py', doc=__doc__,
                            notes='The exported model has the options of the search as constants.')
     parser.add_argument('run', metavar='RUN', help='run directory')
-    parser.add_argument('folder', metavar='DIR', help='new directory for the SavedModel; TensorFlow Serving needs '
-                        'a number as its name')
+    parser.add_argument('folder', metavar='DIR', help='new directory; for TensorFlow Serving its name must be a '
+                        'number')
     parser.add_argument('--format', choices=('saved_model', 'onnx', 'web'), default='saved_model',
                         help='onnx: a directory for onnxruntime and NumPy; web: a page that translates in the browser, '
                         'for any web server; `make onnx` and `make web` install what they need (default: %(default)s)')

@@ -198,7 +198,7 @@ def read_attributes(path):
         with open_regular(path, links=True) as stream:
             start = stream.read(4)
         if start == b'PK\3\4':
-            raise UserError('%s: is a zip archive, as a .keras file of Keras 3 is, and no HDF5 file of Keras 2: name '
+            raise UserError('%s: is a zip archive, such as a .keras file of Keras 3, not an HDF5 file of Keras 2: name '
                             'the .h5 file' % path)
         with h5py.File(path, 'r') as file:
             if 'model_config' not in file.attrs:

@@ -30,8 +30,9 @@ WINDOWED = ('Conv1D', 'Conv2D', 'Conv3D', 'SeparableConv1D', 'SeparableConv2D', 
 CONVOLUTIONS = ('Conv1D', 'Conv2D', 'Conv3D')
 
 TRAPS = (
-    Trap('cudnn_gates', 'Weights of a cuDNN layer, whose gates are sigmoid, in a layer with other functions: Keras '
-         '2.2.4 converts them without a warning', ('LSTM', 'GRU', 'Bidirectional', 'TimeDistributed'), tests.cudnn_gates,
+    Trap('cudnn_gates', 'Weights of a cuDNN layer, whose gates are sigmoid, in a layer with other functions: '
+         'Keras 2.2.4 converts them without a warning', ('LSTM', 'GRU', 'Bidirectional', 'TimeDistributed'),
+         tests.cudnn_gates,
          'capture again with `recurrent_activation=\'sigmoid\'` in the function of `--build`: the recorded model is '
          'probably not the one that was trained', 'as Keras 3', 'as Keras 3'),
     Trap('hard_sigmoid', 'Gates are `hard_sigmoid` with slope 0.2 by default, not sigmoid', GATED, tests.hard_sigmoid,

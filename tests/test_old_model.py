@@ -213,7 +213,7 @@ def test_the_json_of_a_model_is_built_with_its_weights(tmp_path):
     for name, more, told in (
             ('model.json', [], 'is the JSON of a model, without weights: name their file with --weights'),
             ('bad.json', [], 'cannot be read as the JSON of a model: no class_name and config'),
-            ('new.keras', [], 'is a zip archive, as a .keras file of Keras 3 is'),
+            ('new.keras', [], 'is a zip archive, such as a .keras file of Keras 3'),
             ('weights.h5', ['--weights', str(tmp_path / 'weights.h5')], '--weights: a model file has its own weights')):
         with pytest.raises(UserError, match=told):
             regress.main(['capture', str(tmp_path / name), str(tmp_path / 'x')] + more)

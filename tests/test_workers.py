@@ -19,7 +19,7 @@ from command_line import UserError
 from settings import with_defaults
 
 KILLED = 'train.py: a worker was killed, or its machine cannot be reached any more: '
-CONTINUE = 'the last checkpoint is whole; continue it with --resume'
+CONTINUE = 'the last checkpoint is complete; continue it with --resume'
 AGAIN = 'start it again, with --resume if the run has a config.json'
 HOROVODRUN = os.path.join(os.path.dirname(sys.executable), 'horovodrun')
 needs_horovod = pytest.mark.skipif(not os.path.exists(HOROVODRUN), reason='no Horovod: make distributed')

@@ -182,7 +182,7 @@ def _check_owner(path, is_kind):
     if not is_kind(status.st_mode):
         raise UserError('%s: is not a %s' % (path, 'folder' if is_kind is stat.S_ISDIR else 'regular file'))
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise UserError('%s: others may have changed it: it must belong to you, and to nobody else to write' % path)
+        raise UserError('%s: others may have changed it: it must belong to you, and nobody else may write to it' % path)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ def tell_divided(settings, pairs):
         share = spaces.count(' ') / float(max(FEW, len(spaces)))
         if name in ('chinese', 'jieba') and share > DIVIDED:
             tell('warning: the %s text is divided by spaces already (%.0f %% of its Chinese characters have one before '
-                 'the next), and %s divides it anew: keep its words with --%s-tokenizer space, or remove the spaces'
+                 'the next), and %s divides it again: keep its words with --%s-tokenizer space, or remove the spaces'
                  % (side, 100. * share, name, side))
 
 

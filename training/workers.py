@@ -214,7 +214,7 @@ def _watch():
         path, ended = told[:-1], told[-1:] not in (b'', b'\0')
         if not ended:
             tell('train.py: a worker was killed, or its machine cannot be reached any more: %s' % (
-                'the last checkpoint is whole; continue it with --resume'
+                'the last checkpoint is complete; continue it with --resume'
                 if path and os.path.lexists(os.path.join(path, LAST)) else
                 'start it again, with --resume if the run has a config.json'))
     finally:
