@@ -5,7 +5,7 @@ TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak reference-check mutants version-map lint onnx keras3 web serve serve-setup distributed tutorial tutorial-zh tutorial-setup tutorial-outputs browser settings-page image lock lock-keras3 clean
+.PHONY: help setup demo test test-all soak reference-check mutants version-map lint onnx keras3 web serve serve-setup distributed tutorial tutorial-zh tutorial-setup tutorial-outputs browser settings-page site image lock lock-newer clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -44,7 +44,7 @@ onnx: setup ## install the packages for `export.py --format onnx` and its tests 
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-onnx.txt
 
 keras3: ## create .venv-keras3 with Keras 3 for `regress.py convert` (CPython 3.11 to 3.13; 1.7 GB, a minute)
-	@sh keras3.sh
+	@sh newer_python.sh .venv-keras3 requirements-keras3.txt
 
 # Nothing of the package is run here; `runtime_files` compares its hash.
 WEB = onnxruntime-web-1.22.0.tgz
@@ -77,6 +77,13 @@ tutorial-setup: setup ## install the packages for the tutorial and its test into
 tutorial-outputs: tutorial-setup ## run both tutorial notebooks and write their outputs into them
 	$(PYTHON) docs/run_tutorial.py
 
+# The page of `make demo`'s run is in the site if the run is there.
+DEMO = $(if $(wildcard $(RUN)/weights.h5),.venv-site/demo)
+site: $(if $(wildcard $(RUN)/weights.h5),web) ## write docs, tutorial and the page of `make demo`'s run as a site with search (CPython 3.11 to 3.13)
+	@sh newer_python.sh .venv-site requirements-site.txt
+	$(if $(DEMO),rm -rf $(DEMO) && $(PYTHON) export.py --format web $(RUN) $(DEMO))
+	.venv-site/bin/python docs/build_site.py site $(DEMO)
+
 browser: ## install Chromium for the tests of the pages, from Debian's packages (as root)
 	command -v chromium > /dev/null || { apt-get -qq update && apt-get -qq install -y chromium chromium-driver; }
 
@@ -102,12 +109,14 @@ lock: setup ## write requirements*.txt and the pins of environment.yml from requ
 	sed -i '/- pip:/q' environment.yml
 	sed -n 's/^\([a-z][^ ]*==[^ ]*\) .*/      - \1/p' requirements.txt >> environment.yml
 
-# With pip-tools 7.5.3 in CPython 3.11, the oldest that `make keras3` takes: PIP_COMPILE names its pip-compile.
+# With pip-tools 7.5.3 in CPython 3.11, the oldest that these two take: PIP_COMPILE names its pip-compile.
 PIP_COMPILE = pip-compile
-lock-keras3: ## write requirements-keras3.txt from requirements-keras3.in (needs pip-tools in CPython 3.11)
-	env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_CONFIG_FILE=/dev/null \
-	    CUSTOM_COMPILE_COMMAND='make lock-keras3' $(PIP_COMPILE) --quiet --generate-hashes --allow-unsafe \
-	    --no-emit-index-url --no-emit-find-links --strip-extras --output-file requirements-keras3.txt requirements-keras3.in
+lock-newer: ## write the locks of `make keras3` and `make site` from their .in files (needs pip-tools in CPython 3.11)
+	for name in requirements-keras3 requirements-site; do \
+	    env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_CONFIG_FILE=/dev/null \
+	    CUSTOM_COMPILE_COMMAND='make lock-newer' $(PIP_COMPILE) --quiet --generate-hashes --allow-unsafe \
+	    --no-emit-index-url --no-emit-find-links --strip-extras --output-file $$name.txt $$name.in || exit 1; \
+	done
 
 clean: ## remove .venv and the files of the tests, but not runs/
 	rm -rf .venv .bootstrap .setup.lock .pytest_cache .hypothesis .coverage

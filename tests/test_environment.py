@@ -499,7 +499,7 @@ def test_make_serve_starts_the_server_on_the_run_of_the_demo_or_names_what_is_mi
 
 
 CI_STEPS = ('test', 'lint', 'reference-check', 'web', 'keras3', 'serve-setup', 'distributed', 'tutorial-setup',
-            'browser', 'test-all')
+            'site', 'browser', 'test-all')
 
 
 @pytest.mark.skipif(shutil.which('bash') is None, reason='no bash here')

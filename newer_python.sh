@@ -1,14 +1,15 @@
 #!/bin/sh
-# Creates the environment of Keras 3 for `regress.py convert` with CPython 3.11, 3.12 or 3.13; `make keras3` calls it. It does
-# nothing if the environment is complete. PYTHON3=/path/to/python3.12 names the interpreter.
-# Usage: keras3.sh [FOLDER]     (default: .venv-keras3)
+# Creates an environment with CPython 3.11, 3.12 or 3.13 and the packages of a lock file; `make keras3` and `make site` call it.
+# It does nothing if the environment is complete. PYTHON3=/path/to/python3.12 names the interpreter.
+# Usage: newer_python.sh FOLDER REQUIREMENTS
 set -eu
 cd "$(dirname "$0")"
 unset PYTHONHOME PYTHONPATH
-folder=${1:-.venv-keras3}
+folder=$1
+requirements=$2
 
 stop() {
-    printf 'keras3: %s\n' "$*" >&2
+    printf '%s: %s\n' "$folder" "$*" >&2
     exit 1
 }
 
@@ -21,15 +22,15 @@ find_python() {
     return 1
 }
 
-wanted=$(cksum < requirements-keras3.txt)
+wanted=$(cksum < "$requirements")
 if [ "$(cat "$folder/complete" 2>/dev/null)" = "$wanted" ] && "$folder/bin/python" -c '' 2>/dev/null; then
     exit 0
 fi
 python=$(find_python) || stop "no CPython 3.11, 3.12 or 3.13 (64-bit, with venv and ssl) on PATH or in pyenv: install one," \
-    "or name it: make keras3 PYTHON3=/path/to/python3.12"
-printf 'keras3: installing the pinned packages into %s (about 1.7 GB on disk; some minutes)\n' "$folder" >&2
+    "or name it: PYTHON3=/path/to/python3.12"
+printf '%s: installing the packages of %s\n' "$folder" "$requirements" >&2
 rm -rf "$folder"
 "$python" -m venv "$folder"
 "$folder/bin/python" -m pip install -qq --disable-pip-version-check --only-binary :all: --require-hashes \
-    -r requirements-keras3.txt >&2 || stop "pip could not install requirements-keras3.txt, see above; call make keras3 again"
+    -r "$requirements" >&2 || stop "pip could not install $requirements, see above; call make again"
 echo "$wanted" > "$folder/complete"
