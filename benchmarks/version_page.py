@@ -91,7 +91,7 @@ def figures(rows):
         if row['module'] or 'error' in row['check']:
             continue
         check = row['check']
-        cells = [title(name), '%s arrays%s' % (check['arrays'], '' if row['whole'] else ', a part')]
+        cells = [title(name), '%s arrays%s' % (check['arrays'], ', a part' if check.get('part') else '')]
         cells += [largest(check['stages'], stage) for stage in STAGES]
         cells += ['%s of %s' % tuple(row['flips'][run]) if run in row['flips'] else 'not measured'
                   for run in ('sample', 'multi30k')]
