@@ -13,6 +13,7 @@ are not recorded. Updates are run if the optimiser of the bundle starts without 
 """
 from collections import Counter, OrderedDict
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -22,6 +23,8 @@ import numpy as np
 
 RANDOM = {'Dropout': 'rate', 'SpatialDropout1D': 'rate', 'SpatialDropout2D': 'rate', 'SpatialDropout3D': 'rate',
           'GaussianDropout': 'rate', 'AlphaDropout': 'rate', 'GaussianNoise': 'stddev'}
+# Arguments that came with a version of Keras 2, with the value that stands for how it was before.
+LATER = (('Conv1D', 'data_format', 'channels_last'), ('GRU', 'reset_after', False), ('Adam', 'amsgrad', False))
 DEFAULTS = {'layers': (('LSTM', [2]), ('GRU', [2]), ('SimpleRNN', [2]), ('Dense', [2]), ('Conv1D', [2, 3]),
                        ('Embedding', [3, 2]), ('BatchNormalization', []), ('LeakyReLU', []), ('Dropout', [0.5])),
             'optimizers': tuple((name, []) for name in ('Adam', 'SGD', 'RMSprop', 'Adagrad', 'Adadelta', 'Nadam'))}
@@ -49,19 +52,31 @@ def import_keras(name):
     return module
 
 
-def without_dropout(value):
-    """A configuration whose random layers return their input, as in a capture."""
+def with_configs(value, change):
+    """A configuration whose layers' own configurations `change(class, config)` has changed, inner ones too."""
     if isinstance(value, list):
-        return [without_dropout(item) for item in value]
+        return [with_configs(item, change) for item in value]
     if not isinstance(value, dict):
         return value
-    value = {key: without_dropout(item) for key, item in value.items()}
-    config = value.get('config')
-    if isinstance(config, dict):
-        for key in (RANDOM.get(value.get('class_name')), 'recurrent_dropout', 'dropout'):
-            if key in config:
-                config[key] = 0.
+    value = {key: with_configs(item, change) for key, item in value.items()}
+    if isinstance(value.get('config'), dict):
+        change(value.get('class_name'), value['config'])
     return value
+
+
+def without_dropout(kind, config):
+    """Random layers return their input, as in a capture."""
+    for key in (RANDOM.get(kind), 'recurrent_dropout', 'dropout'):
+        if key in config:
+            config[key] = 0.
+
+
+def without_later(module, kind, config):
+    """Without the arguments that an older version does not know, if they stand for what it does."""
+    for later, key, value in LATER:
+        if kind == later and config.get(key) == value and key not in inspect.signature(
+                getattr(module, kind).__init__).parameters:
+            del config[key]
 
 
 def rebuild(keras, arrays, custom):
@@ -69,9 +84,10 @@ def rebuild(keras, arrays, custom):
     manifest = arrays.manifest
     if manifest['model']['config'] is None:
         sys.exit('tf_keras.py: the bundle holds no configuration of the model')
-    config = manifest['model']['config']
-    kind = getattr(keras.models, manifest['model']['class_name'])
-    model = kind.from_config(config if manifest.get('dropout') else without_dropout(config), custom_objects=custom)
+
+    config = with_configs(manifest['model']['config'], lambda *one: without_later(keras.layers, *one))
+    config = config if manifest.get('dropout') else with_configs(config, without_dropout)
+    model = getattr(keras.models, manifest['model']['class_name']).from_config(config, custom_objects=custom)
     for call in arrays.calls:
         if not call['parent'] and call['weights'] and '#' not in call['name']:
             model.get_layer(call['layer']).set_weights(arrays.weights(call))
@@ -115,6 +131,7 @@ def training(keras, model, arrays):
             if name.startswith('optimizer_start/')):
         return {}
     config = {key: value for key, value in trained['config'].items() if value is not None}
+    without_later(keras.optimizers, trained['optimizer'], config)
     model.compile(keras.optimizers.deserialize({'class_name': trained['optimizer'], 'config': config}), trained['loss'])
     x = [arrays['input/' + name] for name in manifest['inputs']]
     y = [arrays['target/' + name] for name in manifest['outputs']]

@@ -26,17 +26,18 @@ import version_measures as measures  # noqa: E402
 import version_page  # noqa: E402
 from version_measures import BUNDLES, OLD, material, run  # noqa: E402
 
+MEASURES = ('check', 'bundles', 'served', 'defaults', 'flips', 'resumed', 'tests')
 # Rows that are not a stack of their own: (its environment, the module or the backend of Keras 3).
 MODULES = OrderedDict([('tf1.12.0-tf.keras', ('tf1.12.0-keras2.2.4', 'tf.keras')),
                        ('tf1.15.5-tf.keras', ('tf1.15.5-keras2.2.4', 'tf.keras')),
                        ('tf2.6.2-tf.keras', ('tf2.6.2', 'tf.keras')), ('tf2.15.1-tf.keras', ('tf2.15.1', 'tf.keras')),
+                       ('keras3.15.1-plain', ('keras3.15.1', 'tensorflow')),
                        ('keras3.15.1-tensorflow', ('keras3.15.1', 'tensorflow')),
                        ('keras3.15.1-torch', ('keras3.15.1', 'torch')), ('keras3.15.1-jax', ('keras3.15.1', 'jax'))])
 
-MEASURES = ('check', 'bundles', 'served', 'defaults', 'flips', 'resumed', 'tests')
-
-Row = namedtuple('Row', 'name stack module')
-Row.__doc__ = """One row: its stack, and the Keras that runs the bundles; '' where our own code runs them."""
+Row = namedtuple('Row', 'name stack module plain')
+Row.__doc__ = """One row: its stack, the Keras that runs the bundles ('' where our own code runs them), and whether
+Keras 3 builds the layers of the old configuration as they are, without the remedies of the table of traps."""
 
 
 def rows():
@@ -46,9 +47,9 @@ def rows():
         if name in [stack for stack, _ in MODULES.values()] and '-keras' not in name:
             continue
         module = 'tf_keras' if 'tf_keras' in name else '' if ours(name) else 'keras'
-        found[name] = Row(name, name, module)
+        found[name] = Row(name, name, module, False)
     for name, (stack, module) in MODULES.items():
-        found[name] = Row(name, stack, module)
+        found[name] = Row(name, stack, module, name.endswith('-plain'))
     return found
 
 
@@ -139,6 +140,8 @@ def measure(row, only, part):
     def wanted(name):
         return not only or name in only
 
+    if 'error' in found.get('check', ()) and not row.module:
+        return
     todo = [name for name in parts(row) if wanted(name) and (name not in found or (
         name == 'check' and found['check'].get('part') and not part and not row.module))]
     names = [name for name in list(BUNDLES) + list(OLD) if wanted('bundles')
@@ -153,6 +156,8 @@ def measure(row, only, part):
         else:
             found[name] = parts(row)[name](python, row, expected)
         write(stacks.path_of(row.name, '.json'), as_json(found))
+        if name == 'check' and 'error' in found[name] and not row.module:
+            break       # nothing else runs
 
 
 def as_json(found):

@@ -20,7 +20,7 @@ import regress  # noqa: E402
 from stacks import ROOT  # noqa: E402
 
 BUNDLES = OrderedDict((name, 'benchmarks/version_models.py:' + name) for name in (
-    'masked', 'masked_loss', 'nested', 'adam', 'clipped', 'decayed', 'frozen'))
+    'masked', 'masked_loss', 'started', 'twice', 'nested', 'adam', 'clipped', 'decayed', 'frozen'))
 OLD = OrderedDict([('chars2vec', 'chars2vec_eng_50.weights.h5'), ('deepcut', 'deepcut_cnn.weights.h5')])
 PART = ('dot-lstm*', 'copy-gru.float32*', 'train-adam*', 'sample.npz')
 TESTS = ('attention', 'attention_layer', 'model', 'recurrent', 'beam', 'optimizer', 'fused_loss')
@@ -74,7 +74,7 @@ def adapted(python, row, names):
     """{bundle: its summary} where an adapter runs them, or the error in which one ends."""
     keras3, found = row.stack.startswith('keras3'), OrderedDict()
     with tempfile.TemporaryDirectory() as folder:
-        more = [] if keras3 else ['--module', row.module]
+        more = (['--plain'] if row.plain else []) if keras3 else ['--module', row.module]
         jobs = [[material('bundles', name), os.path.join(folder, name)] + more for name in names]
         _, stdout, _ = run(python, 'benchmarks/adapt_all.py', 'keras3' if keras3 else 'tf_keras', json.dumps(jobs),
                            backend=row.module if keras3 else None)

@@ -34,6 +34,26 @@ def nested():
     return models.Model([first, second], layers.Dense(2, activation='softmax', name='out')(x))
 
 
+def started():
+    """A layer that starts from a state, over masks that hide every step of one row."""
+    ids, numbers = layers.Input((7,), name='ids'), layers.Input((5,), name='numbers')
+    x = layers.Embedding(11, 4, mask_zero=True, name='table')(ids)
+    x = layers.GRU(3, return_sequences=True, name='gru')(x, initial_state=layers.Dense(3, name='state')(numbers))
+    return models.Model([ids, numbers], layers.LSTM(3, name='last')(x))
+
+
+def twice():
+    """A nested model with a layer that starts from a state, here zeros, called with a mask and then without one."""
+    first, second = layers.Input((7,), name='first'), layers.Input((7,), name='second')
+    steps, start = layers.Input((7, 4), name='steps'), layers.Input((3,), name='start')
+    inner = models.Model([steps, start], layers.GRU(3, name='gru')(steps, initial_state=start), name='inner')
+    masked = layers.Embedding(11, 4, mask_zero=True, name='masked')(first)
+    x = layers.Embedding(11, 4, name='table')(second)
+    zeros = layers.Dense(3, kernel_initializer='zeros', name='zeros')(layers.Flatten(name='flat')(x))
+    x = layers.Concatenate(name='joined')([inner([masked, zeros]), inner([x, zeros])])
+    return models.Model([first, second], layers.Dense(2, activation='softmax', name='out')(x))
+
+
 def numbers():
     """Layers over numbers without a mask."""
     x = layers.Input((6, 8), name='numbers')

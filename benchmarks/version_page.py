@@ -14,7 +14,11 @@ from parity import version_traps  # noqa: E402  the checkout is on the path now
 PAGE = os.path.join(os.path.dirname(HERE), 'docs', 'versions.md')
 BEGIN, END = '<!-- %s: written by benchmarks/version_map.py page -->', '<!-- end of %s -->'
 STAGES = ('encoder_states', 'decoder_states', 'logits', 'gradient', 'step_50')
-SAFE, ROUNDING, CHANGES, STOPS = ('safe: bit for bit', 'safe within rounding', '**changes results**', 'does not run')
+ANSWERS = SAFE, ROUNDING, CHANGES, STOPS = (
+    'safe: bit for bit', 'safe within rounding', '**changes results**', 'does not run')
+PINNED = 'tf1.12.0-keras2.2.4'
+TRAPS = {trap.model: trap for trap in version_traps.VERSION_TRAPS}
+TRAPS['adam'] = TRAPS['decayed']
 
 
 def order(name):
@@ -33,40 +37,63 @@ def read_rows():
 
 
 def title(name):
-    """A row's name for people: 'TensorFlow 1.15.5, Keras 2.3.1'."""
-    parts = re.match(r'(?:tf([0-9.]+))?-?(tf[._]keras|keras)([0-9.]*)(?:-(\w+))?$', name)
-    tensorflow, kind, version, backend = parts.groups()
-    keras = '%s %s' % (kind if '_' in kind or '.' in kind else 'Keras', version)
-    return ', '.join(filter(None, [tensorflow and 'TensorFlow ' + tensorflow, keras.strip(),
-                                   backend and 'on ' + backend]))
+    """A row's name for people: 'Keras 2.3.1 on TensorFlow 1.15.5'."""
+    return together([name])
 
 
-def changed(row):
-    """[(model, first stage that differs)] of the models of a row whose results are others, and [(model, error)]."""
-    models = [(name, one) for name, one in row['bundles'].items()]
-    if not row['module']:
-        models.insert(0, ('ours', row['check']))
-    return ([(name, one['first']) for name, one in models if one.get('first')],
-            [(name, one['error']) for name, one in models if 'error' in one])
+def together(names):
+    """Rows in words, those that differ in one version as one: 'Keras 2.2.4 on TensorFlow 1.14.0 and 1.15.5'."""
+    groups = OrderedDict()
+    for name in names:
+        tensorflow, kind, version, more = re.match(
+            r'(?:tf([0-9.]+))?-?(tf[._]keras|keras)([0-9.]*)(?:-(\w+))?$', name).groups()
+        if kind == 'tf.keras':
+            group, version = '`tf.keras` of TensorFlow %s', tensorflow
+        elif kind == 'tf_keras':
+            group, version = '`tf_keras` %s', version
+        elif more:
+            group, version = 'Keras %s%s %%s' % (version, '' if more == 'plain' else ' with the remedies, on'), more
+        else:
+            group, version = 'Keras %s on TensorFlow %%s' % version, tensorflow
+        groups.setdefault(group, []).append(version)
+    return '; '.join(group % ' and '.join(filter(None, [', '.join(found[:-1]), found[-1]]))
+                     for group, found in groups.items())
 
 
-def answer(row):
-    """(one of the four answers, what changes) of a row."""
+def changed(row, base):
+    """What a row changes, in words; the traps are those of versions after the pinned ones."""
+    traps = {} if order(row['stack'])[1:3] < order(PINNED)[1:3] else TRAPS
+    found = []
+    for name, one in row.get('bundles', {}).items():
+        trap = traps.get(name)
+        if one.get('first'):
+            found.append(trap.short if trap else '`%s` at `%s`' % (name, one['first']))
+        elif 'error' in one:
+            found.append(TRAPS[name].short if name == 'nested' else '`%s` is refused' % name)
+    if not row['module'] and row['check'].get('first'):
+        found.append("this project's own training" if row['check']['first'] == 'loss' else
+                     'our outputs at `%s`' % row['check']['first'])
+    if other_defaults(row, base):
+        found.append(TRAPS['chars2vec'].short)
+    return list(OrderedDict.fromkeys(found))
+
+
+def answer(row, base):
+    """(one of the four answers, what changes) of a row; `base`: the defaults of the pinned versions."""
     if not row['module'] and 'error' in row['check']:
         return STOPS, row['check']['error'].replace('regress.py: ', '').split(': install')[0]
-    different, errors = changed(row)
-    told = ['%s at `%s`' % pair for pair in different] + ['%s is refused' % name for name, _ in errors]
-    if told:
-        return CHANGES, '; '.join(told)
-    measured = ([] if row['module'] else [row['check']]) + list(row['bundles'].values())
+    different = changed(row, base)
+    if different:
+        return CHANGES, '; '.join(different)
+    measured = ([] if row['module'] else [row['check']]) + list(row.get('bundles', {}).values())
     stages = [stage for one in measured for stage in one['stages']]
-    return (ROUNDING, 'at most the last bits of %s' % listed(stages)) if stages else (SAFE, '')
+    return (ROUNDING, 'the last bits of %s' % listed(stages)) if stages else (SAFE, 'nothing')
 
 
 def listed(stages):
     """The first stages of a list, in words."""
-    names = ['`%s`' % stage for stage in stages[:3]]
-    return ', '.join(names) + (' and later ones' if len(stages) > 3 else '')
+    names = ['`%s`' % stage for stage in OrderedDict.fromkeys(stages)]
+    return ', '.join(names[:3]) + (' and later ones' if len(names) > 3 else '')
 
 
 def line(*cells):
@@ -74,8 +101,14 @@ def line(*cells):
 
 
 def answers(rows):
-    lines = [line('instead of TensorFlow 1.12.0, Keras 2.2.4', 'answer', 'what changes first'), '|---|---|---|']
-    return lines + [line(title(name), *answer(row)) for name, row in rows.items()]
+    """The rows with the same answer and the same changes together, the safe ones first."""
+    base, groups = base_defaults(rows), OrderedDict()
+    for name, row in rows.items():
+        if name != PINNED and (row.get('bundles') or 'error' in row.get('check', ())):
+            groups.setdefault(answer(row, base), []).append(name)
+    lines = [line('answer', 'instead of Keras 2.2.4 on TensorFlow 1.12.0', 'what changes'), '|---|---|---|']
+    return lines + [line(said, together(names), what) for (said, what), names in sorted(
+        groups.items(), key=lambda group: ANSWERS.index(group[0][0]))]
 
 
 def largest(stages, name):
@@ -88,14 +121,14 @@ def figures(rows):
     lines = [line(*('stack', 'compared') + tuple('`%s`' % name for name in STAGES) + (
         'flips, samples', 'flips, Multi30k', 'resumed run', 'words/s beside 1.12')), '|---' * (6 + len(STAGES)) + '|']
     for name, row in rows.items():
-        if row['module'] or 'error' in row['check']:
+        check = row.get('check', {})
+        if row['module'] or 'arrays' not in check:
             continue
-        check = row['check']
         cells = [title(name), '%s arrays%s' % (check['arrays'], ', a part' if check.get('part') else '')]
         cells += [largest(check['stages'], stage) for stage in STAGES]
-        cells += ['%s of %s' % tuple(row['flips'][run]) if run in row['flips'] else 'not measured'
+        cells += ['%s of %s' % tuple(row['flips'][run]) if run in row.get('flips', ()) else 'not measured'
                   for run in ('sample', 'multi30k')]
-        resumed = row['resumed']
+        resumed = row.get('resumed', {'error': 'not measured'})
         cells.append(resumed.get('error') or ('same bits' if float(resumed['difference']) == 0 else
                                               'within %s' % resumed['difference']))
         lines.append(line(*cells + [row.get('speed', {}).get('beside_pinned', 'not measured')]))
@@ -106,14 +139,14 @@ def models(rows):
     """First stage that differs of each small model, with its largest ULP where none does."""
     names = []
     for row in rows.values():
-        names += [name for name in row['bundles'] if name not in names]
+        names += [name for name in row.get('bundles', {}) if name not in names]
     lines = [line('stack', *['`%s`' % name for name in names]), '|---' * (1 + len(names)) + '|']
     for name, row in rows.items():
-        if not row['module'] and 'error' in row['check']:
+        if not row.get('bundles'):
             continue
         cells = []
         for model in names:
-            one = row['bundles'].get(model)
+            one = row.get('bundles', {}).get(model)
             stages = one and one.get('stages') or {}
             cells.append('-' if one is None else 'refused' if 'error' in one else '**%s**' % one['first']
                          if one['first'] else '%d ULP' % max(figures[2] for figures in stages.values())
@@ -132,19 +165,36 @@ def served(rows):
     return lines
 
 
+def base_defaults(rows):
+    """The defaults of the pinned versions; Adagrad had no first value of its sums, which was 0."""
+    found = rows[PINNED]['defaults'] if PINNED in rows else {}
+    if 'Adagrad' in found:
+        found['Adagrad'].setdefault('initial_accumulator_value', 0.)
+    return found
+
+
+def other_defaults(row, base):
+    """{(class, argument): (in the pinned versions, there)} of the defaults that change results."""
+    found = OrderedDict()
+    for kind, config in row.get('defaults', {}).items():
+        for key, value in (config.items() if isinstance(config, dict) else ()):
+            key = 'lr' if key == 'learning_rate' else key
+            known = base.get(kind, {})
+            if key in known and known[key] != value and not key.endswith('initializer') and key not in (
+                    'dtype', 'implementation'):
+                found[kind, key] = json.dumps(known[key]), json.dumps(value)
+    return found
+
+
 def defaults(rows):
     """Defaults of layers and optimisers that differ from those of the pinned versions."""
-    base = next((row['defaults'] for name, row in rows.items() if name == 'tf1.12.0-keras2.2.4'), {})
-    found = OrderedDict()
+    base, found = base_defaults(rows), OrderedDict()
     for name, row in rows.items():
-        for kind, config in row.get('defaults', {}).items():
-            for key, value in (config.items() if isinstance(config, dict) else ()):
-                known = base.get(kind, {})
-                if key in known and known[key] != value and not key.endswith('initializer') and key != 'dtype':
-                    found.setdefault((kind, key, json.dumps(known[key]), json.dumps(value)), []).append(title(name))
+        for place, values in other_defaults(row, base).items():
+            found.setdefault(place + values, []).append(name)
     lines = [line('class', 'argument', 'Keras 2.2.4', 'there', 'where'), '|---|---|---|---|---|']
-    return lines + [line(kind, '`%s`' % key, old, new, '; '.join(names)) for (kind, key, old, new), names
-                    in sorted(found.items())]
+    return lines + [line(kind, '`%s`' % ('learning_rate' if key == 'lr' else key), old, new, together(names))
+                    for (kind, key, old, new), names in sorted(found.items())]
 
 
 TABLES = (('answers', answers), ('figures', figures), ('models', models), ('traps', lambda rows: version_traps.table()),
@@ -163,5 +213,6 @@ def page_with_tables(text, rows):
 def write():
     with open(PAGE, encoding='utf-8') as stream:
         text = stream.read()
+    text = page_with_tables(text, read_rows())
     with open(PAGE, 'w', encoding='utf-8') as stream:
-        stream.write(page_with_tables(text, read_rows()))
+        stream.write(text)

@@ -4,16 +4,19 @@
 docs/versions.md. Each was measured with the model of `benchmarks/version_models.py` that it names. NumPy only.
 """
 from collections import namedtuple
+import re
 
 import numpy as np
 
+from parity import trap_tests
 from parity.trap_tests import array, has_padding, number_in, optimizer
 
-VersionTrap = namedtuple('VersionTrap', 'key title versions applies instead model')
+VersionTrap = namedtuple('VersionTrap', 'key short title versions applies instead model')
 VersionTrap.__doc__ = """One change between versions.
 
-versions: where results are others than in Keras 2.2.4. applies: function of the manifest and the arrays that returns
-[(name of a call or '', why it matters there)]. instead: what to write there. model: whose results show it.
+short: what it concerns. versions: where results are others than in Keras 2.2.4. applies: function of the manifest and
+the arrays that returns [(name of a call or '', why it matters there)]. instead: what to write there. model: whose
+results show it.
 """
 
 
@@ -72,26 +75,80 @@ def masked_models(manifest, arrays):
             if call['name'] in nested and call['class'] in ('Model', 'Sequential') and has_padding(call, arrays)]
 
 
+def masked_starts(manifest, arrays):
+    """Layers with a first state, and rows whose output is that state since no step before was valid."""
+    found = []
+    for call in manifest['calls']:
+        mask, state = array(arrays, call['input_masks']), array(arrays, call['inputs'], 1)
+        if call['class'] in ('LSTM', 'GRU', 'SimpleRNN') and mask is not None and state is not None and mask.ndim == 2:
+            first = mask[:, -1 if call['config'].get('go_backwards') is True else 0].astype(bool)
+            hidden = ~(first if call['config'].get('return_sequences') is True else mask.astype(bool).any(1))
+            rows = np.count_nonzero(hidden & (state.reshape(len(state), -1) != 0).any(1))
+            if rows:
+                found.append((call['name'], 'the mask hides the first steps of %d rows, which start from a state' % rows))
+    return found
+
+
+def old_defaults(manifest, arrays):
+    """Values that are the defaults of Keras 2.2.4, and no longer."""
+    found = []
+    for call in manifest['calls']:
+        kind, config, inner = call['class'], call['config'], call['config'].get('layer')
+        if isinstance(inner, dict) and isinstance(inner.get('config'), dict):
+            kind, config = inner.get('class_name'), inner['config']
+        if kind in ('LSTM', 'GRU'):
+            if config.get('recurrent_activation') == 'hard_sigmoid':
+                found.append((call['name'], 'recurrent_activation is hard_sigmoid'))
+            if kind == 'GRU' and config.get('reset_after') is False:
+                found.append((call['name'], 'reset_after is False'))
+    name, config = optimizer(manifest)
+    rate = {'Adagrad': 0.01, 'Adadelta': 1., 'Nadam': 0.002}.get(name)
+    if rate is not None and abs(number_in(config, 'lr', 0.) - rate) < 1e-6:
+        found.append(('', 'the rate of %s is %g' % (name, rate)))
+    return found
+
+
+TF_KERAS = '`tf.keras` of TensorFlow 1.15 and later, Keras 2.4'
+
 VERSION_TRAPS = (
-    VersionTrap('masked_loss', 'The loss of an output with a mask, or with sample weights, is divided by the number of '
-                'all steps, not of the valid ones', 'Keras 2.3 and 2.4, `tf.keras` of TensorFlow 1.15 to 2.6; not 2.15',
-                masked_outputs,
-                'multiply the loss by all steps / valid steps, or compute the mean in the model', 'masked_loss'),
-    VersionTrap('bidirectional_zeros', 'A masked step of `Bidirectional` gives zeros, and does not repeat the output '
-                'before it', '`tf.keras` of TensorFlow 1.15 and later, Keras 2.4', both_directions,
+    VersionTrap('masked_loss', 'losses with masks or sample weights',
+                'The loss of an output with a mask, or with sample weights, is divided by the number of all steps, '
+                'not of the valid ones', 'Keras 2.3 and 2.4, `tf.keras` of TensorFlow 1.15 to 2.6; not 2.15',
+                masked_outputs, 'multiply the loss by all steps / valid steps, or compute the mean in the model',
+                'masked_loss'),
+    VersionTrap('bidirectional_zeros', '`Bidirectional` on masked steps',
+                'A masked step of `Bidirectional` gives zeros, and does not repeat the output before it', TF_KERAS,
+                both_directions,
                 'two layers and `Concatenate`, the second with `go_backwards=True` and its output reversed', 'masked'),
-    VersionTrap('clipnorm_each', '`clipnorm` clips the norm of each gradient alone',
+    VersionTrap('masked_start', 'recurrent layers with a first state and a masked first step',
+                'A recurrent layer with a first state gives zeros at masked steps before the first valid one, not that '
+                'state', TF_KERAS, masked_starts, '`tf.where(mask, output, state)` for these steps', 'started'),
+    VersionTrap('own_masks', 'nested models that are called twice',
+                'The second call of a nested model has its own mask, not that of the first call', TF_KERAS,
+                trap_tests.nested_masks, 'give the second call the mask of the first', 'twice'),
+    VersionTrap('masked_model', 'nested models with a mask are refused',
+                'A nested model that gets a mask is refused', 'Keras 2.2.0, `tf.keras` of TensorFlow 1.12',
+                masked_models, 'call the layers of the nested model without it', 'nested'),
+    VersionTrap('clipnorm_each', '`clipnorm`', '`clipnorm` clips the norm of each gradient alone',
                 '`tf.keras` of TensorFlow 1.12 and later, Keras 2.4', clipped_gradients,
                 '`global_clipnorm=` (TensorFlow 2.4 and later); before, clip in a training step of your own',
                 'clipped'),
-    VersionTrap('frozen_norm', 'A `BatchNormalization` with `trainable=False` uses its averages in training too, not '
-                'the statistics of the batch', '`tf.keras` of TensorFlow 2, Keras 2.4', frozen_norms,
+    VersionTrap('frozen_norm', 'training with a frozen `BatchNormalization`',
+                'A `BatchNormalization` with `trainable=False` uses its averages in training too, not the statistics '
+                'of the batch', '`tf.keras` of TensorFlow 2, Keras 2.4', frozen_norms,
                 '`trainable=True`, and leave its weights out of the optimiser', 'frozen'),
-    VersionTrap('early_count', 'An update counts itself before it computes its rate: the first one has the rate of the '
-                'second', 'Keras 2.3 on TensorFlow 2.0', counted_rates, 'a version of Keras 2.4 or later', 'decayed'),
-    VersionTrap('masked_model', 'A nested model that gets a mask is refused',
-                'Keras 2.2.0, `tf.keras` of TensorFlow 1.12',
-                masked_models, 'call the layers of the nested model without it', 'nested'))
+    VersionTrap('early_count', 'Adam, and rates that decay',
+                'An update counts itself before it computes its rate: the first one has the rate of the second',
+                'Keras 2.3 on TensorFlow 2.0', counted_rates, 'a version of Keras 2.4 or later', 'decayed'),
+    VersionTrap('other_defaults', 'layers built by code with [defaults](#defaults)',
+                'A layer or an optimiser that is built by code has [other defaults](#defaults): gates, `reset_after`, '
+                'rates', 'Keras 2.3 and 2.4, `tf.keras` of TensorFlow 2', old_defaults,
+                'build it from the old configuration, or write the old values', 'chars2vec'))
+
+
+def plain(text):
+    """Markdown without its marks."""
+    return re.sub(r'\[([^]]*)\]\([^)]*\)', r'\1', text).replace('`', '')
 
 
 def explain(manifest, arrays):
@@ -100,9 +157,9 @@ def explain(manifest, arrays):
     for trap in VERSION_TRAPS:
         places = trap.applies(manifest, arrays)
         if places:
-            lines.append('other versions, %s: %s' % (trap.key, trap.title.replace('`', '')))
+            lines.append('other versions, %s: %s' % (trap.key, plain(trap.title)))
             lines += ['    %s%s' % (name + ': ' if name else '', why) for name, why in places]
-            lines += ['    where: %s' % trap.versions, '    there: %s' % trap.instead.replace('`', '')]
+            lines += ['    where: %s' % plain(trap.versions), '    there: %s' % plain(trap.instead)]
     return lines
 
 
