@@ -51,8 +51,10 @@ def together(names):
             group, version = '`tf.keras` of TensorFlow %s', tensorflow
         elif kind == 'tf_keras':
             group, version = '`tf_keras` %s', version
+        elif more == 'plain':
+            group = 'Keras %s'
         elif more:
-            group, version = 'Keras %s%s %%s' % (version, '' if more == 'plain' else ' with the remedies, on'), more
+            group, version = 'Keras %s with the remedies, on %%s' % version, more
         else:
             group, version = 'Keras %s on TensorFlow %%s' % version, tensorflow
         groups.setdefault(group, []).append(version)

@@ -85,7 +85,7 @@ def masked_starts(manifest, arrays):
             hidden = ~(first if call['config'].get('return_sequences') is True else mask.astype(bool).any(1))
             rows = np.count_nonzero(hidden & (state.reshape(len(state), -1) != 0).any(1))
             if rows:
-                found.append((call['name'], 'the mask hides the first steps of %d rows, which start from a state' % rows))
+                found.append((call['name'], 'it has a first state, and the mask hides first steps of %d rows' % rows))
     return found
 
 

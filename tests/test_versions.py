@@ -63,6 +63,58 @@ def test_a_frozen_norm_a_counted_rate_and_a_nested_model_with_a_mask_are_listed(
     assert keys(nested, mask=HIDES) == ['masked_model'] and keys(nested, mask=ALL_VALID) == []
 
 
+@pytest.mark.parametrize('config, mask, applies', [
+    ({'return_sequences': True}, [[False, True], [True, True]], True),      # a first step that is hidden
+    ({'return_sequences': True}, [[True, False], [True, True]], False),
+    ({}, [[False, True], [True, True]], False),         # the last output is that of a valid step
+    ({}, [[False, False], [True, True]], True),
+    ({'go_backwards': True, 'return_sequences': True}, [[True, False], [True, True]], True),
+    ({'go_backwards': True, 'return_sequences': True}, [[False, True], [True, True]], False)])
+def test_a_first_state_is_listed_where_the_mask_hides_the_steps_whose_output_it_is(config, mask, applies):
+    entry = manifest({'class': 'GRU', 'inputs': ['x', 'state'], 'input_masks': ['mask', None], 'config': config})
+    state = np.ones((2, 3))
+    assert keys(entry, mask=np.array(mask), state=state) == ['masked_start'] * applies
+    assert keys(entry, mask=np.array(mask), state=0 * state) == []      # zeros either way
+    assert keys(manifest(dict(entry['calls'][0], inputs=['x'])), mask=np.array(mask), state=state) == []
+
+
+def test_a_second_call_and_old_defaults_are_listed():
+    assert keys(dict(manifest({}), nested_calls_that_differ=['inner#2'])) == ['own_masks']
+    gru = {'class': 'GRU', 'config': {'recurrent_activation': 'hard_sigmoid', 'reset_after': False}}
+    both = {'class': 'Bidirectional', 'config': {'layer': {'class_name': 'LSTM', 'config': {
+        'recurrent_activation': 'hard_sigmoid'}}}}
+    assert keys(manifest(gru)) == keys(manifest(both)) == ['other_defaults']
+    new = {'recurrent_activation': 'sigmoid', 'reset_after': True}
+    assert keys(manifest({'class': 'GRU', 'config': new})) == []
+    for name, rate, listed in (('Adagrad', 0.01, True), ('Adagrad', 0.001, False), ('SGD', 0.01, False)):
+        assert keys(manifest({}, optimizer=name, config={'lr': rate})) == ['other_defaults'] * listed
+
+
+def test_rows_that_differ_in_one_version_are_one_in_words():
+    rows = ['tf1.14.0-keras2.2.4', 'tf1.15.5-keras2.2.4', 'tf2.6.2-tf.keras', 'tf2.16.2-tf_keras2.16.0',
+            'keras3.15.1-jax', 'keras3.15.1-torch', 'keras3.15.1-plain']
+    assert version_page.together(rows) == (
+        'Keras 2.2.4 on TensorFlow 1.14.0 and 1.15.5; `tf.keras` of TensorFlow 2.6.2; `tf_keras` 2.16.0; '
+        'Keras 3.15.1 with the remedies, on jax and torch; Keras 3.15.1')
+
+
+def test_an_answer_names_what_changes():
+    same = {'stages': {}, 'first': None}
+    row = {'stack': 'tf1.15.5-keras2.2.4', 'module': '', 'check': dict(same, arrays=1), 'bundles': {'clipped': same}}
+    assert version_page.answer(row, {}) == (version_page.SAFE, 'nothing')
+    close = dict(same, stages={'logits': ['1e-7', '1e-6', 9]})
+    assert version_page.answer(dict(row, check=close), {}) == (version_page.ROUNDING, 'the last bits of `logits`')
+    other = {'clipped': dict(same, first='step_1'), 'new': dict(same, first='out'), 'nested': {'error': 'TypeError'}}
+    assert version_page.answer(dict(row, bundles=other), {}) == (
+        version_page.CHANGES, '`clipnorm`; `new` at `out`; nested models with a mask are refused')
+    assert version_page.answer(dict(row, check={'error': 'regress.py: no keras: install it'}), {}) == (
+        version_page.STOPS, 'no keras')
+    rows = {'LSTM': {'recurrent_activation': 'sigmoid', 'implementation': 2}}, {'LSTM': {
+        'recurrent_activation': 'hard_sigmoid', 'implementation': 1}}
+    assert version_page.other_defaults({'defaults': rows[0]}, rows[1]) == {
+        ('LSTM', 'recurrent_activation'): ('"hard_sigmoid"', '"sigmoid"')}
+
+
 def test_the_tables_of_the_page_are_those_of_the_measured_rows_and_of_the_traps():
     with open(version_page.PAGE, encoding='utf-8') as stream:
         text = stream.read()
