@@ -1,4 +1,4 @@
-"""Takes an old Keras model home: captures it, has Keras 3 build it, and proves the saved file against the capture.
+"""Converts an old Keras model: captures it, has Keras 3 build it, and compares the saved file with the capture.
 
 The second half runs in another Python, as the programs `adapters/keras3_*.py`. NumPy only here.
 """

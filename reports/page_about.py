@@ -64,7 +64,7 @@ def read_examples(path):
 def sample_examples(manifest):
     """Source texts of this project's own samples, for a run that has them as its test part; else none.
 
-    A run's own text may be private: nobody publishes a line of it without naming a file.
+    A run's own text may be private: no line of it is published unless the user names a file.
     """
     for task in sorted(os.listdir(SAMPLES)):
         path = os.path.join(SAMPLES, task, 'test.tsv')

@@ -1,8 +1,8 @@
 """Pictures as PNG, SVG or PDF: alignments, training curves, scores by length.
 
-Matplotlib is imported where it is used, so that importing this module is cheap, and it is used through
-Only `Figure` and `FigureCanvasAgg`: `pyplot`, its global state and its choice of backend are not touched.
-Sizes are in inches, font sizes in points.
+Matplotlib is imported where it is used, so that importing this module is cheap. Only `Figure` and `FigureCanvasAgg` are
+used: `pyplot`, with its global state and its choice of backend, is not touched. Sizes are in inches, font sizes in
+points.
 """
 import io
 import math

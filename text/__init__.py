@@ -1,1 +1,1 @@
-"""Text: files, tokens, vocabularies, batches. No TensorFlow but in `graph_text.py`."""
+"""Text: files, tokens, vocabularies, batches. No TensorFlow except in `graph_text.py`."""

@@ -5,7 +5,7 @@ beside it, its files are flushed to the disk, the manifest with their hashes com
 entry. Where two processes build one entry, the second uses its own files and leaves those of the first in place. An
 entry that is damaged, or was made by another version, is built again.
 
-The directory may be shared. Each user has entries of his own, which nobody else may change: whoever can write an entry
+The directory may be shared. Each user has their own entries, which nobody else may change: whoever can write an entry
 can write its manifest too.
 """
 import contextlib
@@ -174,7 +174,7 @@ def _identity(path):
 
 
 def _check_owner(path, is_kind):
-    """UserError unless what is at a path is of this kind, belongs to this user, and only he may change it."""
+    """UserError unless what is at a path is of this kind, belongs to this user, and nobody else may change it."""
     try:
         status = os.lstat(path)
     except OSError as error:

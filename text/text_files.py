@@ -49,7 +49,7 @@ def decode_lines(stream, name, on_bad_utf8='error'):
 
 
 def _refuse_other_formats(raw, name):
-    """Refuses, by the first line, data that are no lines of UTF-8: a replacement of bytes would make them garbage."""
+    """Refuses data whose first line shows another format: replacing its bytes would produce garbage."""
     if raw.startswith(GZIP):
         raise UserError('%s: is gzip data: unpack it with zcat, or give the file a name that ends in .gz' % name)
     # Without a byte order mark, UTF-16 of European text has a zero in every second byte.

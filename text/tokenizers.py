@@ -140,8 +140,10 @@ class ChineseTokenizer(WordTokenizer):
 
 @functools.lru_cache(None)
 def _jieba_words():
-    """The function that divides a run of Han characters into words. Shared, and made where text is divided first: its
-    dictionary takes seconds and 90 MB, and outputs are joined without it.
+    """The function that divides a run of Han characters into words.
+
+    It is shared, and made when the first text is divided: its dictionary takes seconds and 90 MB, and joining words
+    does not need it.
 
     By default jieba marshals that dictionary into the shared temporary directory, and loads what anybody put there.
     Read like this, it writes no file, reads only its own, and prints nothing on stderr.

@@ -1,4 +1,4 @@
-"""What the text of a run tells about its tokenisers: many tokens without an id, Chinese that has words already."""
+"""What the text of a run tells about its tokenisers: many tokens without an id, Chinese that is divided already."""
 import collections
 import itertools
 import re

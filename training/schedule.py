@@ -1,6 +1,6 @@
 """What the history of a run decides: learning rate, best validation, when to stop, which checkpoints are kept.
 
-Pure functions of the settings and of `State`, so that a resumed run decides as one never stopped.
+Pure functions of the settings and of `State`, so that a resumed run decides like one that never stopped.
 """
 import collections
 import math
