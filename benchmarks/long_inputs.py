@@ -107,21 +107,26 @@ def peak():
 
 
 def plot(rows, path):
-    """Time and peak of a training step over the length of the source, a line for each kind."""
+    """Time of a training step and of decoding, and peak, over the length of the source: a line for each kind."""
     import matplotlib
     matplotlib.use('Agg')
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
+    rows = [dict(row, peak=max(row.get(key, 0) for key in ('step_peak', 'decoding_peak'))) for row in rows]
     shown = [(key, label) for key, label in (
         ('step_cpu', 'processor seconds of a training step'), ('decoding_cpu', 'processor seconds of beam search'),
-        ('step_peak', 'peak of the process in GiB')) if any(key in row for row in rows)]
+        ('peak', 'peak of the process in GiB')) if any(key in row for row in rows)]
     figure, all_axes = pyplot.subplots(1, len(shown), figsize=(5 * len(shown), 4), squeeze=False)
     for (key, label), axes in zip(shown, all_axes[0]):
         for name in sorted({(row['kind'], row['kernels']) for row in rows}):
             line = [row for row in rows if (row['kind'], row['kernels']) == name and key in row]
             axes.plot([row['source_length'] for row in line], [row[key] for row in line], 'o-' if name[1] == 'fast'
-                      else 's--', label='%s, %s' % name)
-        axes.set_xlabel('source tokens')
-        axes.set_ylabel(label)
+                      else 's--', label='%s, --kernels %s' % name)
+        axes.set(xlabel='source tokens', title=label)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
+        axes.xaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
+        axes.grid(color='0.9')
     all_axes[0][-1].legend()
     figure.tight_layout()
     figure.savefig(path)

@@ -91,8 +91,8 @@ def add_logarithms(x, y):
 class FusedLoss(object):
     """Loss and metrics over target tokens for `Model.compile`, with the methods of `token_loss.TokenLoss`.
 
-    They take ids `(B, T, 1)` in floats and the model's own output. They ignore that output, so nothing computes it. They
-    return `(B, T)`, 0 on padding. If two tokens are equally probable, `token_accuracy` counts either as the best.
+    They take ids `(B, T, 1)` in floats and the model's own output. They ignore that output, so nothing computes it.
+    They return `(B, T)`, 0 on padding. If two tokens are equally probable, `token_accuracy` counts either as the best.
 
     # Arguments
         model: `Seq2Seq`.
