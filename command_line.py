@@ -139,7 +139,8 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message):
         if len(message) > 2 * SHOWN:  # argparse repeats a wrong value as long as it is
             message = '%s ... %s' % (message[:SHOWN], message[-SHOWN:])
-        super(CommandParser, self).error(printable(' '.join(message.split('\n'))))
+        message = printable(' '.join(message.split('\n')))
+        self.exit(2, '%s: error: %s (%s --help lists the options)\n' % (self.prog, message, self.prog))
 
 
 class _HelpAll(argparse.Action):

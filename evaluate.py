@@ -43,6 +43,8 @@ def parse(argv):
     parser.add_argument('--test', metavar='FILE', help="score this file in place of the run's own data")
     parser.add_argument('--format', choices=SETTINGS['format'].choices,
                         help='format of --test (default: as the run was trained)')
+    parser.add_argument('--columns', metavar='NAME,NAME',
+                        help='columns, fields or languages of --test (default: as the run was trained)')
     parser.add_argument('--source', metavar='FILE', help='other source text, with --target')
     parser.add_argument('--target', metavar='FILE', help='the reference outputs for --source or --hypotheses')
     parser.add_argument('--hypotheses', metavar='FILE',
@@ -80,8 +82,9 @@ def parse(argv):
         parser.error('--source and --target belong together')
     if options.test and (options.source or options.target):
         parser.error('--test and --source both name other text: give one of them')
-    if options.format and not options.test:
-        parser.error('--format is the format of --test FILE: give that too')
+    for name in ('format', 'columns'):
+        if getattr(options, name) is not None and not options.test:
+            parser.error('--%s belongs to --test FILE: give that too' % name)
     if options.plot and not options.by_length:
         parser.error('--plot draws the bands of --by-length N,N: give that too')
     if options.hypotheses:
@@ -121,8 +124,9 @@ def read_pairs(options, settings, text):
         return corpus.load([options.hypotheses, options.target])
     if options.test:
         require_regular_file(options.test)
-        return corpus.load([options.test], options.format or settings.format, settings.on_bad_utf8)
-    return chosen(text, corpus.read_pairs(text.paths, settings.format, settings.on_bad_utf8))
+        return corpus.load([options.test], options.format or settings.format, settings.on_bad_utf8,
+                           settings.columns if options.columns is None else options.columns)
+    return chosen(text, corpus.pairs_of_run(settings, text.paths))
 
 
 def read_outputs(path, pairs):

@@ -88,7 +88,7 @@ PRESETS = collections.OrderedDict([
         batch_size=64, learning_rate=2e-3, dropout=.5, word_dropout=.1, label_smoothing=.1, averaging=.999,
         beam_width=5, length_penalty=1.))])
 
-METAVARS = {int: 'N', float: 'X', 'file': 'FILE', 'folder': 'DIR'}
+METAVARS = {int: 'N', float: 'X', str: 'NAME,NAME', 'file': 'FILE', 'folder': 'DIR'}
 # The settings that `train.py --help` shows; `--help-all` shows all.
 COMMON = (
     'task', 'data', 'train', 'val', 'test', 'format', 'source_tokenizer', 'target_tokenizer', 'attention', 'score',
@@ -111,14 +111,16 @@ def _table():
     tokenizers = ('space', 'word', 'char', 'chinese', 'jieba', 'bpe', 'unigram')
     choose('task', 'task', 'translate', TASKS, 'sets the defaults of other settings (--help-all lists them)')
     add('data', 'data', 'samples/translate', 'folder',
-        'folder with train.tsv, val.tsv and optionally test.tsv (or .tsv.gz)')
+        'folder with train.tsv, val.tsv and optionally test.tsv, or .csv, .jsonl, .tmx, packed too')
     add('data', 'train', None, 'files',
-        'training text in place of --data: one tab-separated file, or source files and then as many target files')
+        'training text in place of --data: one table (tabs, .csv, .jsonl, .tmx), or source, then target files')
     add('data', 'val', None, 'files', 'validation text; without it, part of the training text is held out')
     add('data', 'test', None, 'files', 'test text, recorded for evaluate.py')
     choose('data', 'format', 'pairs', ('pairs', 'babi', 'qa'),
            'format of the files: source and target (pairs); bAbI stories; '
            'context, question and answer separated by tabs (qa)')
+    add('data', 'columns', None, str, 'columns, JSON fields or TMX languages of source and target (with qa: context, '
+        'question, answer): names, or numbers from 1, with commas: en,de')
     add('data', 'alignments', None, 'file',
         'gold alignments of --train for --guided-alignment, in Pharaoh format: 0-0 1-2')
     choose('data', 'source_tokenizer', 'word', tokenizers, 'tokeniser of the source text')
@@ -243,7 +245,7 @@ SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
 # Settings that the first config.json files of version 1 do not have: the value with which such a run was trained.
 ADDED = {'spacing_marks': False, 'kernels': 'keras', 'encoder': 'recurrent', 'hops': 1, 'checkpoint_minutes': 0.,
          'init_from': None, 'alignments': None, 'guided_alignment': 0., 'group_by_length': False,
-         'sampled_softmax': 0}
+         'sampled_softmax': 0, 'columns': None}
 # The options of the search for which a run has defaults.
 DECODING = tuple(row.name for row in SETTINGS.values() if row.group == 'decoding')
 

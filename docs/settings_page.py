@@ -25,7 +25,7 @@ def kind(row):
         return ', '.join('`%s`' % choice for choice in row.choices)
     if row.kind is bool:
         return 'yes, no'
-    name = {int: 'integer', float: 'number'}.get(row.kind, row.kind)
+    name = {int: 'integer', float: 'number', str: 'text'}.get(row.kind, row.kind)
     limits = [text % settings.shown(value) for text, value in (
         ('from %s', getattr(row, 'minimum', None)), ('to %s', getattr(row, 'maximum', None))) if value is not None]
     return ' '.join([name] + limits)

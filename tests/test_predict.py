@@ -56,7 +56,7 @@ def test_options_that_contradict_one_another_are_wrong_usage(capsys, arguments, 
 
 def test_the_command_ends_with_2_where_options_contradict_one_another(cheap):  # noqa: F811
     result = cheap('predict.py', '--n-best', '3', '--beam-width', '2')
-    assert (result.code, result.stdout) == (2, b'') and result.stderr.startswith('usage: predict.py')
+    assert (result.code, result.stdout) == (2, b'') and result.stderr.startswith('predict.py: error: ')
 
 
 def untrained(path, **config):

@@ -51,7 +51,7 @@ def training_alignments(settings, paths, pairs, tokenize):
         return _of_facts(settings, paths['train'], pairs, tokenize)
     path = system_path(settings.alignments)
     links = read_alignments(path)
-    count = sum(1 for _ in corpus.read_pairs(paths['train'], settings.format, settings.on_bad_utf8))
+    count = sum(1 for _ in corpus.pairs_of_run(settings, paths['train']))
     require(len(links) == count, '%s: %d lines for the %d pairs of %s: give the links of just these pairs', path,
             len(links), count, ' '.join(paths['train']))
     for line, source_length, target_length in zip(pairs.lines.tolist(), *pairs.lengths.tolist()):

@@ -3,13 +3,15 @@ import itertools
 import math
 import os
 
-from command_line import UserError, system_path  # first: sets what NumPy reads when it is imported
+from command_line import UserError, require, system_path  # first: sets what NumPy reads when it is imported
 
 import numpy as np
 
 from text import questions
 from text.batches import seeded_random
-from text.text_files import read_lines, require_regular_file
+from text.columns import read_columns
+from text.readers import LAYOUTS, layout
+from text.text_files import PACKED, read_lines, require_regular_file
 from text.vocabulary import END, PAD
 
 
@@ -18,19 +20,20 @@ def find_corpus(folder):
     """Finds the parts of a corpus in a folder.
 
     # Returns
-        {'train': [path], 'val': [path], 'test': [path]} of `train.tsv` or `train.tsv.gz` and so on; 'test' is optional.
+        {'train': [path], 'val': [path], 'test': [path]} of `train.tsv`, `train.csv.gz` and so on; 'test' is optional.
 
     # Raises
         UserError: a part is missing, or exists twice.
     """
     parts = {}
     for part in ('train', 'val', 'test'):
-        plain = os.path.join(folder, part + '.tsv')
-        parts[part] = [path for path in (plain, plain + '.gz') if os.path.exists(path)]
-        if len(parts[part]) == 2:
-            raise UserError('%s: there is %s.gz too; remove one of them' % (plain, plain))
+        names = [part + ending + packed for ending in ['.tsv', *LAYOUTS] for packed in ['', *PACKED]]
+        parts[part] = [path for path in (os.path.join(folder, name) for name in names) if os.path.exists(path)]
+        if len(parts[part]) > 1:
+            raise UserError('%s: there is %s too; remove one of them' % tuple(parts[part][:2]))
         if not parts[part] and part != 'test':
-            raise UserError('%s: no such file, nor .gz; for files of other names use --train' % plain)
+            raise UserError('%s: no such file, nor %s, nor packed as %s; for files of other names use --train' % (
+                os.path.join(folder, part + '.tsv'), ', '.join(LAYOUTS), ', '.join(PACKED)))
     return {part: paths for part, paths in parts.items() if paths}
 
 
@@ -60,15 +63,15 @@ def corpus_paths(settings):
 
 
 # ---- Pairs ------------------------------------------------------------------------------------------------------
-def read_pairs(paths, form='pairs', on_bad_utf8='error'):
+def read_pairs(paths, form='pairs', on_bad_utf8='error', columns=None):
     """Reads pairs of text, one at a time.
 
     # Arguments
-        paths: list of paths. 'pairs': one tab-separated file (columns after the second are ignored), or source files
-            and then as many target files, in order, each of the length of its source file. 'babi' and 'qa': as
-            `questions.read_questions`.
+        paths: list of paths. 'pairs': one table, or source files and then as many target files, in order, each of the
+            length of its source file. 'babi' and 'qa': as `questions.read_questions`.
         form: format of the files: 'pairs', 'babi' or 'qa'.
         on_bad_utf8: as in `text_files.decode_lines`.
+        columns: as for `columns.read_columns`.
 
     # Returns
         Generator of (source text, target text).
@@ -78,9 +81,10 @@ def read_pairs(paths, form='pairs', on_bad_utf8='error'):
     """
     if form != 'pairs':
         return ((question.source, question.answer)
-                for question in questions.read_questions(paths, form, on_bad_utf8))
+                for question in questions.read_questions(paths, form, on_bad_utf8, columns))
     if len(paths) == 1:
-        return _table_pairs(paths[0], on_bad_utf8)
+        return (tuple(cells) for _, cells in read_columns(paths[0], 'pairs', on_bad_utf8, columns))
+    require(columns is None, '--columns chooses among the columns of one file, not of %d files: omit it', len(paths))
     half = len(paths) // 2
     if not paths or len(paths) % 2:
         raise UserError('give one tab-separated file, or source files and then as many target files, not %d files'
@@ -89,23 +93,19 @@ def read_pairs(paths, form='pairs', on_bad_utf8='error'):
                                          for files in zip(paths[:half], paths[half:]))
 
 
-def load(paths, form='pairs', on_bad_utf8='error'):
+def load(paths, form='pairs', on_bad_utf8='error', columns=None):
     """All pairs as a list. Arguments and errors as for `read_pairs`."""
-    return list(read_pairs(paths, form, on_bad_utf8))
+    return list(read_pairs(paths, form, on_bad_utf8, columns))
 
 
-def _table_pairs(path, on_bad_utf8):
-    number = 0
-    for number, line in enumerate(read_lines(path, on_bad_utf8), 1):
-        columns = line.split('\t', 2)
-        if len(columns) < 2:
-            raise UserError('%s: line %d: no tab between source and target%s'
-                            % (path, number, questions.other_format(line, 'pairs')))
-        yield columns[0], columns[1]
-    _check_count(path, number)
+def pairs_of_run(settings, paths):
+    """`read_pairs` of files of a run, by its settings."""
+    return read_pairs(paths, settings.format, settings.on_bad_utf8, settings.columns)
 
 
 def _parallel_pairs(source_path, target_path, on_bad_utf8):
+    for path in (source_path, target_path):
+        require(layout(path) == 'text', '%s: has source and target in one file: give it alone', path)
     counts = [0, 0]
     for pair in itertools.zip_longest(read_lines(source_path, on_bad_utf8), read_lines(target_path, on_bad_utf8)):
         counts = [count + (text is not None) for count, text in zip(counts, pair)]

@@ -1,11 +1,9 @@
 """Reads lines of text in chunks: full chunks of a file, and from a pipe or terminal the lines that have arrived."""
 import collections
-import gzip
 import os
 import select
 import time
-import zlib
-from text.text_files import LONGEST_LINE, decode_lines, read_lines
+from text.text_files import LONGEST_LINE, READ_ERRORS, decode_lines, open_packed, read_lines
 from storage.files import user_error
 from command_line import UserError
 
@@ -17,7 +15,7 @@ class LineReader(object):
     """The lines of a file, a pipe or standard input.
 
     # Arguments
-        path: `-` is standard input. A file whose name ends in `.gz` is unpacked.
+        path: `-` is standard input. A file whose name ends in `.gz`, `.bz2` or `.xz` is unpacked.
         standard: file descriptor of standard input.
         on_bad_utf8: as in `text_files.decode_lines`.
 
@@ -43,12 +41,12 @@ class LineReader(object):
         try:
             if largest is not None and os.path.getsize(self.path) > largest:
                 return None
-            with (gzip.open if self.path.endswith('.gz') else open)(self.path, 'rb') as stream:
+            with open_packed(self.path) as stream:
                 lines, last = 0, b'\n'
                 for block in iter(lambda: stream.read(2 ** 20), b''):
                     lines, last = lines + block.count(b'\n'), block[-1:]
             return lines + (last != b'\n')
-        except (OSError, EOFError, zlib.error):
+        except READ_ERRORS:
             return None  # `chunks` names the line where the data is damaged
 
     def is_terminal(self):

@@ -13,6 +13,7 @@ from text.alignments import training_alignments
 from text.corpus_builder import CorpusBuilder, open_corpus, record_types
 from text.corpus_cache import CacheEntry, cache_key
 from text.encoded_corpus import is_valid
+from text.readers import layout
 from text.tokenizers import build_tokenizers, read_tokenizers
 from text.vocabulary import SPECIALS, Vocabulary
 
@@ -31,7 +32,7 @@ class _Text(object):
     """The training and validation text of a run, as numbered pairs: (line number, (source, target))."""
 
     def __init__(self, settings, paths):
-        self._read = lambda part: enumerate(corpus.read_pairs(paths[part], settings.format, settings.on_bad_utf8), 1)
+        self._read = lambda part: enumerate(corpus.pairs_of_run(settings, paths[part]), 1)
         self._seed, self._has_validation, self.held_out = settings.seed, 'val' in paths, None
         self.validation = list(self._read('val')) if self._has_validation else []
 
@@ -75,7 +76,7 @@ def prepare(settings, paths, hashes=None, run=None, cache=None, keep=True):
         tokenizers, models = build_tokenizers(settings, lambda: (pair for _, pair in text.training()))
     else:
         tokenizers, models = read_tokenizers(run, settings), {}
-    entry = CacheEntry(cache, _key(settings, hashes, 'val' in paths, tokenizers)) if cache else None
+    entry = CacheEntry(cache, _key(settings, paths, hashes, tokenizers)) if cache else None
     missing = run is not None and entry is not None and not os.path.lexists(entry.path)
     kept = entry.read(lambda content: _open_entry(entry.path, content, settings, limits)) if entry else None
     if kept is None:
@@ -103,13 +104,14 @@ def prepare(settings, paths, hashes=None, run=None, cache=None, keep=True):
                         vocabularies)
 
 
-def _key(settings, hashes, has_validation, tokenizers):
-    names = ('format', 'on_bad_utf8', 'max_source_length', 'max_target_length', 'source_tokenizer', 'target_tokenizer',
-             'source_vocabulary', 'target_vocabulary', 'min_count', 'share_vocabulary', 'copy', 'spacing_marks')
+def _key(settings, paths, hashes, tokenizers):
+    names = ('format', 'columns', 'on_bad_utf8', 'max_source_length', 'max_target_length', 'source_tokenizer',
+             'target_tokenizer', 'source_vocabulary', 'target_vocabulary', 'min_count', 'share_vocabulary', 'copy',
+             'spacing_marks')
     pieces = [hashlib.sha256(repr(tokenizer.scores).encode('utf-8')).hexdigest()
               if tokenizer.name in subwords.KINDS else None for tokenizer in tokenizers]
-    return cache_key([[getattr(settings, name) for name in names], None if has_validation else settings.seed,
-                      hashes['train'], pieces])
+    return cache_key([[getattr(settings, name) for name in names], None if 'val' in paths else settings.seed,
+                      hashes['train'], list(map(layout, paths['train'])), pieces])
 
 
 @contextlib.contextmanager

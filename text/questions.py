@@ -4,9 +4,9 @@ The encoder reads `question | story`. The question comes first, so that the enco
 The decoder writes the answer.
 """
 import collections
-import re
 
-from command_line import UserError
+from command_line import UserError, require
+from text.columns import other_format, read_columns
 from text.text_files import read_lines
 
 Question = collections.namedtuple('Question', 'source answer sentences supporting')
@@ -17,15 +17,16 @@ of those that decide the answer, empty if the file does not have them.
 """
 
 
-def read_questions(paths, form, on_bad_utf8='error'):
+def read_questions(paths, form, on_bad_utf8='error', columns=None):
     """Reads the questions of files, one at a time.
 
     # Arguments
         paths: list of paths, read in order.
         form: 'babi': lines "number statement" and "number question<TAB>answer<TAB>numbers of supporting statements";
             the last column is optional, number 1 begins a story, commas separate the items of an answer.
-            'qa': lines "context<TAB>question<TAB>answer".
+            'qa': tables of context, question and answer.
         on_bad_utf8: as in `text_files.decode_lines`.
+        columns: as for `columns.read_columns`.
 
     # Returns
         Generator of `Question`.
@@ -33,42 +34,29 @@ def read_questions(paths, form, on_bad_utf8='error'):
     # Raises
         UserError: a malformed line, with file and line; no question; and as `text_files.read_lines`.
     """
-    read = {'babi': _babi, 'qa': _table}[form]
+    require(form == 'qa' or columns is None, '--columns belongs to tables, and bAbI is none: omit it')
     for path in paths:
         question = None
-        for question in read(path, enumerate(read_lines(path, on_bad_utf8), 1)):
+        for question in _babi(path, on_bad_utf8) if form == 'babi' else _table(path, on_bad_utf8, columns):
             yield question
         if question is None:
             raise UserError('%s: has no question' % path)
-
-
-def other_format(line, form):
-    """The end of a message about a line that is not in the format `form`: the format that it seems to have."""
-    tabs = line.count('\t')
-    if re.match('[0-9]+ ', line):
-        what, other = 'a bAbI file', 'babi'
-    else:
-        what, other = {1: ('a file of source and target', 'pairs'),
-                       2: ('a file of context, question and answer', 'qa')}.get(tabs, ('', form))
-    return '' if other == form else '; is this %s? --format %s' % (what, other)
 
 
 def _question(question, sentences, answer, supporting):
     return Question('%s | %s' % (question, ' '.join(sentences)), answer, sentences, supporting)
 
 
-def _table(path, lines):
-    for number, line in lines:
-        fields = [field.strip() for field in line.split('\t')]
-        if len(fields) != 3 or not all(fields):
-            raise UserError('%s: line %d: not context, question and answer with a tab between them%s'
-                            % (path, number, other_format(line, 'qa')))
-        yield _question(fields[1], [fields[0]], fields[2], [])
+def _table(path, on_bad_utf8, columns):
+    for place, cells in read_columns(path, 'qa', on_bad_utf8, columns):
+        context, question, answer = map(str.strip, cells)
+        require(context and question, '%s: %s: the context or the question is empty', path, place)
+        yield _question(question, [context], answer, [])
 
 
-def _babi(path, lines):
+def _babi(path, on_bad_utf8):
     reader = _BabiStories(path)
-    for number, line in lines:
+    for number, line in enumerate(read_lines(path, on_bad_utf8), 1):
         question = reader.read(number, line)
         if question:
             yield question

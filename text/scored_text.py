@@ -5,7 +5,7 @@ import os
 
 from command_line import require, system_path
 from storage.files import file_sha256
-from text.corpus import corpus_paths, hold_out, read_pairs
+from text.corpus import corpus_paths, hold_out, pairs_of_run
 
 # Nothing there is a text, and reading it may have no end or do something.
 SYSTEM_FOLDERS = ('/dev/', '/proc/', '/sys/')
@@ -52,7 +52,7 @@ def scored_text(settings, recorded, split=None, trusted=False):
                 '--target', ' '.join(outside))
     held_out = None
     if part == 'train':
-        count = sum(1 for _ in read_pairs(texts[part], settings.format, settings.on_bad_utf8))
+        count = sum(1 for _ in pairs_of_run(settings, texts[part]))
         held_out = hold_out(count, settings.seed)
     note = {'test': '', 'val': 'of the validation text', 'train': 'that training held out'}[part]
     return ScoredText(texts[part], held_out, list(itertools.chain(*texts.values())), note)

@@ -1,7 +1,12 @@
-"""Lines of text files: strict UTF-8, plain or gzip, with limits on what a file may do to the process."""
+"""Lines of text files: strict UTF-8, plain or packed, with limits on what a file may do to the process."""
+import bz2
 import codecs
 import gzip
 import io
+import lzma
+import os
+import re
+import shlex
 import zlib
 
 from command_line import UserError
@@ -9,7 +14,18 @@ from storage.files import open_regular, user_error
 
 # A longer line is refused: without a limit, an endless "line" would fill the memory. In bytes, 16 MiB.
 LONGEST_LINE = 2 ** 24
-GZIP = b'\x1f\x8b'
+# Packed files by the end of their names: how they open, and what messages call them.
+PACKED = {'.gz': (gzip.open, 'gzip'), '.bz2': (bz2.open, 'bzip2'), '.xz': (lzma.open, 'xz')}
+# What data of other kinds begin with, as a pattern, what they are, and the remedy.
+OTHER_KINDS = (
+    (b'\x1f\x8b', 'gzip data', 'unpack it with zcat, or give the file a name that ends in .gz'),
+    (b'BZh[1-9]1AY&SY', 'bzip2 data', 'unpack it with bzcat, or give the file a name that ends in .bz2'),
+    (b'\xfd7zXZ\0', 'xz data', 'unpack it with xzcat, or give the file a name that ends in .xz'),
+    (b'\\x28\xb5\x2f\xfd', 'zstd data', 'unpack it with zstd -d'),
+    (b'PK\3\4', 'a zip archive', 'unpack it with unzip {file} and name the files inside; save a spreadsheet as CSV'),
+    (b'PAR1[\x10-\x1f]', 'a parquet file', 'convert it where pandas and pyarrow are: python3 -c "import pandas, sys; '
+     "pandas.read_parquet(sys.argv[1]).to_json(sys.argv[2], 'records', lines=True, force_ascii=False)\" "
+     '{file} {base}.jsonl'))
 UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -50,8 +66,11 @@ def decode_lines(stream, name, on_bad_utf8='error'):
 
 def _refuse_other_formats(raw, name):
     """Refuses data whose first line shows another format: replacing its bytes would produce garbage."""
-    if raw.startswith(GZIP):
-        raise UserError('%s: is gzip data: unpack it with zcat, or give the file a name that ends in .gz' % name)
+    for beginning, kind, remedy in OTHER_KINDS:
+        if re.match(beginning, raw):
+            file = shlex.quote(name)
+            raise UserError('%s: is %s: %s' % (name, kind, remedy.replace('{file}', file).replace(
+                '{base}', os.path.splitext(file)[0])))
     # Without a byte order mark, UTF-16 of European text has a zero in every second byte.
     if raw.startswith(UTF16_BOMS) or len(raw) >= 8 and 4 * raw.count(b'\0') >= len(raw):
         raise UserError('%s: is UTF-16 or binary: convert a text with iconv -f UTF-16 -t UTF-8' % name)
@@ -61,7 +80,7 @@ def _refuse_other_formats(raw, name):
 
 
 def read_lines(path, on_bad_utf8='error'):
-    """Reads the lines of a text file; a name that ends in `.gz` is unpacked.
+    """Reads the lines of a text file; a name that ends in `.gz`, `.bz2` or `.xz` is unpacked.
 
     # Arguments
         path, on_bad_utf8: the file, and what `decode_lines` does with bytes that are not UTF-8.
@@ -70,27 +89,37 @@ def read_lines(path, on_bad_utf8='error'):
         Generator of str, as `decode_lines`.
 
     # Raises
-        UserError: the file cannot be read, or its gzip data is damaged; and as `decode_lines`.
+        UserError: the file cannot be read, or its packed data are damaged; and as `decode_lines`.
     """
     number = 0
     try:
-        # The buffer makes `readline` a call in C for gzip too. The limit keeps an endless line out of the memory.
-        with io.BufferedReader(gzip.open(path)) if path.endswith('.gz') else open(path, 'rb') as stream:
+        with open_packed(path) as stream:
+            # The limit keeps an endless line out of the memory.
             raw_lines = iter(lambda: stream.readline(LONGEST_LINE + 1), b'')
             for number, line in enumerate(decode_lines(raw_lines, path, on_bad_utf8), 1):
                 yield line
-    except EOFError:
-        raise UserError('%s: gzip data cut short after line %d; fetch the file again' % (path, number)) from None
-    except OSError as error:
-        if error.strerror is None:  # from gzip
-            raise _damaged_gzip(path, error) from None
-        raise user_error(path, 'cannot be read', error) from None
-    except zlib.error as error:
-        raise _damaged_gzip(path, error) from None
+    except READ_ERRORS as error:
+        raise read_error(path, error, number) from None
 
 
-def _damaged_gzip(path, error):
-    return UserError('%s: damaged or missing gzip data: %s' % (path, error))
+READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
+
+
+def open_packed(path):
+    """The bytes of a file, unpacked, as a binary stream. Opening and reading raise one of `READ_ERRORS`."""
+    ending = os.path.splitext(path)[1]
+    # The buffer makes `readline` a call in C for packed files too.
+    return io.BufferedReader(PACKED[ending][0](path)) if ending in PACKED else open(path, 'rb')
+
+
+def read_error(path, error, number):
+    """The `UserError` for one of `READ_ERRORS` after `number` lines of a file."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return user_error(path, 'cannot be read', error)
+    _, kind = PACKED[os.path.splitext(path)[1]]
+    if isinstance(error, EOFError):
+        return UserError('%s: %s data cut short after line %d; fetch the file again' % (path, kind, number))
+    return UserError('%s: damaged or missing %s data: %s' % (path, kind, error))
 
 
 def require_regular_file(path):

@@ -38,8 +38,7 @@ def tell_shares(settings, text, paths):
     corpora = collections.OrderedDict([('training', text.train), ('validation', text.validation)])
     if 'test' in paths:
         try:
-            pairs = list(itertools.islice(corpus.read_pairs(paths['test'], settings.format, settings.on_bad_utf8),
-                                          SAMPLED))
+            pairs = list(itertools.islice(corpus.pairs_of_run(settings, paths['test']), SAMPLED))
         except UserError as error:      # training does not need it
             tell('warning: the test text cannot be read: %s' % error)
             pairs = []
