@@ -94,6 +94,11 @@ def _program(name):
     return [base if shutil.which(base) == python else _from_here(python), _from_here(os.path.join(ROOT, name))]
 
 
+def sample_file(name):
+    """The path of a file in `samples/` of this checkout, as it is seen from the current directory."""
+    return _from_here(os.path.join(ROOT, 'samples', name))
+
+
 def _from_here(path):
     """A path as it is seen from the current directory, absolute if it lies outside."""
     near = os.path.relpath(path)

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 
-from command_line import CommandParser, UserError, require, run_command, tell
+from command_line import CommandParser, UserError, require, run_command, sample_file, tell
 from reports import output_formats
 from reports.progress import Progress
 import search_options
@@ -203,7 +203,7 @@ def main(argv):
     options = parse(argv)
     options.run = options.run or [last_run()]
     default_input = options.input is None
-    options.input = options.input or 'samples/sentences.txt'
+    options.input = options.input or sample_file('sentences.txt')
     standard = sys.stdin.fileno() if options.input == '-' else None
     reader = LineReader(options.input, standard, options.on_bad_utf8)
     # Check the text, the outputs and the run before TensorFlow is loaded, which takes seconds.

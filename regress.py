@@ -13,7 +13,8 @@ import shlex
 
 
 # NumPy only; command_line has set what NumPy reads when it is imported
-from command_line import CommandParser, UserError, non_negative_float, non_negative_int, positive_int, run_command, tell
+from command_line import CommandParser, UserError, non_negative_float, non_negative_int, positive_int, run_command
+from command_line import sample_file, tell
 from parity import compare, hypotheses, report, traps
 from reports.progress import Progress
 from storage.output_files import check_outputs
@@ -77,7 +78,7 @@ def parse(argv):
         command.add_argument('--trust', action='store_true', help='run the code of Lambda layers')
     export = add('export', 'write the bundle of a run: its weights, and all stages for some sentences',
                  ('RUN', 'run directory'), ('DIR', 'folder for the bundle'))
-    export.add_argument('--input', metavar='FILE', default='samples/sentences.txt',
+    export.add_argument('--input', metavar='FILE', default=sample_file('sentences.txt'),
                         help='sentences, one a line (default: %(default)s)')
     export.add_argument('--beam-width', type=positive_int, default=4, metavar='N',
                         help='width of the beam search (default: %(default)s)')
