@@ -5,7 +5,7 @@ TEST = $(PYTHON) -m pytest -n 2 --dist loadfile
 DOCKER = docker
 IMAGE = global-attention
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test test-all soak reference-check mutants version-map lint onnx keras3 web serve serve-setup distributed tutorial tutorial-zh tutorial-setup tutorial-outputs browser settings-page site image lock lock-newer clean
+.PHONY: help setup demo test test-all soak reference-check mutants version-map lint onnx align keras3 web serve serve-setup distributed tutorial tutorial-zh tutorial-setup tutorial-outputs site browser settings-page image lock lock-newer clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ lint: setup ## check the style of the code
 
 onnx: setup ## install the packages for `export.py --format onnx` and its tests into .venv
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-onnx.txt
+
+align: setup ## build eflomal in .venv-align, the word aligner of `train.py --alignments auto` (needs gcc and make; a minute)
+	@sh align.sh $(PYTHON)
 
 keras3: ## create .venv-keras3 with Keras 3 for `regress.py convert` (CPython 3.11 to 3.13; 1.7 GB, a minute)
 	@sh newer_python.sh .venv-keras3 requirements-keras3.txt
@@ -102,7 +105,7 @@ lock: setup ## write requirements*.txt and the pins of environment.yml from requ
 	.venv/lock/bin/pip install -qq pip==21.3.1 setuptools==59.6.0 wheel==0.37.1
 	env PIP_CONFIG_FILE=/dev/null .venv/lock/bin/pip install -qq pip-tools==6.4.0 click==8.0.4 pep517==0.13.1
 	for name in requirements-pip requirements requirements-dev requirements-onnx requirements-serve \
-	    requirements-distributed requirements-tutorial; do \
+	    requirements-distributed requirements-tutorial requirements-align; do \
 	    $(COMPILE) --output-file $$name.txt $$name.in || exit 1; \
 	done
 	sed -i '0,/^[a-z]/s/^\([a-z]\)/--only-binary :all:\n--no-binary gast,jieba,termcolor\n\n\1/' requirements.txt requirements-dev.txt

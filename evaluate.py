@@ -60,7 +60,8 @@ def parse(argv):
                         help='95 %% confidence intervals from N resamplings of the lines (for --compare too, else '
                         '1000)')
     parser.add_argument('--alignments', metavar='FILE',
-                        help='gold links of each pair, "i-j i-j": source token i to target token j, from 0')
+                        help='gold links of each pair, "i-j i?j": source token i to target token j, from 0; ? or p: '
+                        'possible')
     parser.add_argument('--bleu-tokenize', choices=metrics.BLEU_TOKENIZERS,
                         help="sacreBLEU's tokeniser; with zh TER counts characters too (default: zh for Chinese "
                         'targets, none for --target-tokenizer space, char for char, else 13a)')
@@ -139,7 +140,7 @@ def read_outputs(path, pairs):
 
 
 def read_gold(options, pairs):
-    """The gold alignment of each pair, a list of links (i, j).
+    """The `Gold` links of each pair.
 
     # Raises
         UserError: the file cannot be read, or has another number of lines than there are pairs.

@@ -6,6 +6,7 @@ import textwrap
 from command_line import require, yes_or_no
 
 CONFIG_VERSION = 1
+AUTO = 'auto'  # the value of --alignments that calls a word aligner
 # Upper bounds: far above any use, and low enough that no number alone can exhaust the memory or never return.
 WIDTH, TOKENS, COUNT, BELOW_ONE = 2 ** 16, 2 ** 20, 10 ** 9, .999999
 LARGEST_SEARCH = 10 ** 6  # beam width times length of the output, where both are given
@@ -122,7 +123,8 @@ def _table():
     add('data', 'columns', None, str, 'columns, JSON fields or TMX languages of source and target (with qa: context, '
         'question, answer): names, or numbers from 1, with commas: en,de')
     add('data', 'alignments', None, 'file',
-        'gold alignments of --train for --guided-alignment, in Pharaoh format: 0-0 1-2')
+        'links of the tokens of --train for --guided-alignment, in Pharaoh format: 0-0 1-2; auto: those that eflomal '
+        'finds (make align)')
     choose('data', 'source_tokenizer', 'word', tokenizers, 'tokeniser of the source text')
     choose('data', 'target_tokenizer', 'chinese', tokenizers, 'tokeniser of the target text')
     add('data', 'source_vocabulary', 10000, int,
@@ -358,7 +360,7 @@ def _check_alignments(settings):
     require(settings.alignments is None or settings.format == 'pairs',
             '--alignments belong to --format pairs, not to %s', settings.format)
     require(not settings.guided_alignment or settings.alignments is not None or settings.format == 'babi',
-            '--guided-alignment needs gold alignments: --alignments FILE, or the supporting facts of --format babi')
+            '--guided-alignment needs links: --alignments auto or FILE, or the supporting facts of --format babi')
 
 
 def check_model(settings):

@@ -13,11 +13,11 @@ import os
 import platform
 
 from command_line import CommandParser, Stopped, command, require, run_command, tell
-from settings import COMMON, CORPORA, NEED_FILES, add_options, check, presets_text, resolve_settings
+from settings import AUTO, COMMON, CORPORA, NEED_FILES, add_options, check, presets_text, resolve_settings
 from storage.config_file import config_bytes, read_config_file
 from storage.files import file_sha256
 from storage.run_directory import RunDirectory
-from text import corpus, preparation, questions, unknown_tokens
+from text import corpus, preparation, questions, unknown_tokens, word_aligner
 from training import initial_weights, memory_estimate, start
 from training.workers import WorkerEnded, check_group, connect
 
@@ -38,13 +38,17 @@ def parse(argv):
                        help='check the data, build the model, estimate time and memory from a few steps; write nothing')
     modes.add_argument('--print-config', action='store_true',
                        help='print all settings as JSON, a --config file for the same run, and exit')
+    modes.add_argument('--print-tokens', action='store_true',
+                       help='print the tokens of each training pair as "source ||| target", which word aligners read, '
+                       'and exit')
     parser.add_argument('--corpus-cache', metavar='DIR',
                         help='directory that stores the ids of a large text, so that the next start does not read the '
                         'text again (default: corpus-cache beside the run directory)')
     add_options(parser)
     values = vars(parser.parse_args(argv))
     options = argparse.Namespace(**{name: values.pop(name) for name in (
-        'run', 'config', 'preset', 'resume', 'overwrite', 'dry_run', 'print_config', 'corpus_cache')})
+        'run', 'config', 'preset', 'resume', 'overwrite', 'dry_run', 'print_config', 'print_tokens',
+        'corpus_cache')})
     # Settings that the user gave, on the command line or in the file.
     options.given = dict(read_config_file(options.config), **values) if options.config else values
     return options
@@ -107,6 +111,12 @@ def lead(argv, workers):
             if options.print_config:
                 print(config_bytes(vars(settings)).decode('ascii'), end='')
                 return
+            if options.print_tokens:
+                for pair in preparation.token_pairs(settings, corpus.corpus_paths(settings)):
+                    print(' ||| '.join(map(word_aligner.token_line, pair)))
+                return
+            if not options.resume:
+                word_aligner.choose(settings, 'alignments' in options.given)
             data = read_data(options, settings, path, run, workers)
         workers.share({'hashes': data.hashes, 'vocabularies': start.vocabulary_hashes(data.text),
                        'models': {name: model.decode('latin-1') for name, model in data.text.models.items()}})
@@ -216,7 +226,7 @@ def follow(argv, workers):
     with contextlib.ExitStack() as stack:
         with workers.agreeing():
             options, settings, path, run = choose(argv, workers, stack)
-            if options.print_config:
+            if options.print_config or options.print_tokens:
                 return
         shared = workers.share(None)
         with workers.agreeing():
@@ -226,6 +236,8 @@ def follow(argv, workers):
                 require(hashes.get(part) == shared['hashes'].get(part),
                         '%s: the %s text on %s is not that of worker 0: copy that text to all machines',
                         ' '.join(paths.get(part, ['no file'])), part, platform.node())
+            if settings.alignments == AUTO and run is None and word_aligner.LINKS_FILE not in shared['models']:
+                word_aligner.do_without(settings)  # as worker 0, which has no aligner
             text = preparation.prepare(settings, paths, hashes, run or start.SharedFiles(shared['models']),
                                        cache_folder(options, path), keep=False)
             require(start.vocabulary_hashes(text) == shared['vocabularies'], 'on %s the same text gives other '

@@ -24,7 +24,6 @@ TASK_METRICS = {
 ROUGE_TYPES = ('rouge1', 'rouge2', 'rougeL')
 
 Score = collections.namedtuple('Score', 'score signature')
-Agreement = collections.namedtuple('Agreement', 'share agreed tokens sentences skipped')
 Band = collections.namedtuple('Band', 'label indices')
 
 
@@ -296,57 +295,6 @@ def perplexity(nll_sum, tokens):
         return math.exp(nll_sum / tokens)
     except OverflowError:
         return math.inf
-
-
-# Alignments ---------------------------------------------------------------------------------------------------------
-
-
-def alignment_agreement(weights, gold, hypotheses=None, references=None, source_lengths=None):
-    """Share of linked target tokens whose most attended source token is one of their gold links.
-
-    Only target tokens with a link count. Gold links are positions in the reference, so a sentence whose hypothesis
-    differs from its reference cannot be compared: it is skipped, and the number of skipped sentences is returned. After
-    forced decoding, which feeds the reference to the decoder, omit `hypotheses` and `references` to compare every
-    sentence.
-
-    # Arguments
-        weights: for each sentence (T, S); row j is of the step that emits target token j. An end mark or padding
-            may follow on both axes.
-        gold: for each sentence its links (i, j).
-        hypotheses, references: for each sentence its target tokens.
-        source_lengths: for each sentence the number of source positions before the padding.
-
-    # Returns
-        `Agreement`: share (0 to 1; NaN if no token is compared), tokens that agree, tokens and sentences compared,
-        sentences skipped.
-
-    # Raises
-        UserError: the numbers of sentences differ, or a link lies outside its sentence.
-    """
-    if (hypotheses is None) != (references is None):
-        raise ValueError('hypotheses and references go together')
-    for name, values in (('alignments', gold), ('hypotheses', hypotheses), ('references', references),
-                         ('source lengths', source_lengths)):
-        if values is not None and len(values) != len(weights):
-            raise UserError('%d sentences with attention, but %d %s: give both for the same text'
-                            % (len(weights), len(values), name))
-    agreed = tokens = skipped = 0
-    for k, (matrix, links) in enumerate(zip(weights, gold)):
-        if hypotheses is not None and list(hypotheses[k]) != list(references[k]):
-            skipped += 1
-            continue
-        matrix = np.asarray(matrix)
-        if source_lengths is not None:
-            matrix = matrix[:, :source_lengths[k]]
-        linked = collections.defaultdict(set)
-        for i, j in links:
-            if i >= matrix.shape[1] or j >= matrix.shape[0]:
-                raise UserError('alignment of sentence %d: link %d-%d lies outside its %d source and %d target tokens: '
-                                'tokenise as the alignment counts' % (k + 1, i, j, *matrix.shape[::-1]))
-            linked[j].add(i)
-        tokens += len(linked)
-        agreed += sum(int(matrix[j].argmax()) in sources for j, sources in linked.items())
-    return Agreement(agreed / tokens if tokens else math.nan, agreed, tokens, len(weights) - skipped, skipped)
 
 
 # Resampling ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import math
 
 from command_line import require
 from reports import metrics
+from reports.alignment_scores import alignment_scores
 from reports.progress import Progress
 from text import questions
 
@@ -35,7 +36,7 @@ def model_rows(translator, pairs, gold, story_questions, batch_size):
     """The scores of forced decoding, which need a model. Pairs with an empty side are not scored.
 
     # Arguments
-        gold: the gold alignment of each pair, or `None`.
+        gold: the `alignments.Gold` of each pair, or `None`.
         story_questions: the `questions.Question` of each pair, or `None`.
 
     # Returns
@@ -53,10 +54,11 @@ def model_rows(translator, pairs, gold, story_questions, batch_size):
                 'of the references, </s> included'),
             Row('token accuracy', correct / float(tokens), '')]
     if gold is not None:
-        agreement = metrics.alignment_agreement([hypothesis.alignment for hypothesis in forced],
-                                                [gold[i] for i in scorable])
-        rows.append(Row('alignment agreement', agreement.share,
-                        'of %d linked target tokens, forced decoding' % agreement.tokens))
+        found = alignment_scores([hypothesis.alignment for hypothesis in forced], [gold[i] for i in scorable])
+        rows.append(Row('alignment agreement', found.agreement,
+                        'of %d linked target tokens, forced decoding' % found.linked))
+        rows.append(Row('alignment error rate', found.error_rate,
+                        'AER of %d links, the most attended source token of each target token' % found.links))
     support = questions.attention_on_support(
         [story_questions[i] for i in scorable], [hypothesis.alignment for hypothesis in forced],
         translator.encode) if story_questions else None

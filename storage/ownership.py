@@ -9,7 +9,7 @@ from storage.files import open_regular, stream_sha256, user_error
 
 # Names that a run writes, in the order in which `--overwrite` removes them, besides checkpoints and TensorBoard's.
 FILES = ('config.json', 'checkpoint/last', 'weights.h5', 'vocab.source.txt', 'vocab.target.txt',
-         'tokenizer.source.model', 'tokenizer.target.model', 'log.csv', 'curves.png')
+         'tokenizer.source.model', 'tokenizer.target.model', 'alignments.txt', 'log.csv', 'curves.png')
 CHECKPOINT = re.compile(r'[0-9]{1,18}(\.[0-9]{1,9})?\.h5')
 EVENTS = re.compile(r'events\.out\.tfevents\.[0-9]{10,18}')
 TEMPORARY = re.compile(r'\.(.+)\.[0-9a-f]{8}\.tmp')

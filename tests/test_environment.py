@@ -498,7 +498,7 @@ def test_make_serve_starts_the_server_on_the_run_of_the_demo_or_names_what_is_mi
     assert ended.returncode == 0 and ended.stdout.splitlines()[-1] == 'serve.py --run runs/translate'
 
 
-CI_STEPS = ('test', 'lint', 'reference-check', 'web', 'keras3', 'serve-setup', 'distributed', 'tutorial-setup',
+CI_STEPS = ('test', 'lint', 'reference-check', 'web', 'keras3', 'align', 'serve-setup', 'distributed', 'tutorial-setup',
             'site', 'browser', 'test-all')
 
 

@@ -131,7 +131,7 @@ def test_a_file_without_facts_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize('values, message', [
-    (dict(guided_alignment=1.), '--alignments FILE'), (dict(alignments='a'), '--guided-alignment WEIGHT'),
+    (dict(guided_alignment=1.), '--alignments auto or FILE'), (dict(alignments='a'), '--guided-alignment WEIGHT'),
     (dict(guided_alignment=1., format='babi', alignments='a'), '--format pairs'),
     (dict(guided_alignment=1., format='babi', score='none'), 'needs attention')])
 def test_settings_that_contradict(values, message):

@@ -11,7 +11,6 @@ import pytest
 
 from reports import metrics
 from command_line import UserError
-from text.alignments import read_alignments
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Empty lines on either side, blanks at the ends, entities, a tokenised full stop, hyphens, digits, other scripts.
@@ -200,58 +199,6 @@ def test_perplexity_is_per_token_in_nats():
     assert metrics.perplexity(1e6, 1) == math.inf
     with pytest.raises(ValueError):
         metrics.perplexity(0.0, 0)
-
-
-# Alignments
-
-def test_alignments_are_read_with_empty_lines_kept(tmp_path):
-    path = write_lines(tmp_path / 'gold.align', ['0-0 10-2  3-2', '', '4-1'])
-    assert read_alignments(path) == [[(0, 0), (10, 2), (3, 2)], [], [(4, 1)]]
-
-
-@pytest.mark.parametrize('bad', ['1:2', '1-', '-1-2', '1-2-3', '1-2,3-4', 'a-b', '٣-1', '1?2'])
-def test_a_malformed_link_is_refused_with_file_and_line(tmp_path, bad):
-    path = write_lines(tmp_path / 'gold.align', ['0-0', '1-1 {} 2-2'.format(bad)])
-    with pytest.raises(UserError) as error:
-        read_alignments(path)
-    assert '{}, line 2: {!r}'.format(path, bad) in str(error.value)
-    assert '\n' not in str(error.value)
-
-
-ATTENTION = [np.array([[.7, .2, .1], [.1, .2, .7], [.1, .8, .1], [0, 0, 1]]),  # most attended: 0 2 1 2
-             np.array([[.4, .6, .0], [.9, .1, .0]])]                          # 1 0
-
-
-def test_alignment_agreement_counts_linked_tokens_only():
-    gold = [[(0, 0), (1, 1), (2, 1), (0, 2)], [(1, 0), (2, 0), (1, 1)]]
-    # Sentence 1: token 0 yes, token 1 (two links) yes, token 2 no, token 3 without link. Sentence 2: yes (two), no.
-    assert metrics.alignment_agreement(ATTENTION, gold) == (3 / 5, 3, 5, 2, 0)
-
-
-def test_alignment_agreement_skips_and_counts_sentences_that_differ_from_the_reference():
-    gold = [[(0, 0), (0, 2)], [(1, 0), (1, 1)]]
-    texts = [['x', 'y', 'z'], ['p', 'q']]
-    assert metrics.alignment_agreement(ATTENTION, gold, texts, texts) == (2 / 4, 2, 4, 2, 0)
-    assert metrics.alignment_agreement(ATTENTION, gold, texts, [['x', 'y', 'z'], ['q', 'p']]) == (1 / 2, 1, 2, 1, 1)
-    nothing = metrics.alignment_agreement(ATTENTION, gold, texts, [['x', 'z'], ['q', 'p']])
-    assert math.isnan(nothing.share) and nothing[1:] == (0, 0, 0, 2)
-
-
-def test_alignment_agreement_ignores_padding():
-    weights = [np.array([[.3, .2, .5]])]
-    assert metrics.alignment_agreement(weights, [[(0, 0)]]).share == 0
-    assert metrics.alignment_agreement(weights, [[(0, 0)]], source_lengths=[2]).share == 1
-
-
-def test_alignments_of_another_text_or_tokenisation_are_refused():
-    with pytest.raises(UserError, match='2 sentences with attention, but 1 alignments'):
-        metrics.alignment_agreement(ATTENTION, [[(0, 0)]])
-    with pytest.raises(UserError, match='sentence 2: link 3-0 lies outside its 3 source and 2 target tokens'):
-        metrics.alignment_agreement(ATTENTION, [[], [(3, 0)]])
-    with pytest.raises(UserError, match='sentence 2: link 0-2 lies outside'):
-        metrics.alignment_agreement(ATTENTION, [[], [(0, 2)]])
-    with pytest.raises(UserError, match='sentence 1: link 2-0 lies outside its 2 source'):
-        metrics.alignment_agreement(ATTENTION, [[(2, 0)], []], source_lengths=[2, 3])
 
 
 # Resampling

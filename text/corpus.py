@@ -7,6 +7,7 @@ from command_line import UserError, require, system_path  # first: sets what Num
 
 import numpy as np
 
+from settings import AUTO
 from text import questions
 from text.batches import seeded_random
 from text.columns import read_columns
@@ -55,7 +56,7 @@ def corpus_paths(settings):
     else:
         files = (('train', settings.train), ('val', settings.val), ('test', settings.test))
         parts = {part: [system_path(path) for path in paths] for part, paths in files if paths}
-    if settings.alignments is not None:
+    if settings.alignments not in (None, AUTO):
         parts['alignments'] = [system_path(settings.alignments)]
     for path in itertools.chain(*parts.values()):
         require_regular_file(path)

@@ -5,17 +5,18 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 
 from command_line import UserError, require, tell
-from storage.files import show, user_error
-from text import corpus, subwords
-from text.alignments import training_alignments
+from settings import AUTO
+from storage.files import read_bytes, show, user_error, write_bytes
+from text import alignments, corpus, subwords, word_aligner
 from text.corpus_builder import CorpusBuilder, open_corpus, record_types
 from text.corpus_cache import CacheEntry, cache_key
 from text.encoded_corpus import is_valid
 from text.readers import layout
 from text.tokenizers import build_tokenizers, read_tokenizers
-from text.vocabulary import SPECIALS, Vocabulary
+from text.vocabulary import SPECIALS, UNK, Vocabulary
 
 SIDES = ('source', 'target')
 
@@ -23,8 +24,8 @@ PreparedText = collections.namedtuple('PreparedText', 'train validation texts to
 PreparedText.__doc__ = """The text of a run.
 
 `train` and `validation` are `EncodedCorpus`; `texts` are the pairs of text of the validation corpus; `tokenizers` and
-`vocabularies` have one item for the source and one for the target; `models` is {file name: bytes} of subword models
-that were trained here.
+`vocabularies` have one item for the source and one for the target; `models` is {file name: bytes} of what was learnt
+here: subword models, and the links of `--alignments auto`.
 """
 
 
@@ -76,7 +77,8 @@ def prepare(settings, paths, hashes=None, run=None, cache=None, keep=True):
         tokenizers, models = build_tokenizers(settings, lambda: (pair for _, pair in text.training()))
     else:
         tokenizers, models = read_tokenizers(run, settings), {}
-    entry = CacheEntry(cache, _key(settings, paths, hashes, tokenizers)) if cache else None
+    key = _key(settings, paths, hashes, tokenizers) if cache else None
+    entry = CacheEntry(cache, key) if cache else None
     missing = run is not None and entry is not None and not os.path.lexists(entry.path)
     kept = entry.read(lambda content: _open_entry(entry.path, content, settings, limits)) if entry else None
     if kept is None:
@@ -97,7 +99,13 @@ def prepare(settings, paths, hashes=None, run=None, cache=None, keep=True):
         tell('%s: %s pairs of %s (%d read; dropped: %d with an empty side, %d over-long)' % (
             part, format(size, ','), files, numbers['read'], numbers['empty'], numbers['over_long']))
     if settings.guided_alignment:
-        train.alignments = training_alignments(settings, paths, train, tokenizers[0].tokenize)
+        links = None
+        if settings.alignments == AUTO:
+            if run is None:
+                entry = CacheEntry(cache, cache_key(['links', key])) if cache else None
+                models[word_aligner.LINKS_FILE] = _links(settings, paths, train, vocabularies, entry)
+            links = models.get(word_aligner.LINKS_FILE) or run.read_file(word_aligner.LINKS_FILE)
+        train.alignments = alignments.training_alignments(settings, paths, train, tokenizers[0].tokenize, links)
         validation.alignments = [()] * len(validation)
     pairs = dict(text.validation)
     return PreparedText(train, validation, [pairs[line] for line in validation.lines.tolist()], tokenizers, models,
@@ -178,6 +186,39 @@ def _open_entry(path, content, settings, limits):
     require(fits and len(train) == counts['kept'] and train.lines[-1] <= counts['read'] + len(held_out),
             '%s: its lengths or ids are out of range', path)
     return train, vocabularies, counts, [(line, tuple(pair)) for line, pair in held_out]
+
+
+def _links(settings, paths, train, vocabularies, entry):
+    """The content of `LINKS_FILE` for a corpus: from the cache's entry, or from the aligner."""
+    def open_entry(content):
+        return read_bytes(os.path.join(entry.path, word_aligner.LINKS_FILE))
+
+    links = entry.read(open_entry) if entry else None
+    if links is not None:
+        tell('alignments: links of %s pairs, from %s' % (format(len(train), ','), entry.path))
+        return links
+    started = time.time()
+    tokens = [vocabulary.tokens for vocabulary in vocabularies]
+    # With copying, larger ids stand for tokens of the source that the vocabulary lacks.
+    pairs = [[[known[i] if i < len(known) else known[UNK] for i in ids] for known, ids in zip(tokens, train.record(n))]
+             for n in range(len(train))]
+    found = word_aligner.align(pairs, settings.threads)
+    count = sum(1 for _ in corpus.pairs_of_run(settings, paths['train']))
+    links = alignments.link_lines(train.lines.tolist(), count, found)
+    tell('alignments: %s aligned %s pairs in %.0f s, %s links' % (
+        word_aligner.PROGRAM, format(len(train), ','), time.time() - started, format(sum(map(len, found)), ',')))
+    if entry:
+        with entry.building() as folder:
+            write_bytes(os.path.join(folder, word_aligner.LINKS_FILE), links)
+            entry.commit(folder, {})
+    return links
+
+
+def token_pairs(settings, paths):
+    """Generator of the tokens that a new run has for each pair of its training text: (source, target) lists."""
+    tokenizers, _ = build_tokenizers(settings, lambda: (pair for _, pair in _Text(settings, paths).training()))
+    for pair in corpus.pairs_of_run(settings, paths['train']):
+        yield tuple(tokenizer.tokenize(side) for tokenizer, side in zip(tokenizers, pair))
 
 
 def _vocabularies(settings, tokenizers, table):
