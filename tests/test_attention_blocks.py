@@ -11,40 +11,38 @@ import attention
 from kernels import attention_bands, attention_blocks, attention_windows
 
 B, S, T, DM, DQ = 3, 9, 7, 4, 5
-MASKS = {
-    'none': None,
-    'right': np.arange(S) < np.array([[9], [4], [1]]),
-    'left': np.arange(S) >= np.array([[0], [5], [8]]),
-    'holes and an empty row': np.array([[1, 0, 1, 1, 0, 0, 1, 1, 0], [0] * 9, [0, 1, 0, 0, 0, 0, 0, 0, 1]], bool),
-}
+RIGHT = np.arange(S) < np.array([[9], [4], [1]])
+LEFT = np.arange(S) >= np.array([[0], [5], [8]])
+HOLES_AND_AN_EMPTY_ROW = np.array([[1, 0, 1, 1, 0, 0, 1, 1, 0], [0] * 9, [0, 1, 0, 0, 0, 0, 0, 0, 1]], bool)
+either_mask = pytest.mark.parametrize('masks', [None, (RIGHT, LEFT, HOLES_AND_AN_EMPTY_ROW)], ids=['no mask', 'masks'])
 
 
-def compare(session, kinds, mask, positions=None, query_size=DQ, tolerance=1e-12, shape=(B, S, T)):
-    """Context, weights and gradients of two layers with the same weights, in float64."""
+def compare(session, kinds, masks, positions=None, query_size=DQ, tolerance=1e-12, shape=(B, S, T)):
+    """Context, weights and gradients of two layers with the same weights, in float64, one graph for all masks."""
     random = np.random.RandomState(1)
     batch, length, steps = shape
     memory = tf.constant(random.normal(size=(batch, length, DM)))
     query = tf.constant(random.normal(size=(batch, steps, query_size)))
-    found = []
+    fetches, mask = [], None if masks is None else tf.placeholder(tf.bool, (batch, length))
     for layer in kinds:
         inputs = [memory, query] + ([] if positions is None else [tf.constant(positions, tf.float64)])
         layer.build([(None, None, DM), (None, None, query_size)])
         values = np.random.RandomState(2)
         layer.set_weights([values.uniform(-1, 1, weight.shape) + 0.5 for weight in layer.get_weights()])
-        context, weights = layer.call(inputs, None if mask is None else [tf.constant(mask), None])
+        context, weights = layer.call(inputs, None if mask is None else [mask, None])
         total = tf.reduce_sum(tf.sin(7. * context)) + tf.reduce_sum(tf.square(weights))
         gradients = tf.gradients(total, [memory, query] + layer.trainable_weights)
-        found.append(session.run([context, weights] + [tf.convert_to_tensor(one) for one in gradients]))
-    for plain, fast in zip(*found):
-        assert plain.shape == fast.shape
-        assert np.max(np.abs(plain - fast)) <= tolerance * max(1., np.max(np.abs(plain)))
+        fetches.append([context, weights] + [tf.convert_to_tensor(one) for one in gradients])
+    for feed in [{}] if masks is None else [{mask: values} for values in masks]:
+        for plain, fast in zip(*session.run(fetches, feed)):
+            assert plain.shape == fast.shape
+            assert np.max(np.abs(plain - fast)) <= tolerance * max(1., np.max(np.abs(plain)))
 
 
 @pytest.mark.parametrize('options', [dict(), dict(normalize=True, scale=True, units=3)], ids=['plain', 'normalized'])
-@pytest.mark.parametrize('mask', sorted(MASKS))
-def test_the_additive_score_in_blocks_has_the_same_values_and_gradients(float64, session, options, mask):
-    compare(session, [module.GlobalAttention('concat', **options) for module in (attention, attention_blocks)],
-            MASKS[mask])
+@either_mask
+def test_the_additive_score_in_blocks_has_the_same_values_and_gradients(float64, session, options, masks):
+    compare(session, [module.GlobalAttention('concat', **options) for module in (attention, attention_blocks)], masks)
 
 
 def test_a_large_step_of_a_search_computes_in_blocks_and_gives_the_same(session, monkeypatch):
@@ -63,12 +61,12 @@ def test_a_large_step_of_a_search_computes_in_blocks_and_gives_the_same(session,
 
 @pytest.mark.parametrize('score', ['dot', 'general', 'concat'])
 @pytest.mark.parametrize('alignment', ['monotonic', 'predictive'])
-@pytest.mark.parametrize('mask', sorted(MASKS))
+@either_mask
 def test_local_attention_that_computes_its_window_has_the_same_values_and_gradients(
-        float64, session, monkeypatch, alignment, mask, score):
+        float64, session, monkeypatch, alignment, masks, score):
     monkeypatch.setattr(attention_windows, 'windows_pay', lambda window, length: True)
     compare(session, [module.LocalAttention(score, alignment, window=1, scale=True)
-                      for module in (attention, attention_windows)], MASKS[mask], query_size=DM)
+                      for module in (attention, attention_windows)], masks, query_size=DM)
 
 
 @pytest.mark.parametrize('score', ['dot', 'concat'])
@@ -77,7 +75,7 @@ def test_bands_of_several_blocks_have_the_same_values_and_gradients(float64, ses
     length = 2 * attention_bands.BLOCK + 7
     mask = np.random.RandomState(5).uniform(size=(2, length)) < .9
     compare(session, [module.LocalAttention(score, 'monotonic', window=2) for module in (attention, attention_windows)],
-            mask, query_size=DM, shape=(2, length, length - 3))
+            [mask], query_size=DM, shape=(2, length, length - 3))
 
 
 @pytest.mark.parametrize('slots', [3, 40])
@@ -86,8 +84,8 @@ def test_windows_in_several_chunks_have_the_same_values_and_gradients(float64, s
     monkeypatch.setattr(attention_bands, 'SLOTS', slots)
     length = 2 * attention_bands.BLOCK + 7
     mask = np.random.RandomState(5).uniform(size=(2, length)) < .9
-    compare(session, [module.LocalAttention('dot', 'predictive', 2) for module in (attention, attention_windows)], mask,
-            query_size=DM, shape=(2, length, length - 3))
+    compare(session, [module.LocalAttention('dot', 'predictive', 2) for module in (attention, attention_windows)],
+            [mask], query_size=DM, shape=(2, length, length - 3))
 
 
 @pytest.mark.parametrize('window', [2, 10])
@@ -95,7 +93,7 @@ def test_positions_that_a_decoder_gives_move_the_window_in_the_same_way(float64,
     monkeypatch.setattr(attention_windows, 'windows_pay', lambda window, length: True)
     positions = np.arange(B * T).reshape(B, T) % 12
     compare(session, [module.LocalAttention('general', 'monotonic', window=window)
-                      for module in (attention, attention_windows)], MASKS['left'], positions)
+                      for module in (attention, attention_windows)], [LEFT], positions)
 
 
 def test_a_step_leaves_the_keys_of_whole_sequences_as_they_are(float64, session):
@@ -116,14 +114,14 @@ def test_the_keys_of_one_step_hold_the_kernel_of_the_score_general(float64, sess
         kinds = [one.LocalAttention('general', 'monotonic', 3, scale=True) for one in (attention, attention_windows)]
     else:
         kinds = [one.GlobalAttention('general', scale=True) for one in (attention, attention_blocks)]
-    compare(session, kinds, MASKS['left'], positions)
+    compare(session, kinds, [LEFT], positions)
 
 
 @pytest.mark.parametrize('alignment', ['monotonic', 'predictive'])
 def test_the_length_decides_whether_windows_are_used_without_changing_a_value(float64, session, alignment):
     for window in (1, 3):
         compare(session, [module.LocalAttention('dot', alignment, window=window)
-                          for module in (attention, attention_windows)], MASKS['right'], query_size=DM)
+                          for module in (attention, attention_windows)], [RIGHT], query_size=DM)
 
 
 @pytest.mark.parametrize('alignment', ['monotonic', 'predictive'])
@@ -162,6 +160,6 @@ def test_windows_give_what_all_pairs_give_whatever_the_shapes(case):
         with tf_session.repeatable('float64') as opened:
             compare(opened, [module.LocalAttention(case['score'], case['alignment'], case['window'],
                                                    scale=case['scale']) for module in (attention, attention_windows)],
-                    mask, query_size=DM, shape=(case['batch'], case['length'], case['steps']))
+                    [mask], query_size=DM, shape=(case['batch'], case['length'], case['steps']))
     finally:
         attention_windows.windows_pay = pay

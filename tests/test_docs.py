@@ -28,6 +28,7 @@ def python_blocks(name):
             for found in re.finditer(r'^```python\n(.*?)^```', text, re.DOTALL | re.MULTILINE)]
 
 
+@pytest.mark.slow
 def test_the_keras_idiom_gives_the_outputs_of_greedy_search_for_the_same_run(tmp_path, monkeypatch, capsys):
     words = Vocabulary(['<pad>', '<unk>', '<s>', '</s>'] + 'we like the coat that your grandmother bought'.split())
     config = dict(defaults(), units=6, embedding=5, score='general', threads=1)
