@@ -25,7 +25,9 @@ import stacks  # noqa: E402
 import version_measures as measures  # noqa: E402
 import version_page  # noqa: E402
 from version_measures import BUNDLES, OLD, material, run  # noqa: E402
+from version_page import PINNED  # noqa: E402
 
+KINDS = ('fast', 'keras')
 MEASURES = ('check', 'bundles', 'served', 'defaults', 'flips', 'resumed', 'tests')
 # Rows that are not a stack of their own: (its environment, the module or the backend of Keras 3).
 MODULES = OrderedDict([('tf1.12.0-tf.keras', ('tf1.12.0-keras2.2.4', 'tf.keras')),
@@ -105,16 +107,15 @@ def write(path, text):
 
 # Measures
 
-def parts(row):
-    """{name in the row's file: its measure} of the measures that a row can have, the captured models aside."""
-    if row.module:
-        found = [('check', measures.part_of_check)]
-        if not row.stack.startswith('keras3'):
-            found += [('served', measures.exported), ('defaults', measures.defaults)]
-        return OrderedDict(found)
-    return OrderedDict([('check', measures.whole_check), ('served', measures.exported),
-                        ('defaults', measures.defaults), ('flips', measures.flipped),
-                        ('resumed', measures.resumption), ('tests', measures.core_tests)])
+def parts(row, part=False):
+    """{name in the row's file: its measure} of the measures that a row can have."""
+    found = [('check', measures.part_of_check if part or row.module else measures.whole_check),
+             ('bundles', measures.bundles)]
+    if not row.stack.startswith('keras3'):
+        found += [('served', measures.exported), ('defaults', measures.defaults)]
+    if not row.module:
+        found += [('flips', measures.flipped), ('resumed', measures.resumption), ('tests', measures.core_tests)]
+    return OrderedDict(found)
 
 
 def read_row(row):
@@ -136,28 +137,21 @@ def measure(row, only, part):
     python, found = None, read_row(row)
     with open(material('expected.json'), encoding='utf-8') as stream:
         expected = json.load(stream)
-
-    def wanted(name):
-        return not only or name in only
-
-    if 'error' in found.get('check', ()) and not row.module:
-        return
-    todo = [name for name in parts(row) if wanted(name) and (name not in found or (
-        name == 'check' and found['check'].get('part') and not part and not row.module))]
-    names = [name for name in list(BUNDLES) + list(OLD) if wanted('bundles')
-             and os.path.isdir(material('bundles', name)) and name not in found.get('bundles', ())]
-    for name in todo + ['bundles'] * bool(names):
+    several = {'bundles': [name for name in list(BUNDLES) + list(OLD) if os.path.isdir(material('bundles', name))],
+               'flips': list(expected['outputs'])}
+    for name, function in parts(row, part).items():
+        if only and name not in only or not row.module and 'error' in found.get('check', ()):
+            continue        # where our own check stops, nothing else runs
+        lacking = [one for one in several.get(name, ()) if one not in found.get(name, ())]
+        if name in found and not lacking and (name != 'check' or part or not found[name].get('part') or row.module):
+            continue
         python = python or stacks.make(row.stack)
-        tell('%s: %s' % (row.name, name))
-        if name == 'bundles':
-            found[name] = OrderedDict(found.get(name, ()), **measures.bundles(python, row, expected, names))
-        elif name == 'check' and part:
-            found[name] = measures.part_of_check(python, row, expected)
+        tell('%s: %s' % (row.name, ' '.join([name] + lacking)))
+        if name in several:
+            found[name] = OrderedDict(found.get(name, ()), **function(python, row, expected, lacking))
         else:
-            found[name] = parts(row)[name](python, row, expected)
+            found[name] = function(python, row, expected)
         write(stacks.path_of(row.name, '.json'), as_json(found))
-        if name == 'check' and 'error' in found[name] and not row.module:
-            break       # nothing else runs
 
 
 def as_json(found):
@@ -170,9 +164,8 @@ def as_json(found):
 # Speed
 
 def speed(chosen, rounds, steps):
-    """Words/s of training of each row, median of rounds in turns, beside the pinned versions."""
-    pinned = 'tf1.12.0-keras2.2.4'
-    names = [pinned] + [row.name for row in chosen if not row.module and row.name != pinned]
+    """Words/s of training with both kinds of kernels, the medians of rounds in turns, beside the pinned versions."""
+    names = [PINNED] + [row.name for row in chosen if not row.module and row.name != PINNED]
     pythons = {name: stacks.make(name) for name in names}
     rates = OrderedDict((name, []) for name in names)
     for _ in range(rounds):
@@ -182,13 +175,16 @@ def speed(chosen, rounds, steps):
                 run(pythons[name], 'benchmarks/train_step.py', '--rounds', 1, '--steps', steps, '--threads', 1,
                     '--json', out)
                 with open(out, encoding='utf-8') as stream:
-                    rates[name].append(json.load(stream)['fast']['words_per_second'])
-    base = statistics.median(rates[pinned])
+                    found = json.load(stream)
+                rates[name].append([found[kind]['words_per_second'] for kind in KINDS])
+    medians = {name: [statistics.median(one) for one in zip(*rates[name])] for name in names}
     for name in names:
-        rate, found = statistics.median(rates[name]), read_row(rows()[name])
-        found['speed'] = OrderedDict([('words_per_second', round(rate)), ('beside_pinned', '%.2f' % (rate / base))])
+        found = read_row(rows()[name])
+        found['speed'] = OrderedDict((kind, [round(rate), '%.2f' % (rate / base)]) for kind, rate, base in zip(
+            KINDS, medians[name], medians[PINNED]))
         write(stacks.path_of(name, '.json'), as_json(found))
-        print('%-24s %8.0f words/s, %.2f times those of the pinned versions' % (name, rate, rate / base))
+        print('%-22s %s' % (name, '   '.join('%s %d words/s, %s of the pinned versions' % ((kind,) + tuple(one))
+                                             for kind, one in found['speed'].items())))
 
 
 def main(argv):

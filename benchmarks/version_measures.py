@@ -62,12 +62,12 @@ def difference(report):
                                for stage, figures in stages.items() if figures[0]))])
 
 
-def check(python, *arguments):
-    """The summary of `regress.py check`, or the line in which it ends."""
-    code, stdout, told = run(python, 'regress.py', 'check', '--json', *arguments, check=False)
-    if not stdout.startswith('{'):
-        return {'error': told.replace(material() + os.sep, '')}
-    return difference(json.loads(stdout))
+def check(python, *jobs):
+    """[the summary of `regress.py check` with these arguments, or the line in which it ends] of each job."""
+    code, stdout, told = run(python, 'benchmarks/check_all.py', json.dumps(jobs), check=False)
+    reports = [{'error': told}] * len(jobs) if code else json.loads(stdout.splitlines()[-1])
+    return [{'error': one['error'].replace(material() + os.sep, '').replace(ROOT + os.sep, '')[:300]}
+            if 'error' in one else difference(one) for one in reports]
 
 
 def adapted(python, row, names):
@@ -104,10 +104,10 @@ def old_build(name):
     return ['--build', 'docs/old_models/build.py:' + name] if name in OLD else []
 
 
-def outputs(python):
-    """{text: outputs of the run of this name} of greedy search and of the search of the run."""
+def outputs(python, names=('sample', 'multi30k')):
+    """{run: its outputs} of these runs."""
     found = OrderedDict()
-    for name in ('sample', 'multi30k'):
+    for name in names:
         if os.path.isdir(material(name)):
             _, stdout, _ = run(python, 'predict.py', '--run', material(name), '--input', material(name + '.txt'),
                                '--threads', 1)
@@ -156,18 +156,18 @@ def checkpoint(folder):
 # Measures of a row by the name in its file: functions of its Python, the row and what the pinned versions gave.
 
 def whole_check(python, row, expected):
-    return check(python)
+    return check(python, [])[0]
 
 
 def part_of_check(python, row, expected):
-    return dict(check(python, '--files', *PART), part=True)
+    return dict(check(python, ('--files',) + PART)[0], part=True)
 
 
 def bundles(python, row, expected, names):
     """{captured model: its summary}."""
     if row.module:
         return adapted(python, row, names)
-    return OrderedDict((name, check(python, material('bundles', name), *old_build(name))) for name in names)
+    return OrderedDict(zip(names, check(python, *[[material('bundles', name)] + old_build(name) for name in names])))
 
 
 def exported(python, row, expected):
@@ -185,10 +185,10 @@ def defaults(python, row, expected):
     return {'error': line} if code else json.loads(stdout.splitlines()[-1], object_pairs_hook=OrderedDict)
 
 
-def flipped(python, row, expected):
+def flipped(python, row, expected, names):
     """{run: [outputs that differ, outputs]}."""
     return OrderedDict((name, [flips(lines, expected['outputs'][name]), len(lines)])
-                       for name, lines in outputs(python).items())
+                       for name, lines in outputs(python, names).items())
 
 
 def flips(some, others):

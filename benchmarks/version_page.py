@@ -115,13 +115,13 @@ def answers(rows):
 
 def largest(stages, name):
     figures = stages.get(name)
-    return '%s (%s)' % (figures[2], figures[1]) if figures else '0'
+    return '%s (%s)' % (figures[2] if figures[2] < 1e6 else '%.0e' % figures[2], figures[1]) if figures else '0'
 
 
 def figures(rows):
     """ULP and relative differences of the reference outputs, flips, runs, exported models."""
     lines = [line(*('stack', 'compared') + tuple('`%s`' % name for name in STAGES) + (
-        'flips, samples', 'flips, Multi30k', 'resumed run', 'words/s beside 1.12')), '|---' * (6 + len(STAGES)) + '|']
+        'flips, samples', 'flips, Multi30k', 'resumed run', 'speed')), '|---' * (6 + len(STAGES)) + '|']
     for name, row in rows.items():
         check = row.get('check', {})
         if row['module'] or 'arrays' not in check:
@@ -133,7 +133,8 @@ def figures(rows):
         resumed = row.get('resumed', {'error': 'not measured'})
         cells.append(resumed.get('error') or ('same bits' if float(resumed['difference']) == 0 else
                                               'within %s' % resumed['difference']))
-        lines.append(line(*cells + [row.get('speed', {}).get('beside_pinned', 'not measured')]))
+        lines.append(line(*cells + [', '.join('%s %s' % (one[1], kind) for kind, one in row.get('speed', {}).items())
+                                    or 'not measured']))
     return lines
 
 
