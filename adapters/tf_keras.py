@@ -24,7 +24,8 @@ import numpy as np
 RANDOM = {'Dropout': 'rate', 'SpatialDropout1D': 'rate', 'SpatialDropout2D': 'rate', 'SpatialDropout3D': 'rate',
           'GaussianDropout': 'rate', 'AlphaDropout': 'rate', 'GaussianNoise': 'stddev'}
 # Arguments that came with a version of Keras 2, with the value that stands for how it was before.
-LATER = (('Conv1D', 'data_format', 'channels_last'), ('GRU', 'reset_after', False), ('Adam', 'amsgrad', False))
+LATER = (('Conv1D', 'data_format', 'channels_last'), ('Flatten', 'data_format', 'channels_last'),
+         ('GRU', 'reset_after', False), ('Adam', 'amsgrad', False))
 DEFAULTS = {'layers': (('LSTM', [2]), ('GRU', [2]), ('SimpleRNN', [2]), ('Dense', [2]), ('Conv1D', [2, 3]),
                        ('Embedding', [3, 2]), ('BatchNormalization', []), ('LeakyReLU', []), ('Dropout', [0.5])),
             'optimizers': tuple((name, []) for name in ('Adam', 'SGD', 'RMSprop', 'Adagrad', 'Adadelta', 'Nadam'))}

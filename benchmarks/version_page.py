@@ -19,6 +19,7 @@ ANSWERS = SAFE, ROUNDING, CHANGES, STOPS = (
 PINNED = 'tf1.12.0-keras2.2.4'
 TRAPS = {trap.model: trap for trap in version_traps.VERSION_TRAPS}
 TRAPS['adam'] = TRAPS['decayed']
+KERAS3 = '`hard_sigmoid`, which has another slope, and more: [traps.md](traps.md)'
 
 
 def order(name):
@@ -64,14 +65,15 @@ def together(names):
 
 def changed(row, base):
     """What a row changes, in words; the traps are those of versions after the pinned ones."""
-    traps = {} if order(row['stack'])[1:3] < order(PINNED)[1:3] else TRAPS
+    keras3, older = row['stack'].startswith('keras3'), order(row['stack'])[1:3] < order(PINNED)[1:3]
     found = []
     for name, one in row.get('bundles', {}).items():
-        trap = traps.get(name)
         if one.get('first'):
-            found.append(trap.short if trap else '`%s` at `%s`' % (name, one['first']))
+            found.append(KERAS3 if keras3 else TRAPS[name].short if name in TRAPS and not older else
+                         '`%s` at `%s`' % (name, one['first']))
         elif 'error' in one:
-            found.append(TRAPS[name].short if name == 'nested' else '`%s` is refused' % name)
+            found.append(TRAPS['nested'].short if 'does not support masking' in one['error'] else
+                         '`%s` is refused' % name)
     if not row['module'] and row['check'].get('first'):
         found.append("this project's own training" if row['check']['first'] == 'loss' else
                      'our outputs at `%s`' % row['check']['first'])

@@ -104,9 +104,10 @@ def test_an_answer_names_what_changes():
     assert version_page.answer(row, {}) == (version_page.SAFE, 'nothing')
     close = dict(same, stages={'logits': ['1e-7', '1e-6', 9]})
     assert version_page.answer(dict(row, check=close), {}) == (version_page.ROUNDING, 'the last bits of `logits`')
-    other = {'clipped': dict(same, first='step_1'), 'new': dict(same, first='out'), 'nested': {'error': 'TypeError'}}
+    other = {'clipped': dict(same, first='step_1'), 'new': dict(same, first='out'), 'odd': {'error': 'TypeError'},
+             'nested': {'error': 'GRU does not support masking'}}
     assert version_page.answer(dict(row, bundles=other), {}) == (
-        version_page.CHANGES, '`clipnorm`; `new` at `out`; nested models with a mask are refused')
+        version_page.CHANGES, '`clipnorm`; `new` at `out`; `odd` is refused; nested models with a mask are refused')
     assert version_page.answer(dict(row, check={'error': 'regress.py: no keras: install it'}), {}) == (
         version_page.STOPS, 'no keras')
     rows = {'LSTM': {'recurrent_activation': 'sigmoid', 'implementation': 2}}, {'LSTM': {
