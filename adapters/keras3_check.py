@@ -78,7 +78,7 @@ class Run(object):
         self.values[call['outputs'][number]] = to_numpy(value)
         mask, kept = mask_of(value), call['output_masks'][number] if number < len(call['output_masks']) else None
         # The layers after a merge have its mask as an argument, and their outputs prove it.
-        merges = len({one for one in call['input_masks'] if one}) > 1
+        merges = len(call['inputs']) > 1 and any(call['input_masks'])
         if kept and kept.startswith('layer/%s/' % name) and mask is not None and not merges:
             self.values[kept] = to_numpy(mask)
 
@@ -131,10 +131,10 @@ class Run(object):
 def reset(model):
     """Sets the states of stateful layers to zeros."""
     for layer in model._flatten_layers():
-        for name in ('reset_states', 'reset_state'):
-            if getattr(layer, 'stateful', False) and hasattr(layer, name):
-                getattr(layer, name)()
-                break
+        if getattr(layer, 'stateful', False):
+            for state in keras.tree.flatten(getattr(layer, 'states', None)):    # `reset_state` fails for stacked cells
+                if state is not None:
+                    state.assign(ops.zeros_like(state))
 
 
 def without_dropout(model):
@@ -211,8 +211,8 @@ def load(options):
     return model, facts
 
 
-def main(argv):
-    options = arguments(__doc__, argv)
+def check(options):
+    """Writes what the saved file computes into `options.stages`."""
     arrays = bundles.Arrays(options.bundle)
     model, facts = load(options)
     without_dropout(model)
@@ -227,4 +227,4 @@ def main(argv):
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    check(arguments(__doc__, sys.argv[1:]))

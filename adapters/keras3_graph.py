@@ -2,6 +2,7 @@
 
 The calls have the same form whatever wrote the old file, and tell for each tensor where it comes from.
 """
+import functools
 import inspect
 import re
 
@@ -11,11 +12,31 @@ from keras3_layers import Maker, Unsupported, assign
 from parity.bundle import one_line
 
 MODELS = ('Model', 'Sequential', 'Functional')
+# As layers of Keras 3 they replace masked steps.
+MERGES = {'Multiply': keras.ops.multiply, 'Maximum': keras.ops.maximum, 'Minimum': keras.ops.minimum}
 RECURRENT = (keras.layers.RNN, keras.layers.Bidirectional, keras.layers.ConvLSTM2D)
 
 
 def as_list(value):
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def turned(call, x, output):
+    """Axes by which a convolution with channels first becomes one with channels last and back, or (None, None).
+
+    Keras 3.15 on TensorFlow adds the bias along the last axis where that has as many places as there are filters.
+    """
+    config, axes = call['config'], len(x[0].shape)
+    if not ('Conv' in call['class'] and call['class'] != 'ConvLSTM2D' and config.get('use_bias') and
+            config.get('data_format') == 'channels_first' and (None in x[0].shape[2:] or
+                                                               output.shape[1] == output.shape[-1])):
+        return None, None
+    return tuple(range(2, axes)) + (1,), (axes - 1,) + tuple(range(1, axes - 1))
+
+
+def within(place, name):
+    """The path of a model inside of another one."""
+    return place + '/' + name if place else name
 
 
 def without_numbers(path):
@@ -34,6 +55,35 @@ def input_shapes(kind, config):
         return [layers[entry[0]]['batch_input_shape'] for entry in config['input_layers']]
     except (KeyError, TypeError, IndexError):
         return None
+
+
+def key_of(call):
+    """What the calls of one layer have in common, or None for a layer without weights."""
+    name = call['config'].get('name') if isinstance(call['config'], dict) else None
+    return (tuple(call['weights']), call['class'], name) if call['weights'] else None
+
+
+def dissolved(calls):
+    """Keys of the nested models whose layers stand in the graph around them, and of layers where that is impossible.
+
+    Keras 3.15 cannot load a file in which two models, or a model and the graph around it, share a layer.
+    """
+    found, keys = set(), {call['name']: key_of(call) for call in calls}
+    outer = {call['name']: call['parent'] for call in calls}
+    models = {key_of(call) for call in calls if call['class'] in MODELS}
+    while True:
+        parents = {}
+        for call in calls:
+            parent = call['parent']
+            while keys.get(parent) in found:
+                parent = outer[parent]
+            if key_of(call):
+                parents.setdefault(key_of(call), set()).add(keys.get(parent))
+        shared = {key: group for key, group in parents.items() if len(group) > 1}
+        more = {parent for group in shared.values() for parent in group if parent in models} - found
+        if not more:
+            return found, set(shared)
+        found |= more
 
 
 def node_of(tensor):
@@ -63,13 +113,15 @@ class Graph(object):
     """
 
     def __init__(self, arrays, own=None, keep_weights=False):
-        self.arrays, self.own, self.maker = arrays, own or {}, Maker(own or {}, keep_weights)
+        self.arrays, self.own = arrays, own or {}
+        self.maker = Maker(self.own, keep_weights, keep_weights and bool(arrays.manifest.get('training')))
         self.calls = {call['name']: call for call in arrays.calls}
         self.children = {}
         for call in arrays.calls:
             self.children.setdefault(call['parent'], []).append(call)
         self.layers, self.problems, self.places, self.renamed = {}, [], {}, {}
         self.scaled, self.classes, self.used, self.variables, self.filled = [], set(), set(), [], set()
+        self.dissolved, self.split = dissolved(arrays.calls)
         self.model = self.whole()
 
     # Names
@@ -100,7 +152,7 @@ class Graph(object):
         name = (manifest['model'].get('name') or 'model').replace('/', '_')
         return self.level('', '', inputs, tensors, manifest['output_arrays'], name, level)
 
-    def nested(self, call, path, outer):
+    def nested(self, call, place, own_name, outer):
         """A nested model from the calls inside of its first call.
 
         # Arguments
@@ -117,12 +169,15 @@ class Graph(object):
                 'input_%d' % (number + 1), level))
             tensors[name] = made
             inputs.append(made)
-        return self.level(call['name'], path, inputs, tensors, call['inner_outputs'], path.split('/')[-1], level)
+        return self.level(call['name'], place, inputs, tensors, call['inner_outputs'], own_name, level)
 
     def level(self, parent, path, inputs, tensors, outputs, name, level):
         """A functional model of the calls that run directly inside of a call, or at the top."""
         made, masks = [], {}
-        for call in self.children.get(parent, ()):
+        for call in self.calls_of(parent):
+            if key_of(call) in self.dissolved:      # its layers have run
+                tensors.update((name, tensors[inner]) for name, inner in zip(call['outputs'], call['inner_outputs']))
+                continue
             x = [tensors[name] if name in tensors else self.standing(name) for name in call['inputs']]
             try:
                 y = self.call(call, x, path, level)
@@ -148,6 +203,13 @@ class Graph(object):
                     self.places[path].append([operation.name, at, tensor._keras_history[2], leaf, number])
         return model
 
+    def calls_of(self, parent):
+        """The calls directly inside of a call, and those inside of a dissolved model in its place."""
+        for call in self.children.get(parent, ()):
+            if key_of(call) in self.dissolved:
+                yield from self.calls_of(call['name'])
+            yield call
+
     def set_masks(self, call, outputs, masks):
         """Gives symbolic outputs the masks that they had. A layer that takes one has it as an argument in the file.
 
@@ -158,19 +220,25 @@ class Graph(object):
             if name is None:
                 continue
             if name not in masks:
-                given = [masks[one] for one in call['input_masks'] if one in masks]
-                array = self.arrays[name]
-                equal = [masks[one] for one in masks if np.array_equal(self.arrays[one], array)]
-                if len({id(one) for one in given}) > 1 and not equal:   # Keras 3 merges masks by `or`
-                    masks[name] = given[0]
-                    for one in given[1:]:
-                        masks[name] = keras.ops.logical_and(masks[name], one)
-                else:
-                    masks[name] = equal[0] if equal else getattr(tensor, '_keras_mask', None)
+                masks[name] = self.mask_of(tensor, name, call, masks)
             if masks[name] is None:
                 del masks[name]
             else:
                 tensor._keras_mask = masks[name]
+
+    def mask_of(self, tensor, name, call, masks):
+        """The symbolic mask of an output: the masks of the inputs joined by `and`, one of them, or the layer's own."""
+        array = self.arrays[name]
+        given = {one: masks[one] for one in call['input_masks'] if one in masks}
+        recorded = [self.arrays[one] for one in given]
+        if len({id(mask) for mask in given.values()}) > 1 and all(one.shape == array.shape for one in recorded) and (
+                np.array_equal(np.logical_and.reduce(recorded), array)):    # Keras 3 joins them by `or`
+            return functools.reduce(keras.ops.logical_and, given.values())
+        for known in (given, masks):
+            for one, mask in known.items():
+                if np.array_equal(self.arrays[one], array):
+                    return mask
+        return getattr(tensor, '_keras_mask', None)
 
     def standing(self, name):
         """A new input in place of an output that is not there, so that the other layers are tried too."""
@@ -181,6 +249,8 @@ class Graph(object):
 
     def call(self, call, x, path, level):
         """Symbolic outputs of one call. Unsupported: with the reason."""
+        if key_of(call) in self.split:
+            raise Unsupported('it runs in TimeDistributed and elsewhere, which no file of Keras 3 can hold')
         own = self.own.get(call['layer'], self.own.get(call['class']))
         if own is not None and not inspect.isclass(own):
             self.used.add(own.__name__)
@@ -188,8 +258,13 @@ class Graph(object):
                 return self.fitting(call, as_list(own(*x)))
             except Exception as error:      # the user's code
                 raise Unsupported('your function %s: %s: %s' % (own.__name__, type(error).__name__, one_line(error)))
-        full = without_numbers(call['name'])
-        made = self.layer(call['class'], call['config'], full, tuple(call['weights']), call, x, level)
+        if call['class'] in MERGES and any(call['input_masks']):
+            return self.fitting(call, [functools.reduce(MERGES[call['class']], x)])
+        full, config = without_numbers(call['name']), call['config']
+        forth, back = turned(call, x, self.arrays[call['outputs'][0]])
+        if forth:
+            x, config = [keras.layers.Permute(forth)(x[0])], dict(config, data_format='channels_last')
+        made = self.layer(call['class'], config, full, tuple(call['weights']), call, x, level, path)
         layer, options = made.layer, {}
         arguments = call.get('arguments') or {}
         if 'training' in arguments and getattr(layer, '_call_has_training_arg', False):
@@ -198,7 +273,7 @@ class Graph(object):
             y = self.tried(layer, x[0], initial_state=x[1:], **options)
         else:
             y = self.tried(layer, x if len(x) > 1 else x[0], **options)
-        y = self.fitting(call, keras.tree.flatten(y))
+        y = self.fitting(call, [keras.layers.Permute(back)(y)] if back else keras.tree.flatten(y))
         self.fill(made, call)
         return y
 
@@ -223,39 +298,43 @@ class Graph(object):
 
     # Layers
 
-    def layer(self, kind, config, path, weights, call, x, level):
-        """`Made` of a layer, one for all of its calls. Layers that share their weights are the same layer."""
+    def layer(self, kind, config, path, weights, call, x, level, place):
+        """`Made` of a layer, one for all of its calls. Layers that share their weights are the same layer.
+
+        # Arguments
+            path: in the bundle. place: path here, in `places`, of the model that holds the layer.
+        """
         key = (weights, kind, config.get('name') if isinstance(config, dict) else None) if weights else path
         if key not in self.layers:
             name = config.get('name') if isinstance(config, dict) else None
-            made = self.make(kind, config, path, call, x, self.name_of(name or path.split('/')[-1], level))
+            made = self.make(kind, config, path, call, x, self.name_of(name or path.split('/')[-1], level), place)
             self.layers[key] = made
             self.classes |= made.classes
             if made.is_scaled:
                 self.scaled.append(path)
         return self.layers[key]
 
-    def make(self, kind, config, path, call, x, name):
+    def make(self, kind, config, path, call, x, name, place):
         own = self.own.get(call['layer'], self.own.get(kind))
         if inspect.isclass(own):
             self.used.add(own.__name__)
             return self.maker.from_class(own, config, name)
         if kind in MODELS:
-            return self.made_model(call, path, x)
+            return self.made_model(call, place, name, x)
         masked = any(call['input_masks'])
         if kind == 'TimeDistributed':
             inside = self.children.get(call['name'], ())
             if inside:
                 inner = self.layer(inside[0]['class'], inside[0]['config'], path + '/' + inside[0]['layer'],
-                                   tuple(inside[0]['weights']), inside[0], [flat(x[0])], set())
+                                   tuple(inside[0]['weights']), inside[0], [flat(x[0])], set(), within(place, name))
                 return self.maker.time_distributed(inner, name, masked)
             if config['layer']['class_name'] in MODELS:
                 raise Unsupported('the bundle has no calls of the layers of this model: the batch has a fixed size')
         return self.maker.make(kind, config, name, masked)
 
-    def made_model(self, call, path, x):
+    def made_model(self, call, place, name, x):
         before = len(self.problems)
-        model = self.nested(call, path, x)
+        model = self.nested(call, within(place, name), name, x)
         if model is None or len(self.problems) > before:
             raise Unsupported('a layer inside of it was not converted')
         return ModelMade(model)
@@ -268,6 +347,9 @@ class Graph(object):
         values = self.arrays.weights(call)
         scales = made.scales(values)
         found = assign(made.layer, values, scales)
+        trained = self.arrays.manifest.get('trainable')
+        if trained is not None and call['weights'] and not set(call['weights']) & set(trained):
+            made.layer.trainable = False
         self.variables += list(zip(call['weights'], found, scales))
 
 

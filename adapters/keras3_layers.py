@@ -151,10 +151,11 @@ class Maker(object):
 
     # Arguments
         own: {name: class or function of the user}. keep_weights: Boolean, scale no weights.
+        whole_tables: Boolean, updates move all rows of an `Embedding`.
     """
 
-    def __init__(self, own, keep_weights):
-        self.own, self.keep_weights = own, keep_weights
+    def __init__(self, own, keep_weights, whole_tables=False):
+        self.own, self.keep_weights, self.whole_tables = own, keep_weights, whole_tables
 
     def make(self, kind, config, name, masked=False):
         """`Made` of a layer that is neither a model nor a wrapper of one.
@@ -176,16 +177,25 @@ class Maker(object):
                                                       'unroll') if key in config}
             if config.get('num_constants'):
                 raise Unsupported('Keras 3 has no constants of a recurrent layer')
+            if masked and config['cell']['class_name'] == 'StackedRNNCells':
+                raise Unsupported("on masked steps Keras 2.2.4 emits the first cell's state, Keras 3 the last one's")
             cell = make_cell(config['cell'], self.own, classes)
             return Made(keras.layers.RNN(cell, name=name, **arguments), classes=classes)
         if kind in ('LocallyConnected1D', 'LocallyConnected2D'):
             return self.locally_connected(kind, config, name)
         keep, scales = ((), None) if self.keep_weights else scaling_of(kind, config)
+        if kind == 'UpSampling2D' and config.get('interpolation') == 'bilinear':
+            return Made(old_keras.OldUpSampling2D(config['size'], config['data_format'], name=name),
+                        classes={'OldUpSampling2D'})
         if kind == 'ThresholdedReLU':
             return Made(keras.layers.ReLU(threshold=float(config['theta']), name=name))
         if kind == 'Lambda' or not inspect.isclass(getattr(keras.layers, kind, None)):
             raise Unsupported('Keras 3 has no layer that computes the same')
-        made = construct(getattr(keras.layers, kind), layer_config(kind, config, self.own, classes, keep), name)
+        cls = getattr(keras.layers, kind)
+        if kind == 'Embedding' and self.whole_tables:
+            cls = old_keras.OldEmbedding
+            classes.add('OldEmbedding')
+        made = construct(cls, layer_config(kind, config, self.own, classes, keep), name)
         return Made(made, scales, classes)
 
     def inner(self, config):
@@ -194,7 +204,8 @@ class Maker(object):
         return self.make(layer['class_name'], layer['config'], layer['config']['name'].replace('/', '_'))
 
     def bidirectional(self, config, name, masked):
-        inner = self.inner(config)
+        part = dict(config['layer']['config'], stateful=False)      # Keras 2.2.4 keeps no states here
+        inner = self.inner({'layer': dict(config['layer'], config=part)})
         repeats = masked and config['layer']['config'].get('return_sequences')
         cls = old_keras.OldBidirectional if repeats else keras.layers.Bidirectional
         layer = cls(inner.layer, merge_mode=config['merge_mode'], name=name)

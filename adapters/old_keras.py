@@ -59,6 +59,45 @@ class OldTimeDistributed(keras.layers.Layer):
 
 
 @register
+class OldUpSampling2D(keras.layers.Layer):
+    """Bilinear, from the corners of the pixels; Keras 3's own takes their centres."""
+
+    def __init__(self, size, data_format, **kwargs):
+        super().__init__(**kwargs)
+        self.size, self.data_format = tuple(size), data_format
+
+    def call(self, inputs):
+        for axis, factor in self.axes():
+            before = (slice(None),) * axis
+            after = ops.concatenate([inputs[before + (slice(first, None),)] for first in (1, -1)], axis=axis)
+            shape = list(ops.shape(inputs))
+            shape[axis] = shape[axis] * factor
+            parts = [inputs + (after - inputs) * (part / factor) for part in range(factor)]
+            inputs = ops.reshape(ops.stack(parts, axis=axis + 1), shape)
+        return inputs
+
+    def axes(self):
+        return zip((2, 3) if self.data_format == 'channels_first' else (1, 2), self.size)
+
+    def compute_output_shape(self, input_shape):
+        shape = list(input_shape)
+        for axis, factor in self.axes():
+            shape[axis] = shape[axis] and shape[axis] * factor
+        return tuple(shape)
+
+    def get_config(self):
+        return dict(super().get_config(), size=self.size, data_format=self.data_format)
+
+
+@register
+class OldEmbedding(keras.layers.Embedding):
+    """An update moves every row of the table. On TensorFlow, Keras 3's own moves the rows that the batch holds."""
+
+    def call(self, inputs):
+        return ops.take(self.embeddings * 1., ops.cast(inputs, 'int32'), axis=0)
+
+
+@register
 class OldRMSprop(keras.optimizers.RMSprop):
     """Keras 2's: epsilon is added to the root. Keras 3 adds it inside of the root."""
 

@@ -30,6 +30,10 @@ SLOTS = {'Adam': ('m', 'v', 'vhat'), 'AMSGrad': ('m', 'v', 'vhat'), 'Nadam': ('m
          'Adadelta': ('accumulator', 'delta')}
 
 
+class NoTraining(UserError):
+    """The model has a loss, and cannot be trained with it."""
+
+
 # Training
 
 def make_train_function(model):
@@ -163,7 +167,10 @@ def write_capture(folder, loaded, inputs, targets, steps, command, dropout=False
                 made.write(prefix + name, value)
     if loaded.compiled and steps:
         with writer('training.npz') as made:
-            write_training(made, model, weights, inputs, targets, steps, loaded.slots)
+            try:
+                write_training(made, model, weights, inputs, targets, steps, loaded.slots)
+            except UserError as error:
+                raise NoTraining(str(error)) from error
     manifest = describe_bundle(model, steps if loaded.compiled else 0, entries, command)
     size += sum(value.nbytes for value in values.values())
     if again and (large or size <= float64.LARGE):
@@ -174,6 +181,8 @@ def write_capture(folder, loaded, inputs, targets, steps, command, dropout=False
         ('kind', 'capture'), ('arrays', files[name].hashes), ('shapes', files[name].shapes),
         ('tolerance', list(TOLERANCE))])) for name in sorted(files))
     manifest['output_arrays'] = outputs
+    trainable = [id(weight) for weight in model.trainable_weights]
+    manifest['trainable'] = ['parameter/' + name for name, weight in weights if id(weight) in trainable]
     manifest['nested_calls_that_differ'] = wrong
     manifest['dropout'] = dropout
     return manifest

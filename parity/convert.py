@@ -128,7 +128,8 @@ def compare_training(folder, stages, facts, trained):
             if difference.size and not difference.max() <= largest:
                 largest, at = float(difference.max()), own
         if not largest <= UPDATE_TOLERANCE:
-            why = (': Keras 3 on TensorFlow moves only the rows of an Embedding that the batch holds'
+            why = (': Keras 3 on TensorFlow moves only the rows of an Embedding that the batch holds; --keep-weights '
+                   'moves all'
                    if at.endswith('/embeddings') else '')
             wrong.append('after update %d %s differs by %.2g%s' % (step, at, largest, why))
         else:

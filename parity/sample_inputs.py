@@ -10,6 +10,7 @@ from command_line import UserError
 from parity import bundle
 
 ROWS, STEPS, PIXELS = 5, 7, 32      # for sizes that a model leaves open
+SAME_NUMBERS = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Permute, keras.layers.RepeatVector)
 LARGE = 50000                       # numbers in a row, above which two rows are enough
 
 
@@ -21,8 +22,17 @@ def inner_layer(layer):
 
 
 def readers(calls, tensor):
-    """The layers that read a tensor directly."""
-    return [inner_layer(call.layer) for call in calls if any(one is tensor for one in call.inputs)]
+    """The layers that read the numbers of a tensor: directly, inside of `TimeDistributed`, or in another shape."""
+    found = []
+    for call in calls:
+        if any(one is tensor for one in call.inputs):
+            found.append(inner_layer(call.layer))
+            same = list(call.outputs) if isinstance(call.layer, SAME_NUMBERS) else []
+            if isinstance(call.layer, keras.layers.TimeDistributed):
+                same += [one.inputs[0] for one in calls if one.parent == call.name]
+            for other in same:
+                found += readers(calls, other)
+    return found
 
 
 def shape_of(tensor, rows):
@@ -37,11 +47,11 @@ def draw_inputs(model, calls, seed=0):
     """Draws inputs: ids within each `Embedding`'s range, normal numbers elsewhere; rows of padding where a layer masks.
 
     # Returns
-        {name of the input: array}; row 1 is of length 1 and the last row all padding, others between, where a layer
-        masks.
+        {name of the input: array}; where a layer masks, a row is of length 1, the last one all padding, others between.
+        The rows of another input have these lengths in another order, so that their masks differ.
     """
     random, arrays = np.random.RandomState(seed), OrderedDict()
-    for name, tensor in zip(model.input_names, model.inputs):
+    for number, (name, tensor) in enumerate(zip(model.input_names, model.inputs)):
         large = np.prod([length or 1 for length in K.int_shape(tensor)[1:]]) > LARGE
         shape = shape_of(tensor, 2 if large else ROWS)
         layers = readers(calls, tensor)
@@ -55,8 +65,9 @@ def draw_inputs(model, calls, seed=0):
             values = random.normal(size=shape)
         values = values.astype(K.dtype(tensor))
         if padding is not None and len(shape) > 1:
+            middle = max(1, shape[0] - 2)       # rows that are neither whole nor all padding
             for row in range(1, shape[0]):
-                length = shape[1] * (row - 1) // max(1, shape[0] - 2) if row > 1 else 1
+                length = shape[1] * ((row - 1 + number) % middle) // middle
                 length = 0 if row == shape[0] - 1 and row > 1 else min(max(1, length), shape[1])
                 values[row, length:] = padding
         arrays[name] = values

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import old_layers
 import old_models_here
 import regress
 from command_line import UserError
-from parity import bundle, capture, forward, layer_calls, old_model
+from parity import bundle, capture, forward, layer_calls, old_model, sample_inputs
 from test_commands import ROOT
 
 BUILDERS = str(ROOT / 'tests' / 'old_models_here.py')
@@ -59,6 +60,16 @@ def test_drawn_ids_are_in_the_embeddings_range_with_rows_of_padding(recurrent):
     assert ids.shape == (5, 7) and 0 < ids.max() < 11 and (ids[0] > 0).all() and not ids[-1].any()
     lengths = (ids > 0).sum(axis=1)
     assert lengths[1] == 1 and all((row[:n] > 0).all() for row, n in zip(ids, lengths)) and len(set(lengths)) > 3
+
+
+def test_ids_are_found_inside_of_time_distributed_and_two_inputs_have_unequal_masks():
+    keras.backend.clear_session()
+    drawn = [sample_inputs.draw_inputs(model, layer_calls.find_calls(model)[0])
+             for model in (old_layers.documents(), old_layers.unequal_masks())]
+    ids = drawn[0]['document']
+    assert ids.shape == (5, 4, 6) and ids.min() >= 0 and 6 < ids.max() < 12
+    lengths = [(drawn[1][name] > 0).sum(axis=1).tolist() for name in 'ab']
+    assert [sorted(one) for one in lengths] == [[0, 1, 1, 3, 5]] * 2 and lengths[0] != lengths[1]
 
 
 def test_every_call_is_recorded_in_the_order_of_the_graph_under_its_own_name(recurrent):
