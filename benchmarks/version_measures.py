@@ -18,10 +18,10 @@ import h5py  # noqa: E402
 import numpy as np  # noqa: E402
 import regress  # noqa: E402
 from stacks import ROOT  # noqa: E402
+from version_page import MODELS, OLD_MODELS  # noqa: E402
 
-BUNDLES = OrderedDict((name, 'benchmarks/version_models.py:' + name) for name in (
-    'masked', 'masked_loss', 'started', 'twice', 'nested', 'adam', 'clipped', 'decayed', 'frozen'))
-OLD = OrderedDict([('chars2vec', 'chars2vec_eng_50.weights.h5'), ('deepcut', 'deepcut_cnn.weights.h5')])
+BUNDLES = OrderedDict((name, 'benchmarks/version_models.py:' + name) for name in MODELS)
+OLD = OrderedDict(zip(OLD_MODELS, ('chars2vec_eng_50.weights.h5', 'deepcut_cnn.weights.h5')))
 PART = ('dot-lstm*', 'copy-gru.float32*', 'train-adam*', 'sample.npz')
 TESTS = ('attention', 'attention_layer', 'model', 'recurrent', 'beam', 'optimizer', 'fused_loss')
 
@@ -73,6 +73,8 @@ def check(python, *jobs):
 def adapted(python, row, names):
     """{bundle: its summary} where an adapter runs them, or the error in which one ends."""
     keras3, found = row.stack.startswith('keras3'), OrderedDict()
+    if keras3:
+        run(python, '-c', 'import ' + row.module)       # torch is not in the lock file
     with tempfile.TemporaryDirectory() as folder:
         more = (['--plain'] if row.plain else []) if keras3 else ['--module', row.module]
         jobs = [[material('bundles', name), os.path.join(folder, name)] + more for name in names]

@@ -17,8 +17,9 @@ STAGES = ('encoder_states', 'decoder_states', 'logits', 'gradient', 'step_50')
 ANSWERS = SAFE, ROUNDING, CHANGES, STOPS = (
     'safe: bit for bit', 'safe within rounding', '**changes results**', 'does not run')
 PINNED = 'tf1.12.0-keras2.2.4'
-TRAPS = {trap.model: trap for trap in version_traps.VERSION_TRAPS}
-TRAPS['adam'] = TRAPS['decayed']
+MODELS = ('masked', 'masked_loss', 'started', 'twice', 'nested', 'adam', 'clipped', 'decayed', 'frozen')    # small ones
+OLD_MODELS = ('chars2vec', 'deepcut')
+CHANGED = dict({trap.model: trap.short for trap in version_traps.VERSION_TRAPS}, adam='Adam')     # by a model
 KERAS3 = '`hard_sigmoid`, which has another slope, and more: [traps.md](traps.md)'
 
 
@@ -69,16 +70,16 @@ def changed(row, base):
     found = []
     for name, one in row.get('bundles', {}).items():
         if one.get('first'):
-            found.append(KERAS3 if keras3 else TRAPS[name].short if name in TRAPS and not older else
+            found.append(KERAS3 if keras3 else CHANGED[name] if name in CHANGED and not older else
                          '`%s` at `%s`' % (name, one['first']))
         elif 'error' in one:
-            found.append(TRAPS['nested'].short if 'does not support masking' in one['error'] else
+            found.append(CHANGED['nested'] if 'does not support masking' in one['error'] else
                          '`%s` is refused' % name)
     if not row['module'] and row['check'].get('first'):
         found.append("this project's own training" if row['check']['first'] == 'loss' else
                      'our outputs at `%s`' % row['check']['first'])
     if other_defaults(row, base):
-        found.append(TRAPS['chars2vec'].short)
+        found.append(CHANGED['chars2vec'])
     return list(OrderedDict.fromkeys(found))
 
 
@@ -142,9 +143,7 @@ def figures(rows):
 
 def models(rows):
     """First stage that differs of each small model, with its largest ULP where none does."""
-    names = []
-    for row in rows.values():
-        names += [name for name in row.get('bundles', {}) if name not in names]
+    names = MODELS + OLD_MODELS
     lines = [line('stack', *['`%s`' % name for name in names]), '|---' * (1 + len(names)) + '|']
     for name, row in rows.items():
         if not row.get('bundles'):

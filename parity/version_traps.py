@@ -85,7 +85,7 @@ def masked_starts(manifest, arrays):
             hidden = ~(first if call['config'].get('return_sequences') is True else mask.astype(bool).any(1))
             rows = np.count_nonzero(hidden & (state.reshape(len(state), -1) != 0).any(1))
             if rows:
-                found.append((call['name'], 'it has a first state, and the mask hides first steps of %d rows' % rows))
+                found.append((call['name'], 'the mask hides the steps before the first valid one of %d rows' % rows))
     return found
 
 
@@ -109,6 +109,7 @@ def old_defaults(manifest, arrays):
 
 
 TF_KERAS = '`tf.keras` of TensorFlow 1.15 and later, Keras 2.4'
+FROM_2 = TF_KERAS + ', Keras 2.3 on TensorFlow 2'
 
 VERSION_TRAPS = (
     VersionTrap('masked_loss', 'losses with masks or sample weights',
@@ -116,15 +117,15 @@ VERSION_TRAPS = (
                 'not of the valid ones', 'Keras 2.3 and 2.4, `tf.keras` of TensorFlow 1.15 to 2.6; not 2.15',
                 masked_outputs, 'multiply the loss by all steps / valid steps, or compute the mean in the model',
                 'masked_loss'),
-    VersionTrap('bidirectional_zeros', '`Bidirectional` on masked steps',
+    VersionTrap('bidirectional_zeros', '`Bidirectional` at masked steps',
                 'A masked step of `Bidirectional` gives zeros, and does not repeat the output before it', TF_KERAS,
                 both_directions,
                 'two layers and `Concatenate`, the second with `go_backwards=True` and its output reversed', 'masked'),
-    VersionTrap('masked_start', 'recurrent layers with a first state and a masked first step',
-                'A recurrent layer with a first state gives zeros at masked steps before the first valid one, not that '
-                'state', TF_KERAS, masked_starts, '`tf.where(mask, output, state)` for these steps', 'started'),
-    VersionTrap('own_masks', 'nested models that are called twice',
-                'The second call of a nested model has its own mask, not that of the first call', TF_KERAS,
+    VersionTrap('masked_start', 'initial states at masked steps',
+                'A recurrent layer with `initial_state` gives zeros at masked steps before the first valid one, not '
+                'that state', FROM_2, masked_starts, '`tf.where(mask, output, state)` for these steps', 'started'),
+    VersionTrap('own_masks', 'nested models called twice',
+                'The second call of a nested model has its own mask, not that of the first call', FROM_2,
                 trap_tests.nested_masks, 'give the second call the mask of the first', 'twice'),
     VersionTrap('masked_model', 'nested models with a mask are refused',
                 'A nested model that gets a mask is refused', 'Keras 2.2.0, `tf.keras` of TensorFlow 1.12',
@@ -137,10 +138,11 @@ VERSION_TRAPS = (
                 'A `BatchNormalization` with `trainable=False` uses its averages in training too, not the statistics '
                 'of the batch', '`tf.keras` of TensorFlow 2, Keras 2.4', frozen_norms,
                 '`trainable=True`, and leave its weights out of the optimiser', 'frozen'),
-    VersionTrap('early_count', 'Adam, and rates that decay',
+    VersionTrap('early_count', 'rates that decay',
                 'An update counts itself before it computes its rate: the first one has the rate of the second',
-                'Keras 2.3 on TensorFlow 2.0', counted_rates, 'a version of Keras 2.4 or later', 'decayed'),
-    VersionTrap('other_defaults', 'layers built by code with [defaults](#defaults)',
+                'Keras 2.3 on TensorFlow 2.0, rates that decay on 2.1 too', counted_rates,
+                'a version of Keras 2.4 or later', 'decayed'),
+    VersionTrap('other_defaults', '[defaults](#defaults) of layers built by code',
                 'A layer or an optimiser that is built by code has [other defaults](#defaults): gates, `reset_after`, '
                 'rates', 'Keras 2.3 and 2.4, `tf.keras` of TensorFlow 2', old_defaults,
                 'build it from the old configuration, or write the old values', 'chars2vec'))
