@@ -9,6 +9,7 @@
 import argparse
 import contextlib
 import re
+import shlex
 import sys
 import time
 
@@ -17,6 +18,7 @@ from reports import output_formats
 from reports.progress import Progress
 import search_options
 from text.line_reader import LineReader
+from text.readers import layout
 from storage.output_files import check_output_directory, check_outputs
 from storage.run_directory import RunDirectory, last_run
 from settings import SETTINGS, with_defaults
@@ -34,7 +36,7 @@ def parse(argv):
                         help='run directory (default: the one in runs/ trained last); given more than once: an '
                         'ensemble of runs with the same vocabularies, their probabilities averaged')
     parser.add_argument('--input', metavar='FILE|-',
-                        help='text with one sentence per line, or .gz; - is standard input (default: '
+                        help='text with one sentence per line, or .gz, .bz2, .xz; - is standard input (default: '
                         'samples/sentences.txt)')
     parser.add_argument('--format', choices=SETTINGS['format'].choices,
                         help='format of the input: one source per line (pairs); bAbI stories, with an output for each '
@@ -171,13 +173,20 @@ def part_of_lines(shard, lines, size, reader):
 
 
 def check_files(options, reader):
-    """Raises `UserError`, before any work, if the input cannot be read or an output must not be written."""
-    reader.check()
+    """Raises `UserError`, before any work, if the input cannot be read or an output must not be written.
+
+    Returns the first lines of the input, if it can be read twice.
+    """
+    head = reader.head()
+    require(layout(options.input) == 'text' or options.format == 'pairs', '%s: predict.py reads text with one source a '
+            'line; evaluate.py --test %s --output FILE translates the sources of this file, or with --format pairs '
+            'predict.py translates its lines as they are', reader.name, shlex.quote(options.input))
     check_outputs([('--output', options.output), ('--html', options.html)],
                   [reader.standard if options.input == '-' else options.input, options.replace_unk or None],
                   options.run)
     if options.plot_dir is not None:
         check_output_directory('--plot-dir', options.plot_dir)
+    return head
 
 
 def check_attention(options):
@@ -207,14 +216,16 @@ def main(argv):
     standard = sys.stdin.fileno() if options.input == '-' else None
     reader = LineReader(options.input, standard, options.on_bad_utf8)
     # Check the text, the outputs and the run before TensorFlow is loaded, which takes seconds.
-    check_files(options, reader)
+    head = check_files(options, reader)
     configs = [RunDirectory.open(path).read_config() for path in options.run]
     if not options.score_pairs:
         search_options.merge(with_defaults(configs[0]), options)
     attention = any(config['score'] != 'none' for config in configs)
     # The sample sentences and the pairs of --score-pairs are sources already.
+    as_it_is = options.score_pairs or default_input or options.format == 'pairs'
     form = 'pairs' if options.score_pairs or default_input else options.format or configs[0].get('format', 'pairs')
-    source_reader = SourceReader(form, reader.name)
+    source_reader = SourceReader(form, reader.name, as_it_is)
+    source_reader.refuse_table(head)
     if not attention:
         check_attention(options)
     unknown_words = None if options.replace_unk is None else output_formats.UnknownWords(options.replace_unk)

@@ -12,6 +12,7 @@ from text.vocabulary import SPECIALS, UNK
 from reports import plots
 from reports.alignment_page import write_page
 from reports.alignment_text import format_alignment
+from reports.label_fonts import check_direction
 from storage.files import user_error
 from storage.output_files import OutputFile
 from command_line import UserError, tell
@@ -187,10 +188,19 @@ class Pictures(Format):
 
     def write(self, number, source, hypotheses):
         best = hypotheses[0]
-        if best.source_tokens:
+        if best.source_tokens and self._can_draw(number, best.source_tokens + best.tokens):
             plots.plot_alignment(os.path.join(self.folder, '%04d.%s' % (number, self.kind)), best.source_tokens,
                                  best.tokens, best.alignment, 'line %d, score %.3f' % (number, best.score),
                                  best.unknown, best.copied)
+
+    @staticmethod
+    def _can_draw(number, tokens):
+        try:
+            check_direction(tokens)
+        except UserError as error:
+            tell('line %d has no picture: %s' % (number, error))
+            return False
+        return True
 
 
 class AlignmentPrinter(Format):

@@ -68,7 +68,7 @@ def test_detokenised_text_reads_as_it_was_written(text):
 
 
 def test_an_unknown_word_stays_separate_and_words_are_joined_although_jieba_would_divide_them_differently():
-    assert JIEBA.detokenize(['他', '<unk>', '昨天晚上', 'Python', '好', '。']) == '他 <unk> 昨天晚上Python好。'
+    assert JIEBA.detokenize(['他', '<unk>', '昨天晚上', 'Python', '好', '。']) == '他<unk>昨天晚上Python好。'
     assert JIEBA.detokenize(['研究生', '命']) == '研究生命'
 
 

@@ -556,3 +556,6 @@ def test_the_marks_of_a_translation_reach_page_picture_and_text(tmp_path, monkey
     assert (tmp_path / '0003.svg').read_bytes().startswith(b'<?xml') and (tmp_path / '0003.png').exists()
     output_formats.AlignmentPrinter().write(3, 'a b', [one])
     assert capsys.readouterr().err == 'a b\nc         a 1.00\nb <copy>  b <unk> 1.00\n'
+    output_formats.Pictures(str(tmp_path)).write(4, 'a b', [one._replace(source_tokens=['a', 'هذا'])])
+    told = capsys.readouterr().err
+    assert told.startswith('line 4 has no picture: ') and told.count('\n') == 1 and len(drawn) == 2

@@ -1,4 +1,5 @@
 """Search, formats and streams of predict.py: real processes on a task that a small model learns, and their parts."""
+import bz2
 import collections
 import gzip
 import json
@@ -15,7 +16,7 @@ import time
 import numpy as np
 import pytest
 from text.vocabulary import SPECIALS, Vocabulary
-from text import line_reader
+from text import line_reader, questions
 from reports import output_formats
 import predict
 from storage.run_directory import RunDirectory
@@ -86,6 +87,31 @@ def test_an_invalid_dictionary_is_refused_with_its_line(cheap, tmp_path, content
     untrained(tmp_path / 'r')
     (tmp_path / 'words').write_bytes(content)
     one_line(cheap('predict.py', '--run', 'r', '--input', '-', '--replace-unk', 'words'), 'predict.py', *told)
+
+
+TABLE = b'one two\tI II\n\nthree\tIII\n'
+
+
+@pytest.mark.parametrize('name, content, told', [
+    ('a.tsv', TABLE, ['a.tsv: each line has a tab', 'cut -f1', '--score-pairs', '--format pairs']),
+    ('a.tsv.bz2', bz2.compress(TABLE), ['each line has a tab']),
+    ('a.jsonl', b'{}\n', ['a.jsonl', 'evaluate.py --test a.jsonl --output FILE']), ('a.csv', b'one\n', ['a.csv']),
+    ('a b.tmx', b'<tmx/>\n', ["evaluate.py --test 'a b.tmx'"])])
+def test_a_table_is_refused_before_tensorflow_is_loaded(cheap, tmp_path, name, content, told):  # noqa: F811
+    untrained(tmp_path / 'r')
+    (tmp_path / name).write_bytes(content)
+    one_line(cheap('predict.py', '--run', 'r', '--input', name), 'predict.py', *told)
+
+
+def test_only_the_lines_of_a_table_are_refused_as_sources():
+    lines = TABLE.decode('utf-8').split('\n')
+    for given in (lines[:1], lines):
+        with pytest.raises(UserError, match='^x: each line has a tab'):
+            list(questions.SourceReader('pairs', 'x').sources(given))
+        assert list(questions.SourceReader('pairs', 'x', as_it_is=True).sources(given)) == given
+    for given in ([''], ['\t', 'a\t'], lines + ['no tab']):
+        reader = questions.SourceReader('pairs', 'x')
+        assert list(reader.sources(given)) == given and list(reader.sources(lines)) == lines
 
 
 # Formats

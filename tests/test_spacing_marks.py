@@ -64,6 +64,7 @@ def test_tokens_in_any_order_give_text_without_marks(name, drawn, random):
 def test_mark_of_the_second_token_wins():
     assert TOKENIZERS['word'].detokenize(['a', '.‿', '▁b']) == 'a. b'
     assert TOKENIZERS['word'].detokenize(['a', '.▁', '‿b', '<unk>', '‿c']) == 'a.b <unk> c'
+    assert TOKENIZERS['word'].detokenize(['<unk>', '▁.', '<unk>', '.']) == '<unk> . <unk>.'
 
 
 def test_target_tokens_of_new_runs_have_marks_and_those_of_old_runs_have_none():

@@ -125,6 +125,11 @@ def test_endless_word_is_divided_and_still_stable(unit):
     assert word.tokenize(word.detokenize(tokens)) == tokens
 
 
+def test_an_unknown_word_has_the_spaces_of_a_word():
+    assert TOKENIZERS['word'].detokenize(['un', '(', '<unk>', ')', '<unk>', '<unk>', '.']) == 'un (<unk>) <unk> <unk>.'
+    assert TOKENIZERS['chinese'].detokenize(['看', '<unk>', '。', '<unk>', 'a']) == '看<unk>。<unk> a'
+
+
 def test_unknown_tokenizer_is_refused_with_the_known_names():
     with pytest.raises(UserError, match="unknown tokenizer 'bpe': known are space, word, char, chinese, jieba"):
         make_tokenizer('bpe')

@@ -145,7 +145,8 @@ def test_texts_are_divided_and_joined_as_in_python(page):
             some = texts[start:start + 500]
             tokens = [tokenizer.tokenize(text) for text in some]
             draw = random.Random(start)
-            mixed = [draw.sample(row, len(row)) for row in tokens]  # as a model may say them
+            # As a model may say them.
+            mixed = [draw.sample(row, len(row)) for row in (row + ['<unk>'] * (model is None) for row in tokens)]
             found = page.run(
                 'const one = makeTokenizer(arguments[0], arguments[1], sets, arguments[2] || undefined);'
                 'return [arguments[3].map(text => one.tokenize(text)), arguments[4].map(row => one.detokenize(row))]',

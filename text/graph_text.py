@@ -153,8 +153,8 @@ def _glued(tokenizer, parts, ids, valid, words):
     left, right = words[:, :-1], words[:, 1:]
     attract = wide[:, :-1] | wide[:, 1:] | shared[:, :-1] & shared[:, 1:] | tf.equal(left, right)
     # Where the text without a space would be tokenised differently, the space stays: `can_join` of two tokens. The left
-    # one must be a token by itself, which <unk> is not, and the right one must not continue it, be it a word or a mark.
-    tokenize = tokenizer.tokenize
+    # one must be a token by itself, and the right one must not continue it, be it a word, as <unk> is, or a mark.
+    tokenize, tokens = tokenizer.tokenize, ['x' if token == SPECIALS[UNK] else token for token in tokens]
     whole = of_ids(tokenize(token) == [token] for token in tokens)
     is_word = of_ids(tokenize(token + 'a') == [token + 'a'] for token in tokens)
     after_word, after_mark = [of_ids(tokenize(left + token) == [left, token] for token in tokens) for left in 'a#']

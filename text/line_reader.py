@@ -1,5 +1,6 @@
 """Reads lines of text in chunks: full chunks of a file, and from a pipe or terminal the lines that have arrived."""
 import collections
+import itertools
 import os
 import select
 import time
@@ -8,6 +9,7 @@ from storage.files import user_error
 from command_line import UserError
 
 PATIENCE = 0.1  # seconds that a line waits for others of its chunk
+HEAD = 100  # lines that tell what an input is
 LARGEST_CHUNK = 2 ** 22  # characters, so that a chunk of long lines does not fill the memory
 
 
@@ -28,10 +30,16 @@ class LineReader(object):
         # What can be read once only: a pipe, a terminal, and standard input whatever it is.
         self.read_once = path == '-' or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 
-    def check(self):
-        """Refuses a file that cannot be read; leaves alone what can be read once only."""
+    def head(self):
+        """The first lines of a file; none of what can be read once only. UserError: the first line cannot be read."""
+        lines = []
         if not self.read_once:
-            next(read_lines(self.path, self.on_bad_utf8), None)
+            try:
+                lines.extend(itertools.islice(read_lines(self.path, self.on_bad_utf8), HEAD))
+            except UserError:
+                if not lines:
+                    raise  # else `chunks` does, after the lines before
+        return lines
 
     def count(self, largest=None):
         """Number of lines of a file. `None` for a pipe, damaged data, and a file of more than `largest` bytes.

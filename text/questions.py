@@ -115,14 +115,26 @@ class SourceReader(object):
         form: 'pairs': each line is a source. 'babi': each question about the statements above it is a source, a line
             with a tab or a question mark at its end. 'qa': each line is context, question and optionally an answer.
         place: name of the text in messages.
+        as_it_is: Boolean, with 'pairs': lines that all have a tab are sources too. Otherwise they are refused, as they
+            are the columns of a table.
     """
 
-    def __init__(self, form, place):
-        self.form, self.place, self.count = form, place, 0
+    def __init__(self, form, place, as_it_is=False):
+        self.form, self.place, self.count, self.as_it_is = form, place, 0, as_it_is
         self._babi = _BabiStories(place, answers=False)
+
+    def refuse_table(self, lines):
+        """UserError: the first lines are those of a table."""
+        cells = [line.split('\t') for line in lines if line.strip()]
+        is_table = cells and all(len(row) > 1 and row[0].strip() and row[1].strip() for row in cells)
+        require(self.form != 'pairs' or self.as_it_is or not is_table, '%s: each line has a tab, as a table has: give '
+                'the column of the sources (cut -f1), score the second column with --score-pairs, or with --format '
+                'pairs translate the lines as they are', self.place)
 
     def sources(self, lines):
         """Generator of the sources in the next lines, str. UserError: a malformed line, with its number."""
+        if not self.count:
+            self.refuse_table(lines)
         for line in lines:
             self.count += 1
             if self.form == 'babi':

@@ -13,6 +13,7 @@ import unicodedata
 
 from text import subwords
 from text.spacing_marks import MarkingTokenizer
+from text.vocabulary import SPECIALS, UNK
 from command_line import UserError
 
 # A text with more characters than this for each allowed token is over-long, and is not tokenised: a line of 10 MB costs
@@ -102,7 +103,8 @@ class WordTokenizer(object):
                 for left, right, left_sides, right_sides in zip(tokens, tokens[1:], sides, sides[1:])]
 
     def _can_join(self, left, right):
-        """Whether two tokens without a space between them are the same two tokens."""
+        """Whether two tokens without a space between them are the same two tokens; `<unk>` stands for a word."""
+        left, right = ['x' if token == SPECIALS[UNK] else token for token in (left, right)]
         return self.tokenize(left + right) == [left, right]
 
     def _sides(self, tokens):

@@ -62,7 +62,9 @@ class WordTokenizer {
       && this.canJoin(tokens[n], right));
   }
 
-  canJoin(left, right) {
+  // <unk> stands for a word.
+  canJoin(...tokens) {
+    const [left, right] = tokens.map(token => token === '<unk>' ? 'x' : token);
     const found = this.tokenize(left + right);
     return found.length === 2 && found[0] === left && found[1] === right;
   }
