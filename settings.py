@@ -72,8 +72,9 @@ TASKS = ('translate', 'summarise', 'answer')
 PRESETS = collections.OrderedDict([
     ('translate', {}),
     ('summarise', dict(
-        data='samples/summarise', target_tokenizer='word', max_source_length=400, max_target_length=100, epochs=8,
-        dropout=.2, word_dropout=0., metric='rouge-l', min_length=4, no_repeat_ngram=3)),
+        data='samples/summarise', target_tokenizer='word', max_source_length=400, long_sources='truncate',
+        max_target_length=100, epochs=8, dropout=.2, word_dropout=0., metric='rouge-l', min_length=4,
+        no_repeat_ngram=3)),
     ('answer', dict(
         data='samples/answer', target_tokenizer='word', max_source_length=400, epochs=16, dropout=.1, word_dropout=0.,
         metric='exact-match')),
@@ -136,7 +137,9 @@ def _table():
     add('data', 'spacing_marks', True, bool,
         'mark unusual spaces in the target tokens of word, chinese and jieba: outputs get the spacing of the text')
     choose('data', 'on_bad_utf8', 'error', ('error', 'replace'), 'what to do with bytes that are not UTF-8')
-    add('data', 'max_source_length', 100, int, 'drop pairs with more source tokens', 1, TOKENS)
+    add('data', 'max_source_length', 100, int, 'maximum number of source tokens', 1, TOKENS)
+    choose('data', 'long_sources', 'drop', ('drop', 'truncate'),
+           'drop pairs with more source tokens, or end these sources there, in training and in use')
     add('data', 'max_target_length', 60, int, 'drop pairs with more target tokens', 1, TOKENS)
 
     choose('attention', 'attention', 'global', ('global', 'local-m', 'local-p'),
@@ -247,7 +250,8 @@ SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
 # Settings that the first config.json files of version 1 do not have: the value with which such a run was trained.
 ADDED = {'spacing_marks': False, 'kernels': 'keras', 'encoder': 'recurrent', 'hops': 1, 'checkpoint_minutes': 0.,
          'init_from': None, 'alignments': None, 'guided_alignment': 0., 'group_by_length': False,
-         'sampled_softmax': 0, 'columns': None}
+         'sampled_softmax': 0, 'columns': None,
+         'long_sources': 'drop'}
 # The options of the search for which a run has defaults.
 DECODING = tuple(row.name for row in SETTINGS.values() if row.group == 'decoding')
 
@@ -359,6 +363,8 @@ def _check_alignments(settings):
             '--alignments are read for --guided-alignment WEIGHT: give that too')
     require(settings.alignments is None or settings.format == 'pairs',
             '--alignments belong to --format pairs, not to %s', settings.format)
+    require(settings.long_sources == 'drop' or settings.format != 'babi' and not settings.guided_alignment,
+            '--format babi and --guided-alignment need whole sources: give --long-sources drop')
     require(not settings.guided_alignment or settings.alignments is not None or settings.format == 'babi',
             '--guided-alignment needs links: --alignments auto or FILE, or the supporting facts of --format babi')
 

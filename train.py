@@ -161,6 +161,7 @@ def read_data(options, settings, path, run, workers):
     tell('vocabularies: %s source and %s target tokens' % tuple(format(size, ',') for size in sizes))
     unknown_tokens.tell_shares(settings, text, paths)
     unknown_tokens.tell_divided(settings, text.texts)
+    unknown_tokens.tell_swapped(settings, text.texts)
     memory_estimate.check(settings, *sizes, text.train, workers.here)
     separators = questions.separators(settings, text.vocabularies[0])
     checkpoint, previous, vectors = run.read_checkpoint() if options.resume else None, None, []

@@ -104,8 +104,10 @@ class Translator(object):
         self.close()
 
     def encode(self, text):
-        """Source tokens of a text."""
-        return self.source_tokenizer.tokenize(text)
+        """Source tokens of a text, as many as the run reads."""
+        settings = self.models[0].settings
+        return self.source_tokenizer.tokenize(text)[:settings.max_source_length if settings.long_sources == 'truncate'
+                                                    else None]
 
     def translate(self, texts, batch_size=32, max_length=None, progress=None, divide=True, deadline=np.inf,
                   overtake=False, **options):

@@ -101,7 +101,8 @@ class Translator(object):
         """
         options = self._options(**options)
         results = [[Hypothesis('', [], 0., [], np.zeros((0, 0), 'f'), 0., [])] for _ in texts]
-        sources = [self.tokenizers[0].tokenize(text) for text in texts]
+        longest = self.settings['max_source_length'] if self.settings.get('long_sources') == 'truncate' else None
+        sources = [self.tokenizers[0].tokenize(text)[:longest] for text in texts]
         for text, tokens in zip(texts, sources):
             require(self.settings['score'] != 'location' or len(tokens) <= self.settings['max_source_length'],
                     'a source of %d tokens is longer than the %d of this model with --score location, shorten it: '

@@ -69,6 +69,8 @@ def build(run, settings, search, tokens_only):
     else:
         tokens = tf.placeholder(tf.string, [None, None], 'tokens')
         inputs = {'tokens': tokens}
+    if settings.long_sources == 'truncate':
+        tokens = tokens[:, :settings.max_source_length]
     # Pad to at least one row and one column: TensorFlow 1.12 crashes where it reverses or concatenates a batch without
     # rows, and the encoder needs one step. The outputs are cut to the rows of the input.
     input_rows, input_columns = tf.shape(tokens)[0], tf.shape(tokens)[1]

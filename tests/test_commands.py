@@ -289,6 +289,20 @@ def test_many_unknown_tokens_cause_a_warning(cheap, tmp_path):
     assert result.code == IMPORTED and 'warning: the test text cannot be read: c: line 1: no tab' in result.stderr
 
 
+def test_columns_in_the_other_order_cause_a_warning(cheap, tmp_path):
+    for name, line in (('a', 'two men are here\tzwei Männer sind hier\n'), ('b', 'zwei Männer hier\ttwo men here\n'),
+                       ('c', '你好\thello there\n'), ('d', 'hello there\t你好\n')):
+        (tmp_path / name).write_bytes((line * 9).encode('utf-8'))
+    options = ['--dry-run', '--target-tokenizer', 'word']
+    for val, test, part in (('b', 'a', 'validation'), ('a', 'b', 'test'), ('a', 'a', None)):
+        told = cheap('train.py', '--train', 'a', '--val', val, '--test', test, *options).stderr
+        assert told.count('warning') == (part is not None)
+        assert part is None or 'warning: 100.0 %% and 100.0 %% of the tokens of the %s text are <unk>' % part in told
+    for name, options, count in (('c', [], 1), ('d', [], 0), ('c', ['--source-tokenizer', 'chinese'], 0), ('a', [], 0)):
+        told = cheap('train.py', '--train', name, '--val', name, '--dry-run', *options).stderr
+        assert told.count('warning: the source text is Chinese and the target text is not') == count
+
+
 def test_a_page_of_outputs_without_a_model_is_refused(cheap):
     result = cheap('evaluate.py', '--hypotheses', 'a', '--target', 'b', '--html', 'page.html')
     assert result.code == 2 and '--html shows the attention of a run' in result.stderr

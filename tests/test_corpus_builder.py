@@ -201,7 +201,8 @@ def test_each_setting_that_a_corpus_depends_on_changes_the_entry(tmp_path, small
     cases = [(settings_of(), paths), (settings_of(), other), (settings_of(max_source_length=5), paths),
              (settings_of(source_vocabulary=7), paths), (settings_of(min_count=2), paths),
              (settings_of(copy=True), paths), (settings_of(share_vocabulary=True), paths),
-             (settings_of(target_tokenizer='word'), paths), (settings_of(), {'train': paths['train']})]
+             (settings_of(target_tokenizer='word'), paths),
+             (settings_of(long_sources='truncate'), paths), (settings_of(), {'train': paths['train']})]
     for number, (settings, files) in enumerate(cases, 1):
         preparation.prepare(settings, files, hashes(files), cache=str(tmp_path / 'cache'))
         assert len(list((tmp_path / 'cache').iterdir())) == number
@@ -271,8 +272,9 @@ def test_record_file_that_becomes_shorter_is_refused(tmp_path, small_limits):
 
 # ---- What is kept and dropped
 
-def prepared(pairs, source='word', target='chinese', most_source=3, most_target=2):
-    builder = CorpusBuilder((make_tokenizer(source), make_tokenizer(target)), (most_source, most_target), None)
+def prepared(pairs, source='word', target='chinese', most_source=3, most_target=2, truncate=False):
+    tokenizers = make_tokenizer(source), make_tokenizer(target)
+    builder = CorpusBuilder(tokenizers, (most_source, most_target), None, truncate)
     builder.read(enumerate(pairs, 1), 'x.tsv')
     vocabularies = [Vocabulary.build(builder.table.totals([side]), 99) for side in ('source', 'target')]
     return builder, builder.finish(*vocabularies)
@@ -282,7 +284,7 @@ def test_pair_with_an_empty_or_over_long_side_is_dropped_as_a_pair():
     builder, corpus = prepared([('a b c', '我们'), ('', '我'), ('a', '\u3000 '), ('a b c d', '我'), ('a', '我们的'),
                                 ('e', 'f'), ('', '我们的')])
     assert corpus.lines.tolist() == [1, 6] and corpus.lengths.tolist() == [[3, 1], [2, 1]]
-    assert builder.counts == {'read': 7, 'kept': 2, 'empty': 3, 'over_long': 2}
+    assert builder.counts == {'read': 7, 'kept': 2, 'empty': 3, 'over_long': 2, 'long_sources': 1}
 
 
 def test_side_of_spaces_only_counts_as_empty_for_characters_too():
@@ -297,14 +299,39 @@ def test_huge_line_is_dropped_without_being_tokenised():
 
     builder = CorpusBuilder((Word(), Word()), (5, 5), None)
     builder.read(enumerate([('a ' * 5000000, 'b'), ('a', 'b' * 10000000), ('a', 'b')], 1), 'x')
-    assert builder.counts == {'read': 3, 'kept': 1, 'empty': 0, 'over_long': 2}
+    assert builder.counts == {'read': 3, 'kept': 1, 'empty': 0, 'over_long': 2, 'long_sources': 1}
+
+
+def test_a_long_source_ends_at_its_limit_and_a_long_target_is_dropped():
+    builder, corpus = prepared([('a b c d e', '我们'), ('a b', '我'), ('a b c d', '我们的'), ('x ' * 10 ** 6, '们')],
+                               truncate=True)
+    assert corpus.lines.tolist() == [1, 2, 4] and corpus.lengths.tolist() == [[3, 2, 3], [2, 1, 1]]
+    assert 'd' not in builder.table.numbers
+    assert builder.counts == {'read': 4, 'kept': 3, 'empty': 0, 'over_long': 1, 'long_sources': 3}
+
+
+@pytest.mark.parametrize('kind, told', [
+    ('drop', 'warning: 50.0 % of the training pairs are dropped, 2 with more than 9 source tokens and 3 with more '
+     'than 9 target tokens: raise --max-source-length or --max-target-length, or give --long-sources truncate'),
+    ('truncate', 'warning: 30.0 % of the training pairs are dropped, 0 with more than 9 source tokens and 3 with '
+     'more than 9 target tokens: raise --max-source-length or --max-target-length')])
+def test_many_dropped_pairs_cause_a_warning_with_their_share(tmp_path, capfd, kind, told):
+    pairs = [('a b', 'c')] * 5 + [('a ' * 10, 'c')] * 2 + [('a', 'c ' * 10)] * 3
+    paths = {'train': write(tmp_path / 'a', pairs), 'val': write(tmp_path / 'v', pairs[:5])}
+    preparation.prepare(settings_of(max_target_length=9, long_sources=kind), paths)
+    lines = capfd.readouterr().err.splitlines()
+    assert [line for line in lines if 'warning' in line] == [told]
+    assert any('; 2 sources truncated)' in line for line in lines) == (kind == 'truncate')
+    few = write(tmp_path / 'b', pairs[:5] * 9 + pairs[5:6])
+    preparation.prepare(settings_of(long_sources=kind), dict(paths, train=few))
+    assert 'warning' not in capfd.readouterr().err
 
 
 def test_a_corpus_without_usable_pairs_is_refused_with_the_counts():
     with pytest.raises(UserError) as caught:
         prepared([('a b c d', '我'), ('', 'x')])
     assert str(caught.value) == ('x.tsv: none of 2 pairs can be used: 1 have an empty side, 1 are longer than '
-                                 '--max-source-length 3 or --max-target-length 2')
+                                 '--max-source-length 3 or --max-target-length 2: --long-sources truncate keeps them')
 
 
 def test_pairs_of_tokens_are_encoded_with_known_vocabularies():

@@ -26,7 +26,8 @@ def cached(tmp_path, small_limits, capfd):  # noqa: F811
         text = preparation.prepare(settings_of(), paths, hashes(paths), cache=str(tmp_path / 'cache'))
         sizes = list(map(len, text.vocabularies))
         assert all(max(record[side]) < sizes[side] for record in records_of(text.train) for side in (0, 1))
-        lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith(('training: ', 'valid'))]
+        lines = [line for line in capfd.readouterr().err.splitlines()
+                 if not line.startswith(('training: ', 'valid', 'warning: '))]
         return records_of(text.train), lines
 
     records, lines = prepare()

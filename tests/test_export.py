@@ -276,7 +276,7 @@ def test_maximum_lengths_in_the_graph_are_those_in_numpy(asked):
 @pytest.mark.slow
 def test_the_search_has_the_settings_of_the_run_and_options_override_them(tmp_path):
     random_run(tmp_path / 'run', beam_width=3, length_penalty=.6, coverage_penalty=.3, min_length=4, max_length=6,
-               no_repeat_ngram=2)
+               no_repeat_ngram=2, long_sources='truncate', max_source_length=3)
     sources = ['one two', '', 'three blah two one', 'two']
     lengths = []
     for name, given in (('own', []), ('given', ['--beam-width', '2', '--n-best', '2', '--min-length', '0',
@@ -287,6 +287,7 @@ def test_the_search_has_the_settings_of_the_run_and_options_override_them(tmp_pa
         objects = [json.loads(line) for line in result.stdout.decode('utf-8').splitlines()]
         assert_same(serve(tmp_path / name, sources, tmp_path), objects)
         lengths.append([len(one['hypotheses'][0]['tokens']) for one in objects if one['source_tokens']])
+    assert [len(one['source_tokens']) for one in objects] == [2, 0, 3, 1]
     assert all(4 <= length <= 6 for length in lengths[0]) and lengths[0] != lengths[1]
 
 

@@ -20,6 +20,7 @@ from text.vocabulary import UNK
 BLOCK = 2 ** 20  # tokens that are numbered and written at a time
 IN_MEMORY = 2 ** 22  # tokens of a corpus that stays in memory
 PROGRESS_SECONDS = 10
+COUNTS = ('read', 'kept', 'empty', 'over_long', 'long_sources')
 
 # ids: provisional ids of source and target, pair after pair. generation: that of the `TokenTable`.
 Block = collections.namedtuple('Block', 'generation ids lengths lines')
@@ -32,13 +33,15 @@ class CorpusBuilder(object):
         tokenizers: those of source and target.
         limits: maximum lengths of source and target in tokens, without START and END.
         folder: function without arguments that returns a directory for files; it is called if the text is large.
+        truncate: Boolean, a longer source ends at its limit; otherwise the pair is dropped.
 
-    `counts` has the numbers of pairs `read`, `kept`, and dropped as `empty` or `over_long`; `table` the tokens.
+    `counts` has the numbers of pairs `read`, `kept`, and dropped as `empty` or `over_long`, and those with
+    `long_sources`, dropped or truncated; `table` the tokens.
     """
 
-    def __init__(self, tokenizers, limits, folder):
-        self._tokenizers, self._limits, self._folder = tokenizers, limits, folder
-        self.counts = collections.OrderedDict.fromkeys(('read', 'kept', 'empty', 'over_long'), 0)
+    def __init__(self, tokenizers, limits, folder, truncate=False):
+        self._tokenizers, self._limits, self._folder, self._truncate = tokenizers, limits, folder, truncate
+        self.counts = collections.OrderedDict.fromkeys(COUNTS, 0)
         self.table = TokenTable(folder)
         self._blocks = []   # in memory
         self._spilled = []  # (generation, tokens, pairs) of blocks in the file
@@ -61,7 +64,7 @@ class CorpusBuilder(object):
         """
         tokenize_source, tokenize_target = [tokenizer.tokenize for tokenizer in self._tokenizers]
         source_limit, target_limit = self._limits
-        empty = over_long = number = 0
+        empty = over_long = long_sources = number = 0
         begun = told = time.time()
         ids, lengths, lines = array.array('i'), array.array('i'), array.array('q')
         number_of = self.table.numbers.__getitem__
@@ -72,13 +75,21 @@ class CorpusBuilder(object):
             if not (source.strip() and target.strip()):
                 empty += 1
                 continue
-            if (len(source) > source_limit * CHARACTERS_PER_TOKEN or len(target) > target_limit * CHARACTERS_PER_TOKEN):
+            # A huge text is not divided into tokens only to be dropped.
+            source_is_long, target_is_long = [len(text) > limit * CHARACTERS_PER_TOKEN for text, limit in zip(
+                (source, target), self._limits)]
+            if not source_is_long or self._truncate:
+                source = tokenize_source(source[:source_limit * CHARACTERS_PER_TOKEN])
+                source_is_long = source_is_long or len(source) > source_limit
+            long_sources += source_is_long
+            if source_is_long and not self._truncate or target_is_long:
                 over_long += 1
                 continue
-            source, target = tokenize_source(source), tokenize_target(target)
-            if len(source) > source_limit or len(target) > target_limit:
+            target = tokenize_target(target)
+            if len(target) > target_limit:
                 over_long += 1
                 continue
+            source = source[:source_limit]
             ids.extend(map(number_of, source))
             ids.extend(map(number_of, target))
             lengths.extend((len(source), len(target)))
@@ -89,11 +100,13 @@ class CorpusBuilder(object):
                 number_of = self.table.numbers.__getitem__
         if lines:
             self._end_block(ids, lengths, lines)
-        self.counts.update(read=number, empty=empty, over_long=over_long, kept=number - empty - over_long)
+        self.counts.update(read=number, empty=empty, over_long=over_long, kept=number - empty - over_long,
+                           long_sources=long_sources)
         if not self.counts['kept']:
             raise UserError('%s: none of %d pairs can be used: %d have an empty side, %d are longer than '
-                            '--max-source-length %d or --max-target-length %d'
-                            % (name, number, empty, over_long, source_limit, target_limit))
+                            '--max-source-length %d or --max-target-length %d%s'
+                            % (name, number, empty, over_long, source_limit, target_limit,
+                               ': --long-sources truncate keeps them' if long_sources and not self._truncate else ''))
 
     def _end_block(self, ids, lengths, lines):
         block = Block(self.table.generation, np.array(ids), np.array(lengths).reshape(-1, 2).T, np.array(lines))

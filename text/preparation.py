@@ -11,7 +11,7 @@ from command_line import UserError, require, tell
 from settings import AUTO
 from storage.files import read_bytes, show, user_error, write_bytes
 from text import alignments, corpus, subwords, word_aligner
-from text.corpus_builder import CorpusBuilder, open_corpus, record_types
+from text.corpus_builder import COUNTS, CorpusBuilder, open_corpus, record_types
 from text.corpus_cache import CacheEntry, cache_key
 from text.encoded_corpus import is_valid
 from text.readers import layout
@@ -19,6 +19,7 @@ from text.tokenizers import build_tokenizers, read_tokenizers
 from text.vocabulary import SPECIALS, UNK, Vocabulary
 
 SIDES = ('source', 'target')
+MANY = .05  # share of over-long pairs above which a warning appears
 
 PreparedText = collections.namedtuple('PreparedText', 'train validation texts tokenizers models vocabularies')
 PreparedText.__doc__ = """The text of a run.
@@ -91,13 +92,12 @@ def prepare(settings, paths, hashes=None, run=None, cache=None, keep=True):
         text.validation = text.validation or held_out
     name = ' '.join(paths.get('val', paths['train']))
     with _at_first_use(_temporary_folder) as folder:
-        builder = CorpusBuilder(tokenizers, limits, folder)
+        builder = CorpusBuilder(tokenizers, limits, folder, settings.long_sources == 'truncate')
         builder.read(text.validation, name)
         validation = builder.finish(*vocabularies, settings.copy)
     for part, size, files, numbers in (('training', len(train), ' '.join(paths['train']), counts),
                                        ('validation', len(validation), name, builder.counts)):
-        tell('%s: %s pairs of %s (%d read; dropped: %d with an empty side, %d over-long)' % (
-            part, format(size, ','), files, numbers['read'], numbers['empty'], numbers['over_long']))
+        _tell_counts(settings, part, files, size, numbers)
     if settings.guided_alignment:
         links = None
         if settings.alignments == AUTO:
@@ -112,10 +112,25 @@ def prepare(settings, paths, hashes=None, run=None, cache=None, keep=True):
                         vocabularies)
 
 
+def _tell_counts(settings, part, files, size, counts):
+    """Tells how many pairs a part has, and warns if many are dropped as over-long."""
+    truncated = counts['long_sources'] if settings.long_sources == 'truncate' else 0
+    tell('%s: %s pairs of %s (%d read; dropped: %d with an empty side, %d over-long%s)' % (
+        part, format(size, ','), files, counts['read'], counts['empty'], counts['over_long'],
+        '; %d sources truncated' % truncated if truncated else ''))
+    if counts['over_long'] > MANY * counts['read']:
+        sources = 0 if truncated else counts['long_sources']
+        tell('warning: %.1f %% of the %s pairs are dropped, %d with more than %d source tokens and %d with more than '
+             '%d target tokens: raise --max-source-length or --max-target-length%s' % (
+                 100. * counts['over_long'] / counts['read'], part, sources, settings.max_source_length,
+                 counts['over_long'] - sources, settings.max_target_length,
+                 ', or give --long-sources truncate' if sources else ''))
+
+
 def _key(settings, paths, hashes, tokenizers):
     names = ('format', 'columns', 'on_bad_utf8', 'max_source_length', 'max_target_length', 'source_tokenizer',
              'target_tokenizer', 'source_vocabulary', 'target_vocabulary', 'min_count', 'share_vocabulary', 'copy',
-             'spacing_marks')
+             'spacing_marks', 'long_sources')
     pieces = [hashlib.sha256(repr(tokenizer.scores).encode('utf-8')).hexdigest()
               if tokenizer.name in subwords.KINDS else None for tokenizer in tokenizers]
     return cache_key([[getattr(settings, name) for name in names], None if 'val' in paths else settings.seed,
@@ -150,7 +165,7 @@ def _at_first_use(context):
 def _build(settings, text, tokenizers, limits, name, entry):
     """The training corpus, the vocabularies, and the counts of pairs."""
     with _at_first_use(entry.building if entry else _temporary_folder) as folder:
-        builder = CorpusBuilder(tokenizers, limits, folder)
+        builder = CorpusBuilder(tokenizers, limits, folder, settings.long_sources == 'truncate')
         builder.read(text.training(), name)
         vocabularies = _vocabularies(settings, tokenizers, builder.table)
         train = builder.finish(*vocabularies, settings.copy)
@@ -172,7 +187,7 @@ def _open_entry(path, content, settings, limits):
     held_out, counts, texts = [content.get(name) for name in ('held_out', 'counts', 'vocabularies')]
     require(isinstance(texts, dict) and isinstance(counts, dict) and isinstance(held_out, list)
             and all(isinstance(texts.get(side), str) for side in SIDES)
-            and all(type(counts.get(name)) is int for name in ('read', 'kept', 'empty', 'over_long')),
+            and all(type(counts.get(name)) is int for name in COUNTS),
             '%s: is not the content of an encoded corpus', path)
     vocabularies = [Vocabulary.from_bytes(texts[side].encode('utf-8', 'surrogatepass'), path) for side in SIDES]
     for pair in held_out:

@@ -1,4 +1,4 @@
-"""What the text of a run tells about its tokenisers: many tokens without an id, Chinese that is divided already."""
+"""Warnings about the text of a run: many tokens without an id, columns in the other order, Chinese that has words."""
 import collections
 import itertools
 import re
@@ -10,6 +10,8 @@ from text.vocabulary import UNK
 
 SAMPLED = 2000  # pairs of a part whose share of <unk> is measured
 MANY = .2       # share of <unk> among the source or target tokens above which a warning appears
+
+MOST = .5       # share of <unk> on both sides of another part above which a warning appears
 
 DIVIDED = .2    # share of Chinese characters before a space, among those before another one, of text divided by spaces
 FEW = 20        # neighbours among Chinese characters that tell nothing yet
@@ -55,6 +57,21 @@ def tell_shares(settings, text, paths):
         if share > MANY:
             tell('warning: %.1f %% of the %s tokens are <unk>: check --%s-tokenizer, --%s-vocabulary and --min-count'
                  % (100 * share, side, side, side))
+    for part in ('validation', 'test'):
+        if min(shares.get(part, [0.])) > MOST and max(shares['training']) < MANY:
+            tell('warning: %.1f %% and %.1f %% of the tokens of the %s text are <unk>, but few of the training text: '
+                 'are source and target in the other order there, or is it another language?'
+                 % (100. * shares[part][0], 100. * shares[part][1], part))
+
+
+def tell_swapped(settings, pairs):
+    """Warns of Chinese sources with targets of another script, if the tokenisers expect the opposite."""
+    source, target = [sum(bool(re.search(HAN, text)) for text in texts) / float(len(texts))
+                      for texts in zip(*pairs[:SAMPLED])]
+    if (source > .9 and target < .1 and settings.target_tokenizer in ('chinese', 'jieba')
+            and settings.source_tokenizer in ('space', 'word')):
+        tell('warning: the source text is Chinese and the target text is not: --columns 2,1 swaps the columns of a '
+             'table; to translate from Chinese, give --source-tokenizer chinese --target-tokenizer word')
 
 
 def share_of(sequences):

@@ -57,7 +57,9 @@ class WebEngine {
   }
 
   sourceTokens(text) {
-    const tokens = this.tokenizers[0].tokenize(text.toWellFormed ? text.toWellFormed() : text);
+    const {long_sources: kind, max_source_length: longest} = this.settings;
+    const tokens = this.tokenizers[0].tokenize(text.toWellFormed ? text.toWellFormed() : text)
+      .slice(0, kind === 'truncate' ? longest : undefined);
     const limit = this.settings.score === 'location' ? this.settings.max_source_length : LARGEST_SOURCE;
     if (tokens.length > limit) {
       throw new Error(say('The text has %d words, and this page takes at most %d: shorten it.', tokens.length, limit));
