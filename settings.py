@@ -1,7 +1,6 @@
 """Every setting of a run: one table for the parser, the help, the docs and `config.json`. Standard library only."""
 import argparse
 import collections
-import textwrap
 
 from command_line import require, yes_or_no
 
@@ -278,17 +277,6 @@ def resolve_settings(given, preset=None):
 def shown(value):
     """The value of a setting as help texts show it; 0 and 1 are numbers, not booleans."""
     return value if value is not None and not isinstance(value, bool) else {None: 'none', True: 'yes'}.get(value, 'no')
-
-
-def presets_text():
-    """The presets and tasks with the options that they set, for `--help`."""
-    lines = ['config.json of the run directory records every setting. These change defaults; options override them:']
-    for name, values in PRESETS.items():
-        words = ['%s %s' % (SETTINGS[key].option, shown(value)) for key, value in values.items()]
-        lines += ['', '--%s %s' % ('preset' if name in CORPORA else 'task', name)]
-        lines += textwrap.wrap(' '.join(words) or 'the defaults above', 110, initial_indent='    ',
-                               subsequent_indent='    ', break_on_hyphens=False)
-    return '\n'.join(lines)
 
 
 def add_options(parser):

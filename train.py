@@ -11,9 +11,11 @@ import collections
 import contextlib
 import os
 import platform
+import textwrap
 
 from command_line import CommandParser, Stopped, command, require, run_command, tell
-from settings import AUTO, COMMON, CORPORA, NEED_FILES, add_options, check, presets_text, resolve_settings
+from settings import (AUTO, COMMON, CORPORA, NEED_FILES, PRESETS, SETTINGS, add_options, check, resolve_settings,
+                      shown)
 from storage.config_file import config_bytes, read_config_file
 from storage.files import file_sha256
 from storage.run_directory import RunDirectory
@@ -52,6 +54,17 @@ def parse(argv):
     # Settings that the user gave, on the command line or in the file.
     options.given = dict(read_config_file(options.config), **values) if options.config else values
     return options
+
+
+def presets_text():
+    """The presets and tasks with the options that they set, for `--help`."""
+    lines = ['config.json of the run directory records every setting. These change defaults; options override them:']
+    for name, values in PRESETS.items():
+        words = ['%s %s' % (SETTINGS[key].option, shown(value)) for key, value in values.items()]
+        lines += ['', '--%s %s' % ('preset' if name in CORPORA else 'task', name)]
+        lines += textwrap.wrap(' '.join(words) or 'the defaults above', 110, initial_indent='    ',
+                               subsequent_indent='    ', break_on_hyphens=False)
+    return '\n'.join(lines)
 
 
 def main(argv):

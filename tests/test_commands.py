@@ -25,6 +25,7 @@ from text import corpus
 from text.vocabulary import Vocabulary
 from reports import metrics
 import predict
+import train
 import search_options
 import settings
 from storage.config_file import check_config
@@ -421,7 +422,7 @@ def test_a_preset_has_valid_settings(name):
     chosen = settings.resolve_settings(given, name)
     settings.check(chosen)
     assert dict(check_config(vars(chosen), name, complete=False)) == vars(chosen)
-    text = settings.presets_text()
+    text = train.presets_text()
     for key, value in settings.PRESETS[name].items():
         assert getattr(chosen, key) == value != settings.SETTINGS[key].default
         assert '%s %s' % (settings.SETTINGS[key].option, settings.shown(value)) in ' '.join(text.split())
