@@ -239,13 +239,12 @@ class Translator(object):
     def _search(self, sources, limits, options, deadline=np.inf, overtake=False):
         require(not options.coverage_penalty or any(map(attends, self.models)),
                 'coverage_penalty needs attention, which a model with --score none does not have: omit it')
-        if time.time() < deadline:
-            found = self._run(('search',) + search_graph.kind(options), lambda: search_graph.build(
-                self.models, options), sources, search_graph.values(options, limits, deadline),
-                tf_session.OVERTAKE if overtake else None)
-            if time.time() < deadline:
-                return found
-        raise TimeoutError('the search has reached its time limit')
+        _require_time(deadline)
+        found = self._run(('search',) + search_graph.kind(options), lambda: search_graph.build(self.models, options),
+                          sources, search_graph.values(options, limits, deadline),
+                          tf_session.OVERTAKE if overtake else None)
+        _require_time(deadline)
+        return found
 
     def _hypothesis(self, result, row, n, source, options):
         length = int(result.lengths[row, n])
@@ -266,13 +265,14 @@ class Translator(object):
         unknown = [s for s, i in enumerate(self.source_vocabulary.encode(source)) if i == UNK]
         return unknown, [t for t, i in enumerate(ids) if i >= len(self.target_vocabulary)]
 
-    def score(self, pairs, batch_size=32, progress=None):
+    def score(self, pairs, batch_size=32, progress=None, deadline=np.inf, overtake=False):
         """Scores given targets by forced decoding.
 
         # Arguments
             pairs: list of (source text, target text); a source without tokens is scored as one unknown word.
             batch_size: maximum number of pairs scored together, of similar length.
             progress: function that takes the number of pairs that were just scored.
+            deadline, overtake: as for `translate`; a batch that has begun is scored to its end.
 
         # Returns
             A `Hypothesis` for each pair, with the given tokens. A margin is the logit of the given token minus that of
@@ -288,8 +288,8 @@ class Translator(object):
         tokens = [self.target_tokenizer.tokenize(text) for _, text in pairs]
         target = [self.target_vocabulary.encode(words, self._names(names)) for words, names in zip(tokens, source)]
         results = [None] * len(pairs)
-        for batch, values in self._force('score', lambda: forced_graph(self.models), source, target,
-                                         batch_size):
+        for batch, values in self._force('score', lambda: forced_graph(self.models), source, target, batch_size,
+                                         (), deadline, overtake):
             for row, i in enumerate(batch):
                 log_probabilities, margins = [value[row, :len(target[i]) + 1].tolist() for value in values[:2]]
                 score = sum(log_probabilities)
@@ -330,7 +330,7 @@ class Translator(object):
                 progress(len(batch))
         return results
 
-    def _force(self, key, build, sources, targets, batch_size, feeds=()):
+    def _force(self, key, build, sources, targets, batch_size, feeds=(), deadline=np.inf, overtake=False):
         """Pairs of indices and values of a graph of forced decoding, for batches of similar length.
 
         `build` as for `_run`: its first placeholders take what `forced_inputs` describes, the others `feeds`.
@@ -338,9 +338,16 @@ class Translator(object):
         plan = plan_batches([len(ids) for ids in sources], [len(ids) for ids in targets], batch_size, 0, 0, False)
 
         def force(batch):
+            _require_time(deadline)
             inputs, outputs = [pad([before + targets[i] + after for i in batch])
                                for before, after in (([START], []), ([], [END]))]
             return self._run(key, build, [sources[i] for i in batch],
-                             [outputs] + [inputs] * len(self.models) + list(feeds))
+                             [outputs] + [inputs] * len(self.models) + list(feeds),
+                             tf_session.OVERTAKE if overtake else None)
 
         return zip(plan, self.map_parallel(force, plan))
+
+
+def _require_time(deadline):
+    if time.time() >= deadline:
+        raise TimeoutError('the time limit is reached')

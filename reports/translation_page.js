@@ -2,7 +2,7 @@
 // The page to try runs, for serve.py and `export.py --format web`. `makeEngine()` makes what finds the outputs:
 //   start(progress)                     {runs, limits: {characters}, token}; a run as `reports/page_about.py` tells it
 //   translate(run, text, options, signal, token)  an entry of `results` in the answer of POST /translate
-//   force(run, text, output)            the same for a given output; `canForce` tells whether there is this
+//   force(run, text, output, token)     the same for a given output; `canForce` tells whether there is this
 
 Object.assign(ZH, {
   'Translation': '翻译', 'Summary': '摘要', 'Answer': '问答', 'Text': '原文', 'Article': '文章', 'Story': '故事',
@@ -38,7 +38,10 @@ class RunView {
     this.hide(true);
   }
 
-  hide(hidden) { this.view.section.hidden = hidden; }
+  hide(hidden) {
+    this.view.section.hidden = hidden;
+    if (this.forced) this.forced.replaceChildren();
+  }
 
   show(result) {
     this.hide(false);
@@ -55,7 +58,6 @@ class RunView {
       add(label, 'small', `${say('score')} ${one.score.toFixed(3)}`, {className: 'quiet'});
     });
     addCopyButton(this.outputs, 'Copy the output', () => result.hypotheses[this.chosen].text);
-    if (this.forced) this.forced.replaceChildren();
     this.showHypothesis(0);
   }
 
@@ -77,7 +79,13 @@ class RunView {
     form.onsubmit = async event => {
       event.preventDefault();
       if (!input.value.trim() || !this.result.source_tokens.length) return;
-      const found = await engine.force(this.name, this.result.source, input.value), [one] = found.hypotheses;
+      let found;
+      try {
+        found = await engine.force(this.name, this.result.source, input.value, part('token').value);
+      } catch (error) {
+        return tellUser(error.message, true);
+      }
+      const [one] = found.hypotheses;
       this.forced.replaceChildren();
       const view = new Alignment(this.forced, say('Forced output, score %s', one.score.toFixed(3)));
       view.show(found, inThousandths(one), differing(one.tokens, this.result.hypotheses[0].tokens));

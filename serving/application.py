@@ -25,18 +25,18 @@ from storage.files import parse_json, show
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SEARCH = search_options.Options._fields  # options of a request, as of predict.py
-KNOWN = SEARCH + ('text', 'question', 'story', 'run', 'alignments')
+KNOWN = SEARCH + ('text', 'question', 'story', 'target', 'run', 'alignments')
 SMALL = 2000  # hypotheses times output tokens, and source tokens, of requests that overtake others
 DIGITS = 6
 
-Limits = collections.namedtuple('Limits', 'texts characters beam_width max_length body seconds search answer')
-Limits.__new__.__defaults__ = (128, 20000, 16, 1000, 2 ** 20, 25., 16 * 10 ** 6, 2 * 10 ** 6)
+Limits = collections.namedtuple('Limits', 'texts characters beam_width max_length body seconds search answer forced')
+Limits.__new__.__defaults__ = (128, 20000, 16, 1000, 2 ** 20, 25., 16 * 10 ** 6, 2 * 10 ** 6, 2 ** 23)
 Limits.__doc__ = """Limits of one request.
 
 texts, characters: of all its texts. beam_width, max_length: of the search. body: bytes. seconds: until the answer.
 search: attention weights that the search of one text may keep, beam width x output x source tokens, of 20 bytes each.
 answer: weights in the answer, n_best x output x source tokens of all texts, about 8 bytes of JSON each. Outputs count
-with their maximum length.
+with their maximum length. forced: logits of a given output, its tokens x the vocabulary, of about 20 bytes each.
 """
 
 
@@ -94,13 +94,14 @@ class Service(object):
             Refused: the body is not as `openapi.json` says, or the server is too busy.
         """
         deadline = time.time() + self.limits.seconds
-        name, texts, options = self._read(body)
+        name, texts, targets, options = self._read(body)
         attention = self.translators[name].settings.score != 'none' and body.get('alignments', True)
-        large = self._measure(self.translators[name], texts, options, attention)
+        large = self._measure(self.translators[name], texts, targets, options, attention)
         if self.stopping:
             raise Refused(503, 'the server is stopping')
         try:
-            future = self.batchers[name].submit(texts, options._asdict(), deadline, large)
+            given = (texts, options._asdict()) if targets is None else (list(zip(texts, targets)), None)
+            future = self.batchers[name].submit(*given, deadline=deadline, large=large)
             results = future.result(max(0., deadline - time.time()) + 1.)  # the search itself ends at the deadline
         except Busy:
             raise Refused(503, 'too many requests are waiting: try again')
@@ -115,15 +116,16 @@ class Service(object):
             for text, hypotheses in zip(texts, results)]}
 
     def _read(self, body):
-        """Name of the run, texts and options of a request."""
+        """Name of the run, texts, given outputs or `None`, and options of a request."""
         unknown = sorted(set(body) - set(KNOWN))
         _check(not unknown, 'unknown field %s: the fields are %s', ', '.join(map(show, unknown[:3])), ', '.join(KNOWN))
         name = body.get('run', next(iter(self.translators)))
         _check(isinstance(name, str) and name in self.translators, 'no run %s: the runs are %s', show(name),
                ', '.join(self.translators))
         _check(isinstance(body.get('alignments', True), bool), 'alignments must be true or false')
-        texts = _texts(body)
-        count = sum(map(len, texts))
+        texts, targets = _texts(body), _targets(body)
+        _check(targets is None or len(targets) == len(texts), 'target must have one line for each text')
+        count = sum(map(len, texts + (targets or [])))
         _check(len(texts) <= self.limits.texts, '%d texts are more than %d: send several requests', len(texts),
                self.limits.texts)
         _check(count <= self.limits.characters, '%d characters are more than %d: send several requests', count,
@@ -137,26 +139,32 @@ class Service(object):
             options = search_options.merge(self.translators[name].settings, argparse.Namespace(**values))
         except UserError as error:
             raise Refused(400, str(error))
-        return name, texts, options
+        return name, texts, targets, options
 
-    def _measure(self, translator, texts, options, attention):
+    def _measure(self, translator, texts, targets, options, attention):
         """Refuses what would take too much memory, before the search; returns whether a request is a large one."""
-        sources = [len(translator.encode(text)) for text in texts]
-        lengths = [int(length) if source else 0
-                   for source, length in zip(sources, beam_search.max_lengths(sources, options))]
-        limits, answer = self.limits, 0
+        sources, limits, answer = [len(translator.encode(text)) for text in texts], self.limits, 0
+        if targets is None:
+            width, n_best, longest, remedy = options.beam_width, options.n_best, limits.max_length, 'give max_length'
+            lengths = [int(length) if source else 0
+                       for source, length in zip(sources, beam_search.max_lengths(sources, options))]
+        else:
+            width = n_best = 1
+            longest = min(limits.max_length, limits.forced // len(translator.target_vocabulary))
+            remedy = 'the target'
+            lengths = [len(translator.target_tokenizer.tokenize(target)) + 1 for target in targets]  # with </s>
         for number, (source, length) in enumerate(zip(sources, lengths), 1):
-            _check(length <= limits.max_length, 'the output of text %d, of %d tokens, may have %d tokens, and %d are '
-                   'allowed: shorten the text, or give max_length', number, source, length, limits.max_length)
-            weights = options.beam_width * length * source
+            _check(length <= longest, 'the output of text %d, of %d tokens, may have %d tokens, and %d are '
+                   'allowed: shorten the text, or %s', number, source, length, longest, remedy)
+            weights = width * length * source
             _check(weights <= limits.search, 'text %d: a beam of width %d, outputs of up to %d tokens and a source of '
                    '%d need %d attention weights, and %d are allowed: lower beam_width or max_length, or shorten the '
-                   'text', number, options.beam_width, length, source, weights, limits.search)
-            answer += options.n_best * length * source
+                   'text', number, width, length, source, weights, limits.search)
+            answer += n_best * length * source
         _check(not attention or answer <= limits.answer, 'the answer could have %d attention weights, and %d are '
                'allowed: send several requests, lower n_best or max_length, or give "alignments": false', answer,
                limits.answer)
-        return options.beam_width * sum(lengths) + sum(sources) > SMALL
+        return width * sum(lengths) + sum(sources) > SMALL
 
 
 def _texts(body):
@@ -168,8 +176,21 @@ def _texts(body):
     else:
         _check('text' in body, 'text is missing: a string or a list of strings')
         texts = [body['text']] if isinstance(body['text'], str) else body['text']
-        _check(isinstance(texts, list) and all(isinstance(text, str) for text in texts),
-               'text must be a string or a list of strings')
+    return _lines(texts, 'text')
+
+
+def _targets(body):
+    """The outputs that a request gives, one for each text; `None` for a search."""
+    if body.get('target') is None:
+        return None
+    options = [field for field in SEARCH if body.get(field) is not None]
+    _check(not options, 'with target nothing is searched: omit %s', ', '.join(options))
+    return _lines([body['target']] if isinstance(body['target'], str) else body['target'], 'target')
+
+
+def _lines(texts, name):
+    _check(isinstance(texts, list) and all(isinstance(text, str) for text in texts),
+           '%s must be a string or a list of strings', name)
     for text in texts:
         _check('\n' not in text, 'a text must be one line: send a list of lines')
         _check(not any('\ud800' <= character <= '\udfff' for character in text), 'a text has a lone surrogate')

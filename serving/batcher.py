@@ -17,7 +17,8 @@ class Batcher(object):
     """Collects requests for one translator and decodes those with equal options together.
 
     # Arguments
-        translator: object with `translate(texts, batch_size, divide=..., deadline=..., overtake=..., **options)`.
+        translator: object with `translate(texts, batch_size, divide=..., deadline=..., overtake=..., **options)` and,
+            for given outputs, `score(pairs, batch_size, deadline=..., overtake=...)`.
         batch_size: maximum number of texts decoded together, unless a single request has more.
         wait: seconds from its arrival that a request waits for others.
         queue: maximum number of texts that wait, of small requests and of large ones.
@@ -46,8 +47,8 @@ class Batcher(object):
         """Adds a request to the queue.
 
         # Arguments
-            texts: list of strings.
-            options: dict of the search's options; their values are hashable.
+            texts: list of strings; pairs of strings, source and output, if the outputs are given.
+            options: dict of the search's options, whose values are hashable; `None` if the outputs are given.
             deadline: time since 1970 in seconds at which the search ends unfinished.
             large: Boolean, the request may take long.
 
@@ -57,8 +58,8 @@ class Batcher(object):
         # Raises
             Busy: the queue has no room for so many texts, or for a large request.
         """
-        request = Request(texts, tuple(sorted(options.items())), concurrent.futures.Future(), time.time(), deadline,
-                          large)
+        options = None if options is None else tuple(sorted(options.items()))
+        request = Request(texts, options, concurrent.futures.Future(), time.time(), deadline, large)
         with self.changed:
             # Large requests leave room for small ones. A request larger than the whole room is accepted if it is empty.
             waiting = sum(len(other.texts) for other in self.waiting if other.large == large)
@@ -147,11 +148,13 @@ class Batcher(object):
     def _answer(self, batch):
         texts = [text for request in batch for text in request.texts]
         self.observe(len(texts))
+        limits = dict(deadline=max(request.deadline for request in batch), overtake=not batch[0].large)
         try:
-            # The texts of several clients stay together: other threads have other batches.
-            results = self.translator.translate(texts, self.batch_size, divide=len(batch) == 1,
-                                                deadline=max(request.deadline for request in batch),
-                                                overtake=not batch[0].large, **dict(batch[0].options))
+            if batch[0].options is None:  # one at a time: a batch has logits for the padding of the outputs too
+                results = [[one] for one in self.translator.score(texts, 1, **limits)]
+            else:  # The texts of several clients stay together: other threads have other batches.
+                results = self.translator.translate(texts, self.batch_size, divide=len(batch) == 1,
+                                                    **dict(batch[0].options, **limits))
         except Exception as error:
             if len(batch) > 1 and isinstance(error, UserError):  # one request is wrong: answer the others
                 for request in batch:

@@ -4,6 +4,8 @@
 Object.assign(ZH, {'The server does not answer.': '服务器没有响应。'});
 
 class ServerEngine {
+  constructor() { this.canForce = true; }
+
   start() { return this.ask('health'); }
 
   async translate(name, text, options, signal, token) {
@@ -11,6 +13,8 @@ class ServerEngine {
     const body = JSON.stringify({text, run: name, ...options});
     return (await this.ask('translate', {method: 'POST', headers, body, signal})).results[0];
   }
+
+  force(name, text, target, token) { return this.translate(name, text, {target}, undefined, token); }
 
   async ask(path, request) {
     let answer, data;

@@ -127,6 +127,20 @@ def test_answers_are_those_of_predict(server, folder):
                        for x, y in zip(row, other_row))
 
 
+def test_given_outputs_have_the_scores_of_predict(server, folder):
+    targets = ['%s TEA' % text.upper().split()[0] for text in TEXTS[:-1]] + ['']
+    found = server.translate(text=TEXTS, target=targets)['results']
+    wanted = predicted(folder, ['%s\t%s' % pair for pair in zip(TEXTS, targets)], '--score-pairs')
+    assert [one['hypotheses'][0]['text'] for one in found] == targets
+    assert all(abs(one['hypotheses'][0]['score'] - float(score)) < 1e-3 for one, score in zip(found, wanted))
+    one, = found[0]['hypotheses']
+    assert one['tokens'] == targets[0].split() and len(one['log_probabilities']) == 3
+    assert [len(row) for row in one['alignment']] == [3, 3] and abs(sum(one['alignment'][0]) - 1) < 1e-3
+    best = server.translate(text=TEXTS[0])['results'][0]['hypotheses'][0]
+    again = server.translate(text=TEXTS[0], target=best['text'])['results'][0]['hypotheses']
+    assert len(again) == 1 and abs(again[0]['score'] - best['score']) < 1e-4
+
+
 def test_requests_that_come_together_are_decoded_together_and_each_gets_its_own_answer(server, folder):
     def batches():
         lines = server.send('/metrics')[2].splitlines()
@@ -170,6 +184,11 @@ def test_unknown_words_several_runs_and_empty_texts(server):
     ({'text': 'a ' * 496}, 'of 496 tokens, may have 1002 tokens, and 1000'),
     ({'text': 'a ' * 9999, 'max_length': 1000, 'beam_width': 2}, 'need 19998000 attention weights'),
     ({'text': ['a ' * 400] * 2, 'max_length': 1000, 'beam_width': 3, 'n_best': 3}, 'have 2400000 attention weights'),
+    ({'text': 'a', 'target': 5}, 'target must be'), ({'text': ['a', 'b'], 'target': 'c'}, 'one line for each text'),
+    ({'text': 'a', 'target': 'c', 'beam_width': 2}, 'omit beam_width'), ({'text': 'a', 'target': 'b\nc'}, 'one line'),
+    ({'text': 'a', 'target': 'c ' * 1000}, 'may have 1001 tokens, and 1000 .* the target'),
+    ({'text': 'a', 'target': 'c' * 20000}, '20001 characters'),
+    ({'text': 'a ' * 5000, 'target': 'c ' * 500}, 'have 2505000 attention weights'),
     ({'question': 'a'}, 'question and story'), ({'text': 'a', 'question': 'b', 'story': 'c'}, 'or question'),
     ({'text': ['a'] * 129}, '129 texts'), ({'text': 'a' * 20001}, '20001 characters')])
 def test_bad_input_gets_one_clear_error(server, body, told):
@@ -304,6 +323,8 @@ EXTREMES = dict(
 def test_every_option_at_its_extremes_ends_in_an_answer_or_one_error(folder):
     server, counts = Server(folder, '--run', 'a', '--run', 'b', '--time-limit', '10'), collections.Counter()
     bodies = [dict({'text': 'red blue', field: value}) for field, values in EXTREMES.items() for value in values]
+    bodies += [{'text': text, 'target': target}
+               for text in EXTREMES['text'][:4] for target in ('', 'TEA', 'TEA ' * 999)]
     random = np.random.RandomState(1)
     for _ in range(60):
         bodies.append({'text': 'red'})
@@ -551,6 +572,10 @@ def test_the_page_translates_while_the_user_types(server, browser, width, height
         assert browser.texts('#notices li') == ['模型不认识 1 个词（共 3 个）：zorblax' if language == 'zh' else
                                                 '1 of 3 words are unknown to the model: zorblax']
         assert browser.texts('.legend .unknown') and not browser.texts('.legend .copied'), 'no run copies'
+        browser.run('const form = document.querySelector("section .forced"); form.closest("details").open = true;'
+                    'form.querySelector("input").value = "SUN TEA"; form.requestSubmit()')
+        browser.wait_for('return document.querySelectorAll("section details .output bdi").length')
+        assert browser.texts('section details .output bdi') == ['SUN', 'TEA']
         browser.run('const text = document.getElementById("text"); text.value = ""; text.oninput()')
         browser.wait_for('return !document.querySelector("section:not([hidden])") && !location.hash')
         assert browser.texts('#notices li') == []

@@ -183,6 +183,9 @@ def test_a_deadline_ends_a_search_with_an_error_and_changes_nothing_before_it(a)
     with mock.patch.object(a, '_run', side_effect=AssertionError('work after the deadline')), pytest.raises(
             TimeoutError, match='time limit'):
         a.translate(TEXTS, deadline=time.time() - 1.)
+    with mock.patch.object(a, '_run', side_effect=AssertionError('work after the deadline')), pytest.raises(
+            TimeoutError, match='time limit'):
+        a.score([('we like', 'the coat')], deadline=time.time() - 1.)
     assert_same(flat(a.translate(TEXTS, deadline=time.time() + 1e4)), flat(a.translate(TEXTS)), 0.)
     sizes = []
     with mock.patch.object(translator, 'TIMED_TOKENS', 30):  # the encoder cannot be ended: little padding
