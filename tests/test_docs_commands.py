@@ -30,11 +30,13 @@ SMALLER = {
     'benchmarks/serve_load.py': '--seconds 1 --clients 2 --turns 1',
 }
 # Runs that a page uses, and that another page or `make demo` trains.
-NEEDED = {'README.md': ['translate'], 'porting.md': ['my'], 'results.md': ['translate'],
+NEEDED = {'alignments.md': ['translate'], 'README.md': ['translate'], 'porting.md': ['my'], 'results.md': ['translate'],
           'serving.md': ['translate', 'my']}
 CANNOT = [
     (r'make (demo|tutorial|reference-check|distributed)\b', 'test_docs.py, test_tutorial.py and .ci/run run it'),
     (r'make (onnx|serve-setup)\b', 'installs packages from the network'),
+    (r'make align\b', 'installs packages from the network; .ci/run runs it'),
+    (r'--alignments auto', 'needs eflomal: tests/test_alignments.py'),
     (r'pip install ', 'installs packages from the network'),
     (r'python3\.11 -m venv', 'installs packages from the network'),
     (r'(^|[ =])port/bin/python', 'needs Keras 3 or PyTorch in another Python: tests/test_adapters.py'),
