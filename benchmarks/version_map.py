@@ -20,7 +20,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.dirname(HERE), HERE]
 
-from command_line import UserError, positive_int, run_command, tell  # noqa: E402  the checkout is on the path now
+from command_line import UserError, positive_int, require, run_command, tell  # noqa: E402  the path is set now
 import stacks  # noqa: E402
 import version_measures as measures  # noqa: E402
 import version_page  # noqa: E402
@@ -118,6 +118,14 @@ def parts(row, part=False):
     return OrderedDict(found)
 
 
+def read_expected():
+    """What the pinned versions give, as `prepare` wrote it."""
+    path = material('expected.json')
+    require(os.path.isfile(path), '%s: is missing: run benchmarks/version_map.py prepare first', path)
+    with open(path, encoding='utf-8') as stream:
+        return json.load(stream)
+
+
 def read_row(row):
     """What has been measured of a row."""
     path = stacks.path_of(row.name, '.json')
@@ -127,16 +135,15 @@ def read_row(row):
         return json.load(stream, object_pairs_hook=OrderedDict)
 
 
-def measure(row, only, part):
+def measure(row, expected, only, part):
     """Measures what a row's file lacks; each measure is written when it is done, so that the next call goes on.
 
     # Arguments
+        expected: what the pinned versions give.
         only: names of measures; none for all.
         part: whether a part of the reference outputs is enough.
     """
     python, found = None, read_row(row)
-    with open(material('expected.json'), encoding='utf-8') as stream:
-        expected = json.load(stream)
     several = {'bundles': [name for name in list(BUNDLES) + list(OLD) if os.path.isdir(material('bundles', name))],
                'flips': list(expected['outputs'])}
     for name, function in parts(row, part).items():
@@ -207,11 +214,12 @@ def main(argv):
         return prepare(options.multi30k, options.old_models)
     if options.action == 'speed':
         speed(chosen, options.rounds, options.steps)
-    for row in chosen if options.action == 'measure' else ():
+    expected = read_expected() if options.action == 'measure' else None
+    for row in chosen if expected else ():
         try:
-            measure(row, options.only, options.part)
+            measure(row, expected, options.only, options.part)
         except UserError as error:
-            tell('skipped %s: %s' % (row.name, error))
+            tell('skipped: %s%s' % ('' if row.stack in str(error) else row.name + ': ', error))
     version_page.write()
 
 
