@@ -56,7 +56,7 @@ def together(names):
         elif more == 'plain':
             group = 'Keras %s'
         elif more:
-            group, version = 'Keras %s with the remedies, on %%s' % version, more
+            group, version = 'Keras %s with the [remedies](traps.md), on %%s' % version, more
         else:
             group, version = 'Keras %s on TensorFlow %%s' % version, tensorflow
         groups.setdefault(group, []).append(version)
@@ -68,6 +68,9 @@ def changed(row, base):
     """What a row changes, in words; the traps are those of versions after the pinned ones."""
     keras3, older = row['stack'].startswith('keras3'), order(row['stack'])[1:3] < order(PINNED)[1:3]
     found = []
+    if not row['module'] and row['check'].get('first'):
+        found += [CHANGED['masked_loss'], "this project's own training"] if row['check']['first'] == 'loss' else [
+            'our outputs at `%s`' % row['check']['first']]
     for name, one in row.get('bundles', {}).items():
         if one.get('first'):
             found.append(KERAS3 if keras3 else CHANGED[name] if name in CHANGED and not older else
@@ -75,9 +78,6 @@ def changed(row, base):
         elif 'error' in one:
             found.append(CHANGED['nested'] if 'does not support masking' in one['error'] else
                          '`%s` is refused' % name)
-    if not row['module'] and row['check'].get('first'):
-        found.append("this project's own training" if row['check']['first'] == 'loss' else
-                     'our outputs at `%s`' % row['check']['first'])
     if other_defaults(row, base):
         found.append(CHANGED['chars2vec'])
     return list(OrderedDict.fromkeys(found))
@@ -109,10 +109,11 @@ def answers(rows):
     """The rows with the same answer and the same changes together, the safe ones first."""
     base, groups = base_defaults(rows), OrderedDict()
     for name, row in rows.items():
-        if name != PINNED and (row.get('bundles') or 'error' in row.get('check', ())):
+        if row.get('bundles') or not row['module'] and row.get('check'):
             groups.setdefault(answer(row, base), []).append(name)
     lines = [line('answer', 'instead of Keras 2.2.4 on TensorFlow 1.12.0', 'what changes'), '|---|---|---|']
-    return lines + [line(said, together(names), what) for (said, what), names in sorted(
+    return lines + [line(said, together(names) + (', installed again' if PINNED in names else ''), what)
+                    for (said, what), names in sorted(
         groups.items(), key=lambda group: ANSWERS.index(group[0][0]))]
 
 

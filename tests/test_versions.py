@@ -95,7 +95,7 @@ def test_rows_that_differ_in_one_version_are_one_in_words():
             'keras3.15.1-jax', 'keras3.15.1-torch', 'keras3.15.1-plain']
     assert version_page.together(rows) == (
         'Keras 2.2.4 on TensorFlow 1.14.0 and 1.15.5; `tf.keras` of TensorFlow 2.6.2; `tf_keras` 2.16.0; '
-        'Keras 3.15.1 with the remedies, on jax and torch; Keras 3.15.1')
+        'Keras 3.15.1 with the [remedies](traps.md), on jax and torch; Keras 3.15.1')
 
 
 def test_an_answer_names_what_changes():
