@@ -206,13 +206,15 @@ def convert_model(options, argv):
     def make_bundle(made):
         from parity import capture
         options.model, options.steps, options.dropout = None if options.build else source, convert.STEPS, False
-        options.float64, command = False, ' '.join(map(shlex.quote, ['regress.py'] + argv))
-        try:
-            capture.capture(options, made, command)
-        except capture.NoTraining as error:
-            tell('%s; the model is converted without its training' % error)
-            options.steps = 0
-            capture.capture(options, made, command)
+        options.float64 = False
+        while True:
+            try:
+                return capture.capture(options, made, ' '.join(map(shlex.quote, ['regress.py'] + argv)))
+            except capture.WrongSlots as error:
+                options.slots, options.lost = False, 'the optimiser starts anew: %s' % error
+            except capture.NoTraining as error:
+                options.steps, options.lost = 0, 'the model is converted without its training: %s' % error
+            tell(options.lost)
 
     conversion = convert.convert(options, source, folder, None if os.path.isdir(source) else make_bundle)
     print(convert_report.headline(conversion))

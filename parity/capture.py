@@ -34,6 +34,10 @@ class NoTraining(UserError):
     """The model has a loss, and cannot be trained with it."""
 
 
+class WrongSlots(NoTraining):
+    """What the optimiser kept is not that of the model's weights."""
+
+
 # Training
 
 def make_train_function(model):
@@ -72,7 +76,7 @@ def set_slots(optimizer, path, values):
     shapes = [K.int_shape(weight) for weight in optimizer.weights]
     values = tf_keras_config.slots_as_before(optimizer, values) or values
     if [value.shape for value in values] != shapes or any(value.dtype.kind not in bundle.NUMBERS for value in values):
-        raise UserError('%s: the weights of the optimiser have the shapes %s, and %s needs %s: restore the file' % (
+        raise WrongSlots('%s: the weights of the optimiser have the shapes %s, and %s needs %s: restore the file' % (
             path, show([value.shape for value in values]), type(optimizer).__name__, show(shapes)))
     optimizer.set_weights(values)
 
@@ -169,6 +173,8 @@ def write_capture(folder, loaded, inputs, targets, steps, command, dropout=False
         with writer('training.npz') as made:
             try:
                 write_training(made, model, weights, inputs, targets, steps, loaded.slots)
+            except WrongSlots:
+                raise
             except UserError as error:
                 raise NoTraining(str(error)) from error
     manifest = describe_bundle(model, steps if loaded.compiled else 0, entries, command)
@@ -266,6 +272,7 @@ def capture(options, folder, command):
             manifest = write_capture(folder, loaded, inputs, targets, options.steps, command, options.dropout,
                                      lambda: old_model.make_again(options), options.float64)
             manifest['build'] = options.build or ''
+            manifest['training_lost'] = getattr(options, 'lost', '')
             write_manifest(folder, manifest)
             return manifest
 

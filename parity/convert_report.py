@@ -104,9 +104,11 @@ def remarks(conversion):
 def training_lines(conversion):
     """Sentences about the training of the converted model."""
     facts, (good, wrong) = conversion.facts, conversion.training
+    lost = conversion.manifest.get('training_lost')
     if not conversion.manifest['training']:
-        return ['Training: the old model has no loss, so this one is not compiled.']
-    lines = ['Training goes on: %s.' % '; '.join(good)] if facts['compiled'] and good and not wrong else []
+        return ['Training: %s.' % (lost or 'the old model has no loss, so this one is not compiled')]
+    lines = ['Not carried over: %s.' % lost] if lost else []
+    lines += ['Training goes on: %s.' % '; '.join(good)] if facts['compiled'] and good and not wrong else []
     if facts['compiled'] and wrong:
         lines.append('Training: %s.' % '; '.join(wrong))
     lines += ['Not carried over: %s.' % note for note in facts['not_carried']]

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from keras import backend as K
 
-from command_line import tell
+from command_line import UserError, tell
 from parity import layer_calls, old_model
 from reports.progress import Progress
 
@@ -80,6 +80,9 @@ def write_forward(writer, pairs, feed):
     with old_model.refused('the inputs do not fit the model', tf.errors.InvalidArgumentError, OTHERS):
         shapes = session.run(shapes, feed)
     sizes = [np.prod(shape, dtype='f8') * x.dtype.base_dtype.size for shape, (_, x) in zip(shapes, pairs)]
+    for (name, _), size in zip(pairs, sizes):
+        if not size:
+            raise UserError('%s: is empty for inputs of this length: give longer ones with --inputs' % name)
     with Progress(len(pairs), 'arrays') as progress:
         for group in in_groups(pairs, sizes):
             for (name, _), value in zip(group, session.run([x for _, x in group], feed)):

@@ -108,14 +108,18 @@ def without_cudnn(config):
     return replaced(config), names
 
 
-def in_floatx(config):
-    """The configuration with layers of the type of floats that Keras has now: it names that of its first layer."""
+def in_floatx(config, types=('float32',)):
+    """The configuration with layers of the type of floats that Keras has now: it names that of its first layer.
+
+    Keras 2.0 gives an `Embedding` the type of its ids, which is no type for a table.
+    """
     if isinstance(config, list):
         return [in_floatx(item) for item in config]
     if not isinstance(config, dict):
         return config
-    return {key: K.floatx() if key == 'dtype' and value == 'float32' else in_floatx(value)
-            for key, value in config.items()}
+    inner = ('float32', 'int32', 'int64') if config.get('class_name') == 'Embedding' else ('float32',)
+    return {key: K.floatx() if key == 'dtype' and value in types else
+            in_floatx(value, inner if key == 'config' else ('float32',)) for key, value in config.items()}
 
 
 # Loading
@@ -351,7 +355,8 @@ def load(options):
     """The model that a command's options name, built, with weights, compiled where a loss is known.
 
     # Arguments
-        options: with `model`, `build`, `weights`, `by_name`, `custom`, `trust`, `loss`, `optimizer`, `dropout`.
+        options: with `model`, `build`, `weights`, `by_name`, `custom`, `trust`, `loss`, `optimizer`, `dropout`, and
+            `slots`: False, if what the file's optimiser kept is left out.
 
     # Returns
         `Loaded`.
@@ -361,7 +366,8 @@ def load(options):
         model, what, weights, training, slots = make(options, custom)
         converted = load_weights(model, weights, options.by_name) if weights else []
         compiled = compile_model(model, training, options.loss, options.optimizer, custom)
-    return Loaded(model, compiled, (what, slots) if slots and not options.optimizer else None, converted)
+    with_slots = slots and not options.optimizer and getattr(options, 'slots', True)
+    return Loaded(model, compiled, (what, slots) if with_slots else None, converted)
 
 
 def make_again(options):

@@ -192,6 +192,16 @@ def gated_sigmoid():
     return gated('sigmoid')
 
 
+def largest(z):
+    return K.cast(K.argmax(z), K.floatx())
+
+
+def constant():
+    """A model whose loss has no gradient."""
+    x = layers.Input((4,), name='x')
+    return keras.models.Model(x, layers.Lambda(largest, name='largest')(layers.Dense(2, name='dense')(x)))
+
+
 def small():
     x = layers.Input((4,), name='x')
     return keras.models.Model(x, layers.Dense(2, name='two')(layers.Dense(3, activation='tanh', name='one')(x)))

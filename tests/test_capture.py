@@ -62,6 +62,14 @@ def test_drawn_ids_are_in_the_embeddings_range_with_rows_of_padding(recurrent):
     assert lengths[1] == 1 and all((row[:n] > 0).all() for row, n in zip(ids, lengths)) and len(set(lengths)) > 3
 
 
+def test_inputs_too_short_for_the_model_are_named(tmp_path):
+    keras.backend.clear_session()
+    keras.models.Sequential([keras.layers.Cropping1D(50, input_shape=(None, 2), name='crop')]).save(
+        str(tmp_path / 'old.h5'))
+    with pytest.raises(UserError, match='layer/crop/output: is empty for inputs of this length: .*--inputs'):
+        regress.main(['capture', str(tmp_path / 'old.h5'), str(tmp_path / 'bundle')])
+
+
 def test_ids_are_found_inside_of_time_distributed_and_two_inputs_have_unequal_masks():
     keras.backend.clear_session()
     drawn = [sample_inputs.draw_inputs(model, layer_calls.find_calls(model)[0])

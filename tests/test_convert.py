@@ -3,9 +3,12 @@ import json
 import os
 import subprocess
 
+import tf_session  # noqa: F401  first: it fixes the import order
+import h5py
 import numpy as np
 import pytest
 
+import old_models_here
 import regress
 from command_line import UserError
 from parity import convert
@@ -63,6 +66,33 @@ def test_a_folder_with_files_of_the_user_stays_as_it_is(tmp_path, monkeypatch):
     with pytest.raises(UserError, match='is not empty'):
         regress.main(['convert', str(tmp_path / 'old.h5'), str(tmp_path / 'new')])
     assert os.listdir(str(tmp_path / 'new')) == ['thesis.txt']
+
+
+def captured_for_convert(monkeypatch, folder, *options):
+    """The manifest of the bundle that `convert` makes before Keras 3 takes over."""
+    def stopped(_, source, folder, make_bundle):
+        make_bundle(folder)
+        raise UserError('no Keras 3')
+
+    monkeypatch.setattr(convert, 'convert', stopped)
+    with pytest.raises(UserError, match='no Keras 3'):
+        regress.main(['convert'] + list(map(str, options)) + [str(folder)])
+    return json.loads((folder / 'MANIFEST.json').read_text(encoding='utf-8'))
+
+
+def test_what_hinders_the_training_of_an_old_file_does_not_hinder_its_conversion(tmp_path, monkeypatch):
+    old = old_models_here.images()
+    old.train_on_batch(np.ones((2, 6, 6, 2)), np.eye(3)[:2])
+    old.save(str(tmp_path / 'old.h5'))
+    manifest = captured_for_convert(monkeypatch, tmp_path / 'whole', tmp_path / 'old.h5')
+    assert manifest['training']['steps'] == 2 and manifest['training_lost'] == ''
+    with h5py.File(str(tmp_path / 'old.h5'), 'r+') as file:     # an order of Keras 2.0
+        names = file['optimizer_weights'].attrs['weight_names']
+        file['optimizer_weights'].attrs['weight_names'] = np.concatenate([names[:1], names[:0:-1]])
+    manifest = captured_for_convert(monkeypatch, tmp_path / 'anew', tmp_path / 'old.h5')
+    assert manifest['training']['steps'] == 2 and 'the optimiser starts anew' in manifest['training_lost']
+    manifest = captured_for_convert(monkeypatch, tmp_path / 'none', '--loss', 'mse', '--build', BUILDERS + ':constant')
+    assert not manifest['training'] and 'without its training' in manifest['training_lost']
 
 
 @pytest.mark.slow

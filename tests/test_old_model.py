@@ -222,5 +222,7 @@ def test_the_json_of_a_model_is_built_with_its_weights(tmp_path):
 def test_layers_in_a_configuration_take_the_floats_of_keras():
     config = {'dtype': 'float32', 'layers': [{'dtype': 'int32'}, {'dtype': 'float32'}]}
     assert old_model.in_floatx(config) == config
+    table = old_model.in_floatx({'class_name': 'Embedding', 'config': {'dtype': 'int32'}})      # Keras 2.0
+    assert table['config']['dtype'] == 'float32'
     with tf_session.repeatable('float64'):
         assert old_model.in_floatx(config) == {'dtype': 'float64', 'layers': [{'dtype': 'int32'}, {'dtype': 'float64'}]}
