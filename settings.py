@@ -174,6 +174,8 @@ def _table():
     add('model', 'copy', False, bool, 'the decoder may copy source words, also those without an id')
     add('model', 'init_from', None, 'folder',
         'run whose weights training starts from, where names and shapes are equal; embeddings by token')
+    choose('model', 'keep_vocabulary', 'no', ('no', 'old', 'joined'),
+           'with --init-from: vocabularies of the new text, of the old run, or of the old run and then the new text')
     add('model', 'source_embeddings', None, 'file', 'pretrained source vectors in word2vec or GloVe text format')
     add('model', 'target_embeddings', None, 'file', 'pretrained target vectors in word2vec or GloVe text format')
 
@@ -250,7 +252,7 @@ SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
 ADDED = {'spacing_marks': False, 'kernels': 'keras', 'encoder': 'recurrent', 'hops': 1, 'checkpoint_minutes': 0.,
          'init_from': None, 'alignments': None, 'guided_alignment': 0., 'group_by_length': False,
          'sampled_softmax': 0, 'columns': None,
-         'long_sources': 'drop'}
+         'long_sources': 'drop', 'keep_vocabulary': 'no'}
 # The options of the search for which a run has defaults.
 DECODING = tuple(row.name for row in SETTINGS.values() if row.group == 'decoding')
 
@@ -399,6 +401,8 @@ def check_model(settings):
 
 def _check_vocabularies(settings):
     tokenizers = settings.source_tokenizer, settings.target_tokenizer
+    require(settings.keep_vocabulary == 'no' or settings.init_from is not None,
+            '--keep-vocabulary keeps that of a run to start from: give --init-from DIR too')
     for name in ('share_vocabulary', 'copy'):
         require(not getattr(settings, name) or tokenizers[0] == tokenizers[1],
                 '%s needs one tokeniser, not --source-tokenizer %s and --target-tokenizer %s',

@@ -132,7 +132,7 @@ def lead(argv, workers):
                 word_aligner.choose(settings, 'alignments' in options.given)
             data = read_data(options, settings, path, run, workers)
         workers.share({'hashes': data.hashes, 'vocabularies': start.vocabulary_hashes(data.text),
-                       'models': {name: model.decode('latin-1') for name, model in data.text.models.items()}})
+                       'models': {name: model.decode('latin-1') for name, model in files_of(data).items()}})
         with workers.agreeing():
             pass  # the others read the text
         if options.resume:
@@ -179,7 +179,9 @@ def read_data(options, settings, path, run, workers):
     separators = questions.separators(settings, text.vocabularies[0])
     checkpoint, previous, vectors = run.read_checkpoint() if options.resume else None, None, []
     if checkpoint is None:
-        previous = initial_weights.read_run(settings.init_from) if settings.init_from else None
+        if settings.init_from:
+            previous = initial_weights.read_run(settings.init_from)
+            initial_weights.warn_of_lost(settings, previous, vocabularies)
         vectors = initial_weights.read_vectors(settings, vocabularies)
     return Data(text, hashes, vocabularies, separators, checkpoint, previous, vectors)
 
@@ -200,13 +202,17 @@ def continue_run(run, settings, data):
     run.write_config(vars(settings))
 
 
+def files_of(data):
+    """{file name: bytes} of the files of a run that its text decides."""
+    return dict(data.text.models, **{name: vocabulary.to_bytes() for name, vocabulary in data.vocabularies.items()})
+
+
 def create_run(argv, options, settings, path, data):
     """A new `RunDirectory` with the files that do not change."""
-    files = dict(data.text.models, **{name: vocabulary.to_bytes() for name, vocabulary in data.vocabularies.items()})
     about = start.describe_command(argv, data.hashes)
     if data.previous is not None:
         about['init_from'] = start.describe_previous(data.previous)
-    return RunDirectory.create(path, vars(settings), files, about, options.overwrite)
+    return RunDirectory.create(path, vars(settings), files_of(data), about, options.overwrite)
 
 
 def build(settings, data, run, workers, stack):

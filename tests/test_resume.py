@@ -276,7 +276,8 @@ def test_more_epochs_continue_where_the_run_ended(trained, tmp_path):  # noqa: F
 
 @pytest.mark.slow
 def test_a_run_that_starts_from_anothers_weights_resumes_exactly_too(cut, trained, tmp_path):  # noqa: F811
-    begin = ['--data', 'numbers', '--init-from', trained.path, *SETTINGS, '--epochs', '2', '--dropout', '0.2']
+    begin = ['--data', 'numbers', '--init-from', trained.path, '--keep-vocabulary', 'joined', *SETTINGS, '--epochs',
+             '2', '--dropout', '0.2']
     whole = run('train.py', '--run', tmp_path / 'whole', *begin, cwd=trained.home)
     assert whole.code == 0, whole.stderr
     assert '%s: starts from ' % trained.path in whole.stderr

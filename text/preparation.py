@@ -10,7 +10,7 @@ import time
 from command_line import UserError, require, tell
 from settings import AUTO
 from storage.files import read_bytes, show, user_error, write_bytes
-from text import alignments, corpus, subwords, word_aligner
+from text import alignments, corpus, kept_vocabulary, subwords, word_aligner
 from text.corpus_builder import COUNTS, CorpusBuilder, open_corpus, record_types
 from text.corpus_cache import CacheEntry, cache_key
 from text.encoded_corpus import is_valid
@@ -74,21 +74,20 @@ def prepare(settings, paths, hashes=None, run=None, cache=None, keep=True):
     """
     limits = (settings.max_source_length, settings.max_target_length)
     text = _Text(settings, paths)
-    if run is None:
-        tokenizers, models = build_tokenizers(settings, lambda: (pair for _, pair in text.training()))
-    else:
-        tokenizers, models = read_tokenizers(run, settings), {}
+    tokenizers, models, kept = _from_run(settings, run, text)
+    # Of the vocabulary of another run: its hash would have to be in the key.
+    cache = cache if kept is None else None
     key = _key(settings, paths, hashes, tokenizers) if cache else None
     entry = CacheEntry(cache, key) if cache else None
     missing = run is not None and entry is not None and not os.path.lexists(entry.path)
-    kept = entry.read(lambda content: _open_entry(entry.path, content, settings, limits)) if entry else None
-    if kept is None:
+    found = entry.read(lambda content: _open_entry(entry.path, content, settings, limits)) if entry else None
+    if found is None:
         train, vocabularies, counts = _build(settings, text, tokenizers, limits, ' '.join(paths['train']),
-                                             entry if keep else None)
+                                             entry if keep else None, kept)
         if missing and os.path.lexists(entry.path):  # a small corpus has no entry
             tell('%s: was missing; the corpus was built again from its text' % entry.path)
     else:
-        train, vocabularies, counts, held_out = kept
+        train, vocabularies, counts, held_out = found
         text.validation = text.validation or held_out
     name = ' '.join(paths.get('val', paths['train']))
     with _at_first_use(_temporary_folder) as folder:
@@ -110,6 +109,16 @@ def prepare(settings, paths, hashes=None, run=None, cache=None, keep=True):
     pairs = dict(text.validation)
     return PreparedText(train, validation, [pairs[line] for line in validation.lines.tolist()], tokenizers, models,
                         vocabularies)
+
+
+def _from_run(settings, run, text):
+    """Tokenisers, {file name: bytes} of new subword models, and the vocabularies that stay as they are or grow."""
+    if run is not None:
+        vocabularies = kept_vocabulary.read_vocabularies(run) if settings.keep_vocabulary != 'no' else None
+        return read_tokenizers(run, settings), {}, vocabularies
+    if settings.keep_vocabulary != 'no':
+        return kept_vocabulary.kept(settings)
+    return build_tokenizers(settings, lambda: (pair for _, pair in text.training())) + (None,)
 
 
 def _tell_counts(settings, part, files, size, counts):
@@ -162,12 +171,12 @@ def _at_first_use(context):
         yield value
 
 
-def _build(settings, text, tokenizers, limits, name, entry):
+def _build(settings, text, tokenizers, limits, name, entry, kept):
     """The training corpus, the vocabularies, and the counts of pairs."""
     with _at_first_use(entry.building if entry else _temporary_folder) as folder:
         builder = CorpusBuilder(tokenizers, limits, folder, settings.long_sources == 'truncate')
         builder.read(text.training(), name)
-        vocabularies = _vocabularies(settings, tokenizers, builder.table)
+        vocabularies = _vocabularies(settings, tokenizers, builder.table, kept)
         train = builder.finish(*vocabularies, settings.copy)
         if entry and builder.uses_files:
             # The corpus has its files open already, whatever other processes do with the entry.
@@ -231,12 +240,15 @@ def _links(settings, paths, train, vocabularies, entry):
 
 def token_pairs(settings, paths):
     """Generator of the tokens that a new run has for each pair of its training text: (source, target) lists."""
-    tokenizers, _ = build_tokenizers(settings, lambda: (pair for _, pair in _Text(settings, paths).training()))
+    tokenizers, _, _ = _from_run(settings, None, _Text(settings, paths))
     for pair in corpus.pairs_of_run(settings, paths['train']):
         yield tuple(tokenizer.tokenize(side) for tokenizer, side in zip(tokenizers, pair))
 
 
-def _vocabularies(settings, tokenizers, table):
+def _vocabularies(settings, tokenizers, table, kept):
+    if settings.keep_vocabulary == 'old':
+        return kept
+
     def build(side, sides):
         tokenizer = tokenizers[SIDES.index(side)]
         if tokenizer.name in subwords.KINDS:
@@ -244,5 +256,8 @@ def _vocabularies(settings, tokenizers, table):
         return Vocabulary.build(table.totals(sides), getattr(settings, side + '_vocabulary'), settings.min_count)
 
     if settings.share_vocabulary:
-        return [build('source', SIDES)] * 2
-    return [build(side, [side]) for side in SIDES]
+        vocabularies = [build('source', SIDES)] * 2
+    else:
+        vocabularies = [build(side, [side]) for side in SIDES]
+    # Of a resumed run, the kept vocabularies have the new tokens already.
+    return vocabularies if kept is None else [kept_vocabulary.joined(*pair) for pair in zip(kept, vocabularies)]

@@ -7,7 +7,10 @@ from storage.files import show
 from storage.run_directory import RunDirectory
 from storage.weights_file import WeightsReader
 from text import corpus
-from text.vocabulary import SPECIALS, Vocabulary
+from text.kept_vocabulary import FILES, lost, read_vocabularies
+from text.vocabulary import SPECIALS
+
+MANY = .05  # share of lost tokens above which a warning appears
 
 Previous = collections.namedtuple('Previous', 'path sha256 arrays vocabularies')
 Previous.__doc__ = """A run to start from: its path, the sha256 of its weights.h5, {'layer/weight': array}, and
@@ -27,10 +30,18 @@ def read_run(path):
     run = RunDirectory.open(path)
     data = run.read_file('weights.h5')
     reader = WeightsReader(data, run.file('weights.h5'))
-    vocabularies = {name: Vocabulary.from_bytes(run.read_file(name), run.file(name))
-                    for name in ('vocab.source.txt', 'vocab.target.txt')}
+    vocabularies = dict(zip(FILES, read_vocabularies(run)))
     return Previous(path, hashlib.sha256(data).hexdigest(), {name: reader.read(name) for name in reader.arrays},
                     vocabularies)
+
+
+def warn_of_lost(settings, previous, vocabularies):
+    """Warns of tokens of the run to start from that the new vocabularies do not have."""
+    for name, old in previous.vocabularies.items():
+        share = lost(old, vocabularies[name])
+        if share > MANY and settings.keep_vocabulary == 'no':
+            tell('warning: %.0f %% of the %s tokens of %s are unknown to the new run, which forgets them: to keep '
+                 'them, give --keep-vocabulary joined' % (100. * share, name.split('.')[1], previous.path))
 
 
 def matching(previous, layers, vocabularies):
