@@ -209,7 +209,7 @@ def encode_question_and_story(source, ids, ends, separators, embed, drop, recurr
         sizes: Dm and D.
 
     # Returns
-        Encoder states `(B, S, Dm)`, masked but at the ends of sentences, and the question's last states `(B, D)`.
+        Encoder states `(B, S, Dm)`, masked except at the ends of sentences, and the question's last states `(B, D)`.
     """
     question, sentences = QuestionIds(separators)([source, ids]), SentenceIds(separators)([source, ids])
     options = dict(return_sequences=True, return_state=True)

@@ -219,7 +219,7 @@ def _table():
     add('training', 'validate_every', 0, int,
         'validate after this many updates too; 0: only at the end of each epoch', 0, COUNT)
     choose('training', 'metric', 'perplexity', ('perplexity', 'bleu', 'rouge-l', 'exact-match'),
-           'validation score that selects the best weights; all but perplexity decode the validation text each time')
+           'validation score that selects the best weights; all except perplexity decode the validation text each time')
     add('training', 'patience', 0, int, 'stop after this many validations without a new best; 0: never', 0, COUNT)
     add('training', 'keep', 0, int, 'best checkpoints kept besides the last', 0, 10000)
     add('training', 'average', 0, int,

@@ -14,7 +14,7 @@ from storage.files import to_json
 HERE = os.path.dirname(os.path.abspath(__file__))
 # In the order of their loading: each uses names of those before it.
 SCRIPTS = ('subwords.js', 'tokenizers.js', 'vocabulary.js', 'model.js', 'search.js', 'files.js', 'web_engine.js')
-# No other host is asked for anything, and no address but this folder's is read.
+# The page sends nothing to any other host, and reads only from this folder.
 POLICY = ("default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; font-src 'self'; "
           "connect-src 'self'; worker-src 'self'; img-src data:; base-uri 'none'; form-action 'none'")
 MESSAGE = ('Loading … If nothing happens: this page needs a web server. In its folder run "python3 -m http.server" and '

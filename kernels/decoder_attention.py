@@ -83,7 +83,7 @@ def attention_step_gradient(kind, inputs, d_context, slices, sums, query, time):
     and from ds to the query through h . k or `additive_step_gradient`, from dp through eq. 9.
 
     # Arguments
-        slices: softmax, projected query of the additive score, sigmoid and hidden layer of eq. 9, as far as there.
+        slices: softmax, projected query of the additive score, sigmoid and hidden layer of eq. 9; those that exist.
         sums: those of `first_sums` so far.
         query: the query of the step `(B, D)`. time: its t.
 

@@ -103,7 +103,7 @@ def scan(step, states, inputs, kept, reverse=False):
                                       parallel_iterations=1, back_prop=False)
     read = [op.inputs[0] for op in graph.get_operations()[before:] if op.type == 'Enter']
     results = [hidden(x) for x in states + [array.stack() for array in arrays]]
-    # With `back_prop=False` TensorFlow would leave out, without a word, what goes through the loop.
+    # With `back_prop=False` TensorFlow would silently leave out what goes through the loop.
     results = attach_gradient('FirstOrderOnly', results, [x for x in read if x.dtype.is_floating])
     return results[:len(states)], results[len(states):]
 

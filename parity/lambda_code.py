@@ -60,4 +60,4 @@ def require_readable(path, config, remedy):
             code = None
         if not isinstance(code, types.CodeType) or not is_of_this_python(code):
             raise UserError('%s: the code of the Lambda layer %s was written by another Python than %s and cannot run '
-                            'here: write its function anew: %s' % (path, name, platform.python_version(), remedy))
+                            'here: write its function again: %s' % (path, name, platform.python_version(), remedy))

@@ -5,7 +5,7 @@
     weights.h5                        the best weights, in Keras' own layout (weights_file.py)
     checkpoint/<step>.h5              all that resuming needs; never changed once written
     checkpoint/last                   the pointer: file, sha256 and step of the last good checkpoint
-    log.csv curves.png                written anew from the checkpoint's state
+    log.csv curves.png                rewritten from the checkpoint's state
     tensorboard/                      a file for each validation
     manifest.json                     sha256 of all files above but the pointer; versions, command line, data
     lock                              held (flock) by the process that trains, until it ends in whatever way

@@ -1,4 +1,4 @@
-"""Two processes on one file: who comes second uses what is there or is told so, and what is there is whole.
+"""Two processes on one file: the second one uses it or ends with a message, and the file is complete.
 
 Beside these: a run directory (`test_resume.py`, `test_run_directory.py`) and entries of the corpus cache
 (`test_corpus_cache.py`).

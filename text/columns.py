@@ -43,7 +43,7 @@ WORD = re.compile(r'[A-Za-z]\w*([_.-]\w+){0,3}')
 
 @functools.lru_cache(maxsize=1000)
 def tell_once(text):
-    """A text is read several times; what is noticed in it is told once."""
+    """A text is read several times, but what is noticed in it is reported once."""
     tell(text)
 
 
@@ -272,7 +272,7 @@ def are_names(rows):
 
 
 def _is_unlike(rows, columns):
-    """Whether no row but the first has one word only in each of these columns."""
+    """Whether no row after the first has a single word in each of these columns."""
     return not any(all(index < len(cells) and WORD.fullmatch(cells[index].strip()) for index in columns)
                    for cells in rows[1:])
 

@@ -143,7 +143,7 @@ class Seq2Seq(object):
         """One direction of one layer: outputs (B, S, units), then its last states. A masked step repeats the output
         before it (`keras.layers.Bidirectional` would put zeros there)."""
         flip = partial(ops.flip, axis=1) if name.endswith('/backward') else ops.convert_to_tensor
-        # unroll: JAX would compile a loop anew at each call.
+        # unroll: JAX would compile a loop again at each call.
         rnn = layers.RNN(self.layers[name], return_sequences=True, return_state=True, unroll=True)
         outputs, *states = rnn(flip(x), mask=flip(valid))
         return [flip(outputs), *states]

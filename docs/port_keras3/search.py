@@ -49,7 +49,7 @@ def search(model, source, limit, beam_width=1, n_best=1, length_penalty=0., cove
         List of at most `n_best` `Hypothesis`, best first.
     """
     source = np.asarray(source)[None]
-    # All steps have beam_width rows, of which the first are live: JAX compiles anew for each new shape.
+    # All steps have beam_width rows, of which the first are live: JAX compiles again for each new shape.
     look, states = model.start(np.repeat(source, beam_width, axis=0),
                                None if copied is None else np.repeat(np.asarray(copied)[None], beam_width, axis=0))
     live, finished = [Hypothesis([], [], [], [], None)] if limit > 0 else [], []

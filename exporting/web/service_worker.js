@@ -1,6 +1,6 @@
 'use strict';
 // Keeps the files of this folder in the browser, so that the page works again without a network. Each is compared with its
-// hash before it is kept; a folder that was exported anew has other hashes, and replaces what was kept.
+// hash before it is kept; a folder that was exported again has other hashes, and replaces what was kept.
 
 const FILES = "FILES";  // {name: SHA-256}
 const PREFIX = `attention ${self.registration.scope} `;
@@ -27,7 +27,7 @@ self.onactivate = event => event.waitUntil((async () => {
   await self.clients.claim();
 })());
 
-// The network first: a folder that was exported anew is seen at once.
+// The network first: a folder that was exported again is seen at once.
 self.onfetch = event => event.respondWith(fetch(event.request).catch(async error => {
   const cache = await caches.open(CACHE), kept = await cache.match(event.request, {ignoreSearch: true});
   if (!kept) throw error;
