@@ -15,6 +15,7 @@ import sys
 import threading
 
 from command_line import CommandParser, UserError, positive_int, run_command, tell
+from reports.page_about import read_examples
 from storage.run_directory import RunDirectory, last_run
 from settings import SETTINGS
 
@@ -29,6 +30,8 @@ def parse(argv):
                         'only); 0.0.0.0 is open to the network')
     parser.add_argument('--port', type=int, default=8000, metavar='N',
                         help='port; 0: any free port (default: %(default)s)')
+    parser.add_argument('--examples', metavar='FILE', help='texts to try on the page, one a line (default: for the '
+                        'samples, some of their test part)')
     parser.add_argument('--token', metavar='TEXT', help='require the header "Authorization: Bearer TEXT"')
     parser.add_argument('--batch-size', type=positive_int, default=32, metavar='N',
                         help='maximum number of texts decoded together (default: %(default)s)')
@@ -99,12 +102,13 @@ def main(argv):
     names = run_names(options.run or [last_run()])
     for path in names.values():
         RunDirectory.open(path).read_config()
+    examples = read_examples(options.examples) if options.examples else None
     listener = listen(options.host, options.port)
     from translator import Translator
     translators = collections.OrderedDict((name, Translator.load(path, options.threads))
                                           for name, path in names.items())
     limits = Limits(characters=options.max_characters, beam_width=options.max_beam_width, seconds=options.time_limit)
-    service = Service(translators, limits, options.batch_size, options.wait / 1000, options.queue)
+    service = Service(translators, limits, options.batch_size, options.wait / 1000, options.queue, examples)
     address, port = listener.getsockname()[:2]
     local = is_loopback(address)
     try:

@@ -20,6 +20,13 @@ function translatePage() {
   }
 }
 
+// The link to the page in the other language, at the same place of the page.
+function addLanguageLink() {
+  const other = chinese ? 'en' : 'zh', link = part('language');
+  Object.assign(link, {textContent: chinese ? 'English' : '中文', lang: chinese ? 'en' : 'zh-CN', href: `?lang=${other}`});
+  link.onclick = () => { link.href = `?lang=${other}${location.hash}`; };
+}
+
 const part = id => document.getElementById(id);
 
 function add(parent, tag, text, properties) {

@@ -222,9 +222,7 @@ function nameEverything() {
   const title = pair && source !== target ? say('%s: %s → %s', say(name), source, target) : say(name);
   part('title').textContent = document.title = `${title} (${about.runs.map(one => one.name).join(', ')})`;
   part('text-name').textContent = pair ? say('Text in %s', source).replace('Text', textName) : say(textName);
-  Object.assign(part('language'), {textContent: chinese ? 'English' : '中文', lang: chinese ? 'en' : 'zh-CN'});
-  part('language').onclick = () => { part('language').href = `?lang=${chinese ? 'en' : 'zh'}${location.hash}`; };
-  part('language').href = `?lang=${chinese ? 'en' : 'zh'}`;
+  addLanguageLink();
   addLegend(part('legend'), ['unknown', ...(about.runs.some(one => one.copy) ? ['copied'] : [])]);
 }
 

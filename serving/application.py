@@ -55,12 +55,13 @@ class Service(object):
         translators: OrderedDict of name to `Translator`; the first is the default.
         limits: `Limits`.
         batch_size, wait, queue: as for `Batcher`.
+        examples: source texts to try; by default those of the samples, for a run of them.
     """
 
-    def __init__(self, translators, limits=Limits(), batch_size=32, wait=0.005, queue=256):
+    def __init__(self, translators, limits=Limits(), batch_size=32, wait=0.005, queue=256, examples=None):
         self.translators, self.limits, self.stopping = translators, limits, False
         self.runs = [about_run(name, translator.settings, (translator.source_vocabulary, translator.target_vocabulary),
-                               sample_examples(translator.run.manifest()))
+                               examples or sample_examples(translator.run.manifest()))
                      for name, translator in translators.items()]
         self.registry = prometheus_client.CollectorRegistry()
         make = dict(registry=self.registry, namespace='attention')

@@ -1,6 +1,7 @@
 """The alignment page in a real browser."""
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_shading_is_seen_in_the_picture(page):
 
 def test_the_keyboard_reaches_sentences_words_cells_and_hypotheses(page):
     focus = 'return document.activeElement'
-    for wanted in ('search', 'sort', 'list', 'link'):
+    for wanted in ('search', 'sort', 'list', 'link', 'language'):
         page.press(TAB)
         assert page.run(focus + '.id') == wanted
     page.press(TAB)
@@ -208,6 +209,22 @@ def test_a_link_leads_to_its_sentence(browser, tmp_path):
     browser.wait_for('return document.getElementById("title").textContent === "Sentence 1 of 4"')
     browser.open(path + '#<script>')
     assert browser.texts('#title') == ['Sentence 1 of 4']
+
+
+def test_the_page_speaks_chinese_and_leads_to_the_other_language(browser, tmp_path):
+    path = str(tmp_path / 'page.html')
+    write_page(path, SENTENCES)
+    browser.open(path + '?lang=zh#4')
+    assert browser.texts('#title') == ['第 4 句，共 4 句'] and browser.run('return document.title') == '对齐'
+    assert browser.run('return document.documentElement.lang') == 'zh-CN'
+    said = ['#link', 'summary', '#how', '#compare-label span', '#sort option', '#reference-name', 'legend']
+    english = [text for selector in said for text in browser.texts(selector)
+               if not re.search('[\u4e00-\u9fff]', text)]
+    assert english == [] and len(browser.texts('#sort option')) == 6
+    labels = browser.run('return [...document.querySelectorAll("[aria-label]")].map(one => one.ariaLabel)')
+    assert labels and not [label for label in labels if re.match('Search|Sort|Sentences', label)]
+    browser.click('#language')
+    browser.wait_for('return document.getElementById("title").textContent === "Sentence 4 of 4"')
 
 
 def test_words_of_mixed_directions(browser, tmp_path):

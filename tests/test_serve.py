@@ -363,14 +363,17 @@ def test_health_is_answered_while_all_threads_wait_and_sigterm_finishes_the_requ
 
 
 def test_a_token_is_required_and_an_open_network_is_reported(folder):
-    server = Server(folder, '--run', 'a', '--token', 'secret', '--host', '0.0.0.0')
+    (folder / 'examples.txt').write_text('red book\nblue tea\n')
+    server = Server(folder, '--run', 'a', '--token', 'secret', '--host', '0.0.0.0', '--examples', 'examples.txt')
     try:
         assert 'open to the network' in server.told[0] and 'token' in server.told[0]
         for headers in ({}, {'Authorization': 'Bearer wrong'}, {'Authorization': 'secret'}):
             server.refused(401, body={'text': 'red'}, **headers)
         server.refused(401, '/metrics')
         assert server.send(body={'text': 'red'}, Authorization='Bearer secret')[0] == 200
-        assert server.send('/health')[0] == 200 and server.send('/')[0] == 200
+        status, _, health = server.send('/health')
+        assert status == 200 and json.loads(health)['runs'][0]['examples'] == ['red book', 'blue tea']
+        assert server.send('/')[0] == 200
     finally:
         assert server.stop(signal.SIGINT) == 130
 
@@ -419,7 +422,7 @@ def test_a_token_that_no_header_can_carry_is_wrong_usage(token, capsys):
 
 @pytest.mark.parametrize('options, told', [
     (['--run', 'nowhere'], 'nowhere'), (['--run', 'a', '--run', 'a'], 'twice'),
-    (['--run', 'a', '--host', '8.8.8.8'], 'cannot listen')])
+    (['--run', 'a', '--examples', 'none.txt'], 'none.txt'), (['--run', 'a', '--host', '8.8.8.8'], 'cannot listen')])
 def test_errors_at_the_start_of_the_server_are_one_line(folder, options, told):
     done = subprocess.run([sys.executable, str(ROOT / 'serve.py'), '--port', '0', *options], cwd=str(folder),
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
