@@ -2,6 +2,8 @@
 import argparse
 import math
 import os
+import pathlib
+import signal
 import subprocess
 import sys
 
@@ -22,11 +24,13 @@ from text.alignments import Gold, read_alignments
 from text.corpus import corpus_paths
 
 FAKE = '''#!%s -S
-"""Aligns token k with token k. With FAIL it fails; with BAD its links are out of range."""
-import os, sys
+"""Aligns token k with token k. With FAIL it fails, with BAD its links are out of range, with HANG it never ends."""
+import os, subprocess, sys
 option = dict(zip(sys.argv[1::2], sys.argv[2::2])) if sys.argv.pop(1) == '--overwrite' else None
 with open(os.path.join(os.path.dirname(sys.argv[0]), 'calls'), 'a') as calls:
     calls.write('%%s %%s\\n' %% (os.environ.get('OMP_NUM_THREADS'), os.environ.get('PYTHONPATH')))
+if 'HANG' in os.environ:
+    subprocess.call(['sh', '-c', 'echo $$ > "$HANG"; exec sleep 600'])
 if 'FAIL' in os.environ:
     sys.exit('first line\\nout of memory')
 with open(option['-s'], encoding='utf-8') as source, open(option['-t'], encoding='utf-8') as target:
@@ -231,6 +235,27 @@ def test_a_failure_of_the_aligner_is_one_line(fake, monkeypatch, how, told):
     monkeypatch.setenv(how, '1')
     with pytest.raises(UserError, match=told):
         prepared(fake)
+
+
+def test_a_signal_ends_the_aligner_and_its_child(fake, monkeypatch):
+    monkeypatch.setenv('HANG', str(fake / 'pid'))
+
+    def stop(*_):
+        if (fake / 'pid').exists() and (fake / 'pid').read_text():
+            raise KeyboardInterrupt
+        signal.setitimer(signal.ITIMER_REAL, .05)
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, .05)
+        with pytest.raises(KeyboardInterrupt):
+            prepared(fake)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    pid = (fake / 'pid').read_text().strip()
+    state = pathlib.Path('/proc', pid, 'stat')
+    assert not state.exists() or state.read_text().rsplit(')')[-1].split()[0] in 'ZX'
 
 
 def test_a_preset_does_without_an_aligner_and_who_asks_for_one_gets_an_error(monkeypatch, tmp_path, capsys):

@@ -6,6 +6,7 @@ in some links: a run keeps its links in `LINKS_FILE`, and the cache of the corpu
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -96,14 +97,20 @@ def _run(command, threads):
     if threads:
         environment['OMP_NUM_THREADS'] = str(threads)
     try:
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, start_new_session=True)
     except OSError as error:
         raise user_error(command[0], 'cannot be run', error) from error
-    if done.returncode:
-        lines = done.stdout.decode('utf-8', 'replace').strip().splitlines() or ['no message']
+    try:
+        output, _ = process.communicate()
+    except BaseException:  # a signal: the program has a child that does the work
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    if process.returncode:
+        lines = output.decode('utf-8', 'replace').strip().splitlines() or ['no message']
         raise UserError('%s: failed with exit code %d (%s): call make align again, or train without --alignments auto'
-                        % (command[0], done.returncode, lines[-1]))
+                        % (command[0], process.returncode, lines[-1]))
 
 
 def _read(program, path, pairs):
