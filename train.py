@@ -128,8 +128,8 @@ def lead(argv, workers):
                 for pair in preparation.token_pairs(settings, corpus.corpus_paths(settings)):
                     print(' ||| '.join(map(word_aligner.token_line, pair)))
                 return
-            if not options.resume:
-                word_aligner.choose(settings, 'alignments' in options.given)
+            if settings.alignments == AUTO and not options.resume:
+                word_aligner.find_program()  # before the text is read
             data = read_data(options, settings, path, run, workers)
         workers.share({'hashes': data.hashes, 'vocabularies': start.vocabulary_hashes(data.text),
                        'models': {name: model.decode('latin-1') for name, model in files_of(data).items()}})
@@ -256,8 +256,6 @@ def follow(argv, workers):
                 require(hashes.get(part) == shared['hashes'].get(part),
                         '%s: the %s text on %s is not that of worker 0: copy that text to all machines',
                         ' '.join(paths.get(part, ['no file'])), part, platform.node())
-            if settings.alignments == AUTO and run is None and word_aligner.LINKS_FILE not in shared['models']:
-                word_aligner.do_without(settings)  # as worker 0, which has no aligner
             text = preparation.prepare(settings, paths, hashes, run or start.SharedFiles(shared['models']),
                                        cache_folder(options, path), keep=False)
             require(start.vocabulary_hashes(text) == shared['vocabularies'], 'on %s the same text gives other '

@@ -1,5 +1,4 @@
 """Links between tokens: their files, what does not fit a run, their scores, and the aligner of `--alignments auto`."""
-import argparse
 import math
 import os
 import pathlib
@@ -22,6 +21,7 @@ from test_commands import ROOT, one_line, run
 from text import preparation, word_aligner
 from text.alignments import Gold, read_alignments
 from text.corpus import corpus_paths
+from training.start import SharedFiles
 
 FAKE = '''#!%s -S
 """Aligns token k with token k. With FAIL it fails, with BAD its links are out of range, with HANG it never ends."""
@@ -30,7 +30,7 @@ option = dict(zip(sys.argv[1::2], sys.argv[2::2])) if sys.argv.pop(1) == '--over
 with open(os.path.join(os.path.dirname(sys.argv[0]), 'calls'), 'a') as calls:
     calls.write('%%s %%s\\n' %% (os.environ.get('OMP_NUM_THREADS'), os.environ.get('PYTHONPATH')))
 if 'HANG' in os.environ:
-    subprocess.call(['sh', '-c', 'echo $$ > "$HANG"; exec sleep 600'])
+    subprocess.call(['sh', '-c', 'echo $$ > "$HANG"; exec sleep 20'])
 if 'FAIL' in os.environ:
     sys.exit('first line\\nout of memory')
 with open(option['-s'], encoding='utf-8') as source, open(option['-t'], encoding='utf-8') as target:
@@ -221,11 +221,9 @@ def test_auto_aligns_the_tokens_of_the_run_once(fake, capsys, monkeypatch):
     assert prepared(fake, cache=cache).train.alignments == links
 
 
-def test_a_run_keeps_its_links(fake):
-    class Run(object):
-        read_file, file = staticmethod(lambda name: b'2-0\n\n1-2\n'), staticmethod(str)
-
-    assert prepared(fake, run=Run()).train.alignments == [[(2, 0)], [(1, 2)]]
+def test_resuming_and_other_workers_use_the_links_of_the_run(fake):
+    files = SharedFiles({'alignments.txt': '2-0\n\n1-2\n'})
+    assert prepared(fake, run=files).train.alignments == [[(2, 0)], [(1, 2)]]
     assert not (fake / 'calls').exists()
 
 
@@ -258,19 +256,21 @@ def test_a_signal_ends_the_aligner_and_its_child(fake, monkeypatch):
     assert not state.exists() or state.read_text().rsplit(')')[-1].split()[0] in 'ZX'
 
 
-def test_a_preset_does_without_an_aligner_and_who_asks_for_one_gets_an_error(monkeypatch, tmp_path, capsys):
+def test_who_asks_for_an_aligner_that_is_not_there_is_told_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.delenv('EFLOMAL', raising=False)
     monkeypatch.setenv('PATH', str(tmp_path))
     monkeypatch.setattr(word_aligner, 'OWN_PROGRAM', str(tmp_path / 'none'))
-    settings = argparse.Namespace(alignments='auto', guided_alignment=.1)
     with pytest.raises(UserError, match='--alignments auto needs eflomal-align: call make align'):
-        word_aligner.choose(settings, asked=True)
-    word_aligner.choose(settings, asked=False)
-    assert (settings.alignments, settings.guided_alignment) == (None, 0.)
-    assert 'make align installs it' in capsys.readouterr().err
+        word_aligner.find_program()
+    (tmp_path / 'eflomal-align').write_text('#!/bin/sh\n')
+    (tmp_path / 'eflomal-align').chmod(0o700)
+    assert word_aligner.find_program() == str(tmp_path / 'eflomal-align')
+    monkeypatch.setattr(word_aligner, 'OWN_PROGRAM', str(tmp_path / 'eflomal-align'))
+    monkeypatch.setenv('PATH', '')
+    assert word_aligner.find_program() == str(tmp_path / 'eflomal-align')
     monkeypatch.setenv('EFLOMAL', str(tmp_path / 'none'))
-    with pytest.raises(UserError, match='EFLOMAL=.*none is no program'):
-        word_aligner.choose(argparse.Namespace(alignments='auto', guided_alignment=.1), asked=False)
+    with pytest.raises(UserError, match='EFLOMAL=.*none is no program: call make align'):
+        word_aligner.find_program()
 
 
 def test_tokens_are_printed_as_aligners_read_them(fake):
@@ -295,8 +295,9 @@ def test_a_guided_run_is_resumed_with_its_links(fake):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif('EFLOMAL' in os.environ or not word_aligner.find_program(), reason='make align installs eflomal')
-def test_eflomal_finds_the_links_of_the_samples(tmp_path):
+@pytest.mark.skipif(not os.path.exists(word_aligner.OWN_PROGRAM), reason='make align installs eflomal')
+def test_eflomal_finds_the_links_of_the_samples(tmp_path, monkeypatch):
+    monkeypatch.delenv('EFLOMAL', raising=False)
     subprocess.check_call([sys.executable, os.path.join(str(ROOT), 'samples', 'generate.py'), '--train-alignments',
                            str(tmp_path / 'gold')])
     links = [preparation.prepare(settings, corpus_paths(settings)).train.alignments for settings in (

@@ -10,8 +10,7 @@ import signal
 import subprocess
 import tempfile
 
-from command_line import ROOT, UserError, tell
-from settings import AUTO
+from command_line import ROOT, UserError
 from storage.files import user_error
 
 LINKS_FILE = 'alignments.txt'  # in a run directory: a line for each pair of the training text
@@ -24,37 +23,17 @@ _SPACE = re.compile(r'\s')
 
 
 def find_program():
-    """The aligner: what EFLOMAL names, that of `make align`, or the one on PATH; `None` where there is none.
+    """The aligner: what EFLOMAL names, that of `make align`, or the one on PATH.
 
     # Raises
-        UserError: EFLOMAL names no program.
+        UserError: there is none.
     """
     named = os.environ.get('EFLOMAL')
     program = shutil.which(named or OWN_PROGRAM) or (None if named else shutil.which(PROGRAM))
-    if named and program is None:
-        raise UserError('EFLOMAL=%s is no program: name %s with its folder, or call make align' % (named, PROGRAM))
+    if program is None:
+        raise UserError('--alignments auto needs %s%s: call make align, or name the program with EFLOMAL'
+                        % (PROGRAM, ', and EFLOMAL=%s is no program' % named if named else ''))
     return program
-
-
-def choose(settings, asked):
-    """Trains without guided alignment where a preset has `--alignments auto` and there is no aligner.
-
-    # Arguments
-        settings: those of a new run; changed.
-        asked: Boolean, whether the user gave `--alignments`: then the aligner must be there.
-    """
-    if settings.alignments != AUTO or find_program():
-        return
-    if asked:
-        raise UserError('--alignments auto needs %s: call make align, or name the program with EFLOMAL' % PROGRAM)
-    do_without(settings)
-    tell('no %s here: training without guided alignment, which learns more slowly at first; make align installs it'
-         % PROGRAM)
-
-
-def do_without(settings):
-    """Turns guided alignment off."""
-    settings.alignments, settings.guided_alignment = None, 0.
 
 
 def token_line(tokens):
@@ -76,8 +55,6 @@ def align(pairs, threads=0):
         UserError: no aligner, or it failed.
     """
     program = find_program()
-    if program is None:
-        raise UserError('--alignments auto needs %s: call make align, or name the program with EFLOMAL' % PROGRAM)
     with tempfile.TemporaryDirectory(prefix='align-') as folder:
         names = [os.path.join(folder, name) for name in ('source', 'target', 'forward', 'reverse')]
         try:
