@@ -7,6 +7,7 @@ import inspect
 import re
 
 import keras
+import keras3_operations
 import numpy as np
 from keras3_layers import Maker, Unsupported, assign
 from parity.bundle import one_line
@@ -260,6 +261,8 @@ class Graph(object):
                 raise Unsupported('your function %s: %s: %s' % (own.__name__, type(error).__name__, one_line(error)))
         if call['class'] in MERGES and any(call['input_masks']):
             return self.fitting(call, [functools.reduce(MERGES[call['class']], x)])
+        if call['class'] == 'Lambda':
+            return self.operations(call, x)
         full, config = without_numbers(call['name']), call['config']
         forth, back = turned(call, x, self.arrays[call['outputs'][0]])
         if forth:
@@ -276,6 +279,16 @@ class Graph(object):
         y = self.fitting(call, [keras.layers.Permute(back)(y)] if back else keras.tree.flatten(y))
         self.fill(made, call)
         return y
+
+    def operations(self, call, x):
+        """The outputs of a `Lambda` layer, from the operations that it put into the old graph."""
+        recorded = call.get('operations') or {'unknown': 'what an older capture did not record'}
+        if 'unknown' in recorded:
+            raise Unsupported('nothing says how to compute %s' % recorded['unknown'])
+        try:
+            return self.fitting(call, keras3_operations.follow(recorded, x))
+        except (Unsupported, KeyError, TypeError, ValueError) as error:
+            raise Unsupported('its operations cannot be followed: %s' % one_line(error))
 
     @staticmethod
     def tried(layer, *arguments, **options):

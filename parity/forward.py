@@ -2,12 +2,13 @@
 from collections import OrderedDict
 
 import tf_session  # noqa: F401  first: it fixes the import order
+import keras
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
 
 from command_line import UserError, tell
-from parity import layer_calls, old_model
+from parity import lambda_graph, layer_calls, old_model
 from reports.progress import Progress
 
 GROUP_BYTES = 2 ** 28       # of arrays that one run of the graph returns
@@ -54,6 +55,8 @@ def describe_calls(model, calls, weights, nested=()):
             ('outputs', outputs), ('input_masks', input_masks), ('output_masks', many('mask', call.output_masks)),
             ('states', [name for name, _ in states]), ('arguments', layer_calls.plain(call.arguments)),
             ('weights', [weight_names[id(weight)] for weight in call.layer.weights if id(weight) in weight_names])]))
+        if isinstance(call.layer, keras.layers.Lambda):
+            entries[-1]['operations'] = lambda_graph.operations(call.inputs, call.outputs)
     inner = {(name, id(one)): id(other) for name, one, other in nested}
     for call, entry in zip(calls, entries):     # which inner calls give the outputs of a nested model
         inner_outputs = [names.get(inner.get((call.name, id(x)))) for x in call.outputs]

@@ -305,7 +305,37 @@ def recommender():
     return model
 
 
+def lambdas():
+    x, y = L.Input((5, 3), name='x'), L.Input((5, 3), name='y')
+    flat = L.Reshape((15,), name='flat')(y)
+    functions = {
+        'sum': lambda z: K.sum(z, axis=1), 'mean': lambda z: K.mean(z, axis=-1, keepdims=True),
+        'max': lambda z: K.max(z, axis=1),
+        'normal': lambda z: K.l2_normalize(z, axis=-1), 'first': lambda z: z[:, 0], 'last': lambda z: z[:, -1, :2],
+        'part': lambda z: z[:, 1:4, ::2], 'back': lambda z: K.reverse(z, 1), 'pixel': lambda z: z / 127.5 - 1.,
+        'one_minus': lambda z: 1. - z, 'expand': lambda z: K.expand_dims(z, 2),
+        'turn': lambda z: K.permute_dimensions(z, (0, 2, 1)),
+        'reshape': lambda z: K.reshape(z, (-1, 15)), 'softmax': lambda z: K.softmax(z),
+        'clip': lambda z: K.clip(z, -0.5, 0.5),
+        'clamp': lambda z: K.relu(z, max_value=0.7), 'std': lambda z: K.std(z, axis=1), 'same': lambda z: z,
+        'root': lambda z: K.sqrt(K.abs(z) + K.epsilon()), 'swish': lambda z: z * K.sigmoid(1.5 * z),
+        'squeezed': lambda z: K.squeeze(K.expand_dims(z, 1), 1), 'repeated': lambda z: K.tile(z, (1, 2, 1)),
+        'any': lambda z: K.cast(K.any(K.not_equal(z, 0.), axis=-1), 'float32')}
+    pairs = {
+        'difference': lambda z: K.abs(z[0] - z[1]), 'product': lambda z: K.batch_dot(z[0], z[1], axes=(2, 2)),
+        'distance': lambda z: K.sqrt(K.maximum(K.sum(K.square(z[0] - z[1]), axis=1, keepdims=True), K.epsilon())),
+        'stack': lambda z: K.stack(z, axis=1), 'joined': lambda z: K.concatenate(z, axis=-1)}
+    return Model([x, y], [L.Lambda(function, name=name)(x) for name, function in sorted(functions.items())] + [
+        L.Lambda(function, name=name)([x, y]) for name, function in sorted(pairs.items())] + [
+            L.Lambda(lambda z: K.repeat(z, 3), name='repeat')(flat)])
+
+
 # Not to be converted
+
+def noise():
+    x = L.Input((3,), name='x')
+    return Model(x, L.Lambda(lambda z: z + K.random_normal(K.shape(z)), name='drawn')(x))
+
 
 def shared_in_time():
     inner = Sequential([L.Dense(4, input_shape=(3,), name='dense')], name='inner')
@@ -320,8 +350,9 @@ def masked_cells():
 
 CONVERTED = (
     convolutions_1d, convolutions_2d, convolutions_2d_first, convolutions_3d, convolutions_3d_first, activations,
-    merges, recurrent, in_time, masked, unequal_masks, first_states, nested, stateful, documents)
+    merges, recurrent, in_time, masked, unequal_masks, first_states, nested, stateful, documents, lambdas)
 TRAINED = (adversarial, branches, several_losses, recommender, tagger)
 REFUSED = {
     shared_in_time: 'inner: it runs in TimeDistributed and elsewhere, which no file of Keras 3 can hold',
+    noise: 'drawn: nothing says how to compute RandomStandardNormal',
     masked_cells: "cells: on masked steps Keras 2.2.4 emits the first cell's state, Keras 3 the last one's"}
