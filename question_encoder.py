@@ -2,8 +2,9 @@
 
 The source is one sequence, `question | story`. One recurrent layer reads the question; its last states are the first
 states of the decoder. One recurrent layer reads each sentence of the story. Each of its inputs is the word's embedding,
-the question's state (as in the example `babi_rnn` of Keras) and 1 if the question contains the word, else 0 (exact
-match). The encoder's own layers then read the sentences in order: the "input fusion layer" of Xiong et al., here with
+the question's last state (as in the example `babi_rnn` of Keras) and the exact match: the question's state at this word,
+0 where the question does not contain it. So a sentence tells which part of the question it is about, whatever the name
+is. The encoder's own layers then read the sentences in order: the "input fusion layer" of Xiong et al., here with
 a residual connection. The decoder attends to the sum. A sentence's state is at the position of its last token, and the
 mask hides all other positions, so attention, search, alignments and pictures work on positions of the source as with
 any encoder.
@@ -113,30 +114,42 @@ class SentenceEnds(Layer):
 
 
 class WithQuestion(Layer):
-    """Joins the question's state and the exact match to each word of the sentences.
+    """Joins the question's last state and the exact match to each word of the sentences.
+
+    # Arguments
+        kind: `'state'`: the sum of the question's states at the places of the word; `'flag'`: 1 if the question
+            contains the word, else 0.
 
     # Input shape
-        Embedded sentences `(B N, L, E)`, the question's state `(B, D)`, sentence ids `(B N, L)` and question ids
-        `(B, Q)`.
+        Embedded sentences `(B N, L, E)`, the question's last state `(B, D)`, sentence ids `(B N, L)`, question ids
+        `(B, Q)` and the question's states `(B, Q, D)`.
 
     # Output shape
-        `(B N, L, E + D + 1)`.
+        `(B N, L, E + D + D)`, or `(B N, L, E + D + 1)` for `'flag'`.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, kind='state', **kwargs):
         super(WithQuestion, self).__init__(**kwargs)
+        self.kind = kind
         self.supports_masking = True
 
     def call(self, inputs, mask=None):
-        words, state, ids, question = inputs
+        words, state, ids, question, states = inputs
         count = tf.shape(ids)[0] // tf.shape(question)[0]
-        match = tf.reduce_any(tf.equal(ids[:, :, None], _repeat(question, count)[:, None]), axis=2)         # (B N, L)
-        match = tf.cast(tf.logical_and(match, ids > END), K.floatx())                # <unk> matches no other <unk>
+        same = tf.equal(ids[:, :, None], _repeat(question, count)[:, None])                             # (B N, L, Q)
+        if self.kind == 'flag':
+            match = tf.reduce_any(same, axis=2)                                                         # (B N, L)
+            match = tf.cast(tf.logical_and(match, ids > END), K.floatx())[:, :, None]    # <unk> matches no other <unk>
+        else:
+            same = tf.cast(tf.logical_and(same, ids[:, :, None] > END), K.floatx())
+            same = tf.reshape(same, tf.stack([tf.shape(question)[0], -1, tf.shape(question)[1]]))       # (B, N L, Q)
+            match = tf.reshape(tf.matmul(same, states), tf.stack([-1, tf.shape(ids)[1], K.int_shape(states)[2]]))
         state = _repeat(state, count)[:, None] + tf.zeros_like(words[:, :, :1])                         # (B N, L, D)
-        return tf.concat([words, state, match[:, :, None]], axis=2)
+        return tf.concat([words, state, match], axis=2)
 
     def compute_output_shape(self, input_shape):
-        return input_shape[0][:2] + (input_shape[0][2] + input_shape[1][1] + 1,)
+        words, state = input_shape[:2]
+        return words[:2] + (words[2] + state[1] + (1 if self.kind == 'flag' else state[1]),)
 
     def compute_mask(self, inputs, mask=None):
         return mask[0]
@@ -196,7 +209,7 @@ class MemoryAtEnds(Layer):
         return input_shape[1][0], input_shape[1][1], input_shape[0][2]
 
 
-def encode_question_and_story(source, ids, ends, separators, embed, drop, recurrent, encode, sizes):
+def encode_question_and_story(source, ids, ends, separators, embed, drop, recurrent, encode, sizes, match):
     """Builds the encoder.
 
     # Arguments
@@ -207,14 +220,15 @@ def encode_question_and_story(source, ids, ends, separators, embed, drop, recurr
         recurrent: function of a size and Keras arguments to a recurrent layer of the model's cell.
         encode: function of sentence vectors `(B, N, Dm)` to the encoder's states `(B, N, Dm)`.
         sizes: Dm and D.
+        match: kind of exact match of `WithQuestion`.
 
     # Returns
         Encoder states `(B, S, Dm)`, masked except at the ends of sentences, and the question's last states `(B, D)`.
     """
     question, sentences = QuestionIds(separators)([source, ids]), SentenceIds(separators)([source, ids])
     options = dict(return_sequences=True, return_state=True)
-    _, *question_states = recurrent(sizes[1], name='question_encoder', **options)(drop(embed(question)))
-    words = WithQuestion()([drop(embed(sentences)), question_states[0], sentences, question])
+    outputs, *question_states = recurrent(sizes[1], name='question_encoder', **options)(drop(embed(question)))
+    words = WithQuestion(match)([drop(embed(sentences)), question_states[0], sentences, question, outputs])
     sentence_state = recurrent(sizes[0], name='sentence_encoder', **options)(words)[1]                 # (B N, Dm)
     story = SentencesOfStory()([sentence_state, ends])                                                  # (B, N, Dm)
     return MemoryAtEnds()([Add()([encode(story), story]), ends]), question_states

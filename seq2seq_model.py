@@ -105,7 +105,7 @@ class Seq2Seq(object):
         memory, question_states = encode_question_and_story(
             self.source, source_ids, self._sentence_ends, self.separators, self.source_embedding, self._drop,
             self._recurrent, lambda sentences: self._encode(sentences)[0],
-            (settings.encoder_units or settings.units, settings.units))
+            (settings.encoder_units or settings.units, settings.units), settings.exact_match)
         self.initial_states = question_states * settings.decoder_layers
         return memory
 

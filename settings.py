@@ -158,6 +158,8 @@ def _table():
 
     choose('model', 'encoder', 'recurrent', ('recurrent', 'dmn'), 'recurrent: reads the source as one sequence; '
            'dmn: reads the question and each sentence of a story separately, as dynamic memory networks do')
+    choose('model', 'exact_match', 'state', ('state', 'flag'), "what dmn knows of a story's word that the question has "
+           "too: the question's state there, or only 1 (flag)")
     choose('model', 'cell', 'lstm', ('lstm', 'gru'), 'kind of recurrent cell')
     add('model', 'units', 128, int, 'size D of the decoder state', 1, WIDTH)
     add('model', 'encoder_units', None, int,
@@ -249,7 +251,7 @@ def _table():
 
 SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
 # Settings that the first config.json files of version 1 do not have: the value with which such a run was trained.
-ADDED = {'spacing_marks': False, 'kernels': 'keras', 'encoder': 'recurrent', 'hops': 1, 'checkpoint_minutes': 0.,
+ADDED = {'spacing_marks': False, 'kernels': 'keras', 'encoder': 'recurrent', 'exact_match': 'flag', 'hops': 1, 'checkpoint_minutes': 0.,
          'init_from': None, 'alignments': None, 'guided_alignment': 0., 'group_by_length': False,
          'sampled_softmax': 0, 'columns': None,
          'long_sources': 'drop', 'keep_vocabulary': 'no'}

@@ -29,7 +29,7 @@ def encode(graph, settings, valid, separators, recurrent_layer, encoder_layers):
     longest = op('Max', op('ReduceMax', lengths, axes=[0]), ids(graph, 1))
     questions = op('Slice', op('Mul', 'source', integer(graph, question)), ids(graph, 0), longest, ids(graph, 1))
     embedded = op('Transpose', op('Gather', table, questions), perm=[1, 0, 2])                          # (Q, B, E)
-    _, states = recurrent_layer(graph, one_way, embedded, at_least_one(graph, lengths), 'question_encoder')
+    outputs, states = recurrent_layer(graph, one_way, embedded, at_least_one(graph, lengths), 'question_encoder')
     some = op('Cast', op('Unsqueeze', op('Greater', lengths, ids(graph, 0)), axes=[1]), to=TensorProto.FLOAT)
     states = [op('Mul', state, some) for state in states]                                   # 0 without a question
     # Sentences: their words, and the positions of their ends
@@ -52,14 +52,18 @@ def encode(graph, settings, valid, separators, recurrent_layer, encoder_layers):
     words = op('ScatterND', empty, index, op('GatherND', 'source', places))                             # (B, N, L)
     # Sentence encoder: each input is [embedding; question's state; exact match]
     match = op('Equal', op('Unsqueeze', words, axes=[3]), op('Unsqueeze', questions, axes=[1, 2]))      # (B, N, L, Q)
-    match = op('Greater', op('ReduceMax', op('Cast', match, to=TensorProto.INT32), axes=[3]),
-               graph.constant(0, 'int32'))
     match = op('And', match, op('Unsqueeze', op('Greater', words, ids(graph, END)), axes=[3]))
+    match, width = op('Cast', match, to=TensorProto.FLOAT), 1
+    if settings['exact_match'] == 'flag':
+        match = op('ReduceMax', match, axes=[3])
+    else:
+        width = settings['units']
+        match = op('MatMul', match, op('Unsqueeze', op('Transpose', outputs, perm=[1, 0, 2]), axes=[1]))
     asked = op('Expand', op('Unsqueeze', states[0], axes=[1, 2]), op(
         'Concat', op('Shape', words), ids(graph, 1), axis=0))                                           # (B, N, L, D)
-    x = op('Concat', op('Gather', table, words), asked, op('Cast', match, to=TensorProto.FLOAT), axis=3)
+    x = op('Concat', op('Gather', table, words), asked, match, axis=3)
     x = op('Transpose', x, perm=[2, 0, 1, 3])
-    x = op('Reshape', x, ids(graph, 0, -1, settings['embedding'] + settings['units'] + 1))              # (L, B N, .)
+    x = op('Reshape', x, ids(graph, 0, -1, settings['embedding'] + settings['units'] + width))          # (L, B N, .)
     _, last = recurrent_layer(graph, one_way, x, at_least_one(graph, op('Reshape', sizes, ids(graph, -1))),
                               'sentence_encoder')
     story = op('Reshape', last[0], op('Concat', batch, count, ids(graph, -1), axis=0))                  # (B, N, Dm)

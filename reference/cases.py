@@ -47,6 +47,7 @@ CASES = OrderedDict([
     ('copy-gru', dict(score='general', copy=True, cell='gru', input_feeding=True, share_vocabulary=True)),
     ('guided-lstm', dict(score='concat', bidirectional=True, input_feeding=True, guided_alignment=0.5)),
     ('dmn-gru', dict(score='general', encoder='dmn', hops=3, cell='gru', bidirectional=True, guided_alignment=0.5)),
+    ('dmn-state-gru', dict(score='dot', encoder='dmn', exact_match='state', hops=2, cell='gru', bidirectional=True)),
     # The fast kernels; all other cases record those of Keras.
     ('fast-feeding-lstm', dict(score='general', kernels='fast', bidirectional=True, input_feeding=True,
                                decoder_layers=2, residual=True, tie_embeddings=True, label_smoothing=0.1)),

@@ -166,8 +166,8 @@ class NumpyModel(object):
         """The encoder of a dynamic memory network: sources `question | story`, ids `(B, S)`.
 
         The question's last states are the first states of every decoder layer. The inputs of a sentence's words are
-        embedding, question's state and 1 where the question has the word. The encoder's layers read the sentences'
-        last states in order, with a residual connection; the state of a sentence is at its last token, where alone the
+        embedding, the question's last state, and the sum of its states at the places of the word, or with `exact_match`
+        'flag' 1 where the question has the word. The encoder's layers read the sentences' last states in order, with a residual connection; the state of a sentence is at its last token, where alone the
         mask is true.
 
         # Returns
@@ -175,13 +175,14 @@ class NumpyModel(object):
         """
         settings, table = self.settings, self.weights['source_embedding/embeddings']
         stories = [self.split(row[row != PAD].tolist()) for row in source]
-        vectors, firsts = [], []
+        vectors, firsts, flag = [], [], settings.get('exact_match', 'flag') == 'flag'
         for question, sentences in stories:
             ids = np.array([question or [PAD]])
-            _, states = self._layer('question_encoder', table[ids], ids != PAD)
+            outputs, states = self._layer('question_encoder', table[ids], ids != PAD)
             firsts.append(states)
             for _, words in sentences:
-                match = [[float(word > END and word in question)] for word in words]
+                match = np.array([[float(word > END and word == other) for other in ids[0]] for word in words])
+                match = match.max(axis=1, keepdims=True) if flag else match @ outputs[0]
                 joined = np.concatenate([table[words], np.repeat(states[0], len(words), axis=0), match], axis=1)
                 last = self._layer('sentence_encoder', joined[None], np.ones((1, len(words)), bool))[1][0]
                 vectors.append(last[0])                                                                 # (Dm,)

@@ -16,29 +16,30 @@ pytestmark = pytest.mark.usefixtures('session')
 BAR, STOP, ASK = 4, 5, 6
 SEPARATORS = Separators(BAR, (STOP, ASK))
 # Question and story; no question; no story; two sentence ends in succession, the last sentence without one; a second
-# bar; the words <unk> in question and story.
+# bar; the words <unk> in question and story; a word twice in the question.
 SOURCES = [[7, 8, ASK, BAR, 9, 7, STOP, 10, 8, 11, STOP], [9, 7, STOP, 10, STOP], [7, ASK, BAR],
-           [8, BAR, 8, STOP, ASK, 9, 10, 11], [7, BAR, 9, BAR, 7, STOP], [UNK, ASK, BAR, UNK, 12, STOP, 7, STOP]]
-TARGETS = [[5], [6, 7], [8], [9, 10, 4], [], [12]]
+           [8, BAR, 8, STOP, ASK, 9, 10, 11], [7, BAR, 9, BAR, 7, STOP], [UNK, ASK, BAR, UNK, 12, STOP, 7, STOP],
+           [7, 8, 7, BAR, 7, STOP]]
+TARGETS = [[5], [6, 7], [8], [9, 10, 4], [], [12], [7]]
 BATCH = Batch(*make_batch(SOURCES, TARGETS, range(len(SOURCES))))
 
 
 def small(**values):
-    return Small(separators=SEPARATORS, encoder='dmn', **values)
+    return Small(separators=SEPARATORS, encoder='dmn', **dict({'exact_match': 'state'}, **values))
 
 
 def test_layout_of_a_source():
     ids = K.placeholder((None, None), dtype='int32')
     layout = K.get_session().run(find_layout(ids, SEPARATORS), {ids: BATCH.source})
-    assert layout.question.sum(axis=1).tolist() == [3, 0, 2, 1, 1, 2]
+    assert layout.question.sum(axis=1).tolist() == [3, 0, 2, 1, 1, 2, 3]
     ends = [np.flatnonzero(row).tolist() for row in layout.ends]
-    assert ends == [[6, 10], [2, 4], [], [4, 7], [5], [5, 7]]
+    assert ends == [[6, 10], [2, 4], [], [4, 7], [5], [5, 7], [5]]
     assert layout.offset[0, 4:11].tolist() == [0, 1, 2, 0, 1, 2, 3]
     assert layout.sentence[3, 2:8].tolist() == [0, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize('case', [
-    dict(cell='gru', hops=3), dict(score='concat', attention='local-p', kernels='fast')] + [
+    dict(cell='gru', hops=3), dict(exact_match='flag', score='concat', attention='local-p', kernels='fast')] + [
         pytest.param(case, marks=pytest.mark.slow) for case in (
             dict(score='concat', input_feeding=True, hops=2, encoder_layers=2, decoder_layers=2),
             dict(score='dot', bidirectional=False, share_vocabulary=True, tie_embeddings=True, embedding=6),
@@ -52,7 +53,7 @@ def test_model_agrees_with_numpy(case):
     np.testing.assert_allclose(whole.initial_states, expected['initial_states'], atol=2e-6)
     np.testing.assert_allclose(whole.weights, expected['weights'], atol=2e-6)
     ends = np.zeros(BATCH.source.shape, bool)
-    for row, column in ((0, 6), (0, 10), (1, 2), (1, 4), (3, 4), (3, 7), (4, 5), (5, 5), (5, 7)):
+    for row, column in ((0, 6), (0, 10), (1, 2), (1, 4), (3, 4), (3, 7), (4, 5), (5, 5), (5, 7), (6, 5)):
         ends[row, column] = True
     assert not whole.weights[np.broadcast_to(~ends[:, None], whole.weights.shape)].any()
     logits, weights = model.stepped(BATCH.source, BATCH.given[:, None])
@@ -70,6 +71,21 @@ def test_hops_without_a_story(case):
     np.testing.assert_allclose(whole.logits, expected['logits'], atol=2e-6)
     np.testing.assert_allclose(whole.weights, expected['weights'], atol=2e-6)
     np.testing.assert_allclose(model.stepped(BATCH.source, BATCH.given[:, None])[0][:, 0], whole.logits, atol=2e-6)
+
+
+def test_a_sentence_knows_which_part_of_the_question_it_is_about():
+    batch = Batch(*make_batch([[7, 9, 8, BAR, 7, STOP], [7, 9, 8, BAR, 8, STOP]], [[5], [5]], range(2)))
+
+    def difference(exact_match):
+        """Of the two stories, if the embeddings do not tell the two words of the question apart."""
+        model = small(cell='gru', exact_match=exact_match).model
+        embeddings = K.get_value(model.source_embedding.embeddings)
+        embeddings[8] = embeddings[7]
+        K.set_value(model.source_embedding.embeddings, embeddings)
+        states = K.get_session().run(model.encoder_model.outputs[0], {model.source: batch.source, K.learning_phase(): 0})
+        return np.abs(states[0] - states[1]).max()
+
+    assert difference('flag') < 1e-6 and difference('state') > 1e-3
 
 
 def test_padding_changes_nothing():

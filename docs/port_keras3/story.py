@@ -32,8 +32,8 @@ def encode_story(model, source):
     last states of one layer, the question's.
 
     One cell reads the question, and its last states are the decoder's first. One reads each sentence: each input is
-    the word's embedding, the question's state, and 1 if the question contains the word. The encoder's layers read the
-    sentences in order, with a residual connection.
+    the word's embedding, the question's last state, and the sum of the question's states at this word (in older runs 1
+    if the question contains it). The encoder's layers read the sentences in order, with a residual connection.
     """
     stories = [split([int(i) for i in row if i], *model.separators) for row in source]
     questions = pad([question for question, _ in stories])                                          # (B, Q)
@@ -43,11 +43,16 @@ def encode_story(model, source):
     for row, (_, sentences) in enumerate(stories):
         for n, (position, _) in enumerate(sentences):
             places[row, n, position] = True
-    _, *states = model.read('question_encoder', model.source_embedding(questions), questions != 0)
-    match = (words[:, :, None] == np.repeat(questions, count, axis=0)[:, None]).any(axis=2) & (words > END)
+    outputs, *states = model.read('question_encoder', model.source_embedding(questions), questions != 0)
+    match = (words[:, :, None] == np.repeat(questions, count, axis=0)[:, None]) & (words > END)[:, :, None]
+    match = ops.cast(match, outputs.dtype)                                                          # (B N, L, Q)
+    if model.settings.get('exact_match', 'flag') == 'flag':
+        match = ops.max(match, axis=2, keepdims=True)
+    else:
+        match = match @ ops.repeat(outputs, count, axis=0)                                          # (B N, L, D)
     embedded = model.source_embedding(words)                                                        # (B N, L, E)
     question = ops.repeat(ops.repeat(states[0], count, axis=0)[:, None], words.shape[1], axis=1)
-    joined = ops.concatenate([embedded, question, ops.cast(match[:, :, None], embedded.dtype)], axis=-1)
+    joined = ops.concatenate([embedded, question, match], axis=-1)
     _, *last = model.read('sentence_encoder', joined, words != 0)
     story = ops.reshape(last[0], (len(source), count, -1))                                          # (B, N, Dm)
     fused = model.encode(story, places.any(axis=2))[0] + story
