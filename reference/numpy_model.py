@@ -167,8 +167,8 @@ class NumpyModel(object):
 
         The question's last states are the first states of every decoder layer. The inputs of a sentence's words are
         embedding, the question's last state, and the sum of its states at the places of the word, or with `exact_match`
-        'flag' 1 where the question has the word. The encoder's layers read the sentences' last states in order, with a residual connection; the state of a sentence is at its last token, where alone the
-        mask is true.
+        'flag' 1 where the question has the word. The encoder's layers read the sentences' last states in order, with a
+        residual connection; the state of a sentence is at its last token, where alone the mask is true.
 
         # Returns
             Encoder states `(B, S, Dm)`, their mask `(B, S)`, and the first states of the decoder's layers.

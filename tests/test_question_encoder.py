@@ -82,7 +82,7 @@ def test_a_sentence_knows_which_part_of_the_question_it_is_about():
         embeddings = K.get_value(model.source_embedding.embeddings)
         embeddings[8] = embeddings[7]
         K.set_value(model.source_embedding.embeddings, embeddings)
-        states = K.get_session().run(model.encoder_model.outputs[0], {model.source: batch.source, K.learning_phase(): 0})
+        states = K.get_session().run(model.encoder_model.outputs[0], {model.source: batch.source})
         return np.abs(states[0] - states[1]).max()
 
     assert difference('flag') < 1e-6 and difference('state') > 1e-3
