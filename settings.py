@@ -252,9 +252,9 @@ def _table():
 SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
 # Settings that the first config.json files of version 1 do not have: the value with which such a run was trained.
 ADDED = {'spacing_marks': False, 'kernels': 'keras', 'encoder': 'recurrent', 'exact_match': 'flag', 'hops': 1,
-         'checkpoint_minutes': 0., 'init_from': None, 'alignments': None, 'guided_alignment': 0., 'group_by_length': False,
-         'sampled_softmax': 0, 'columns': None,
-         'long_sources': 'drop', 'keep_vocabulary': 'no'}
+         'checkpoint_minutes': 0., 'init_from': None, 'alignments': None, 'guided_alignment': 0.,
+         'group_by_length': False, 'sampled_softmax': 0, 'columns': None, 'long_sources': 'drop',
+         'keep_vocabulary': 'no'}
 # The options of the search for which a run has defaults.
 DECODING = tuple(row.name for row in SETTINGS.values() if row.group == 'decoding')
 
