@@ -17,7 +17,7 @@ import os
 import time
 from command_line import CommandParser, positive_int, require, run_command
 from text import corpus
-from text.alignments import read_alignments
+from text.alignments import check_range, check_tokens, read_alignments
 from text.scored_text import chosen, scored_text
 from text.text_files import read_lines, require_regular_file
 from reports import metrics, scores
@@ -139,16 +139,20 @@ def read_outputs(path, pairs):
     return lines
 
 
-def read_gold(options, pairs):
+def read_gold(options, pairs, settings, tokenizers):
     """The `Gold` links of each pair.
 
     # Raises
-        UserError: the file cannot be read, or has another number of lines than there are pairs.
+        UserError: the file cannot be read, has another number of lines than there are pairs, or links of other tokens.
     """
     require_regular_file(options.alignments)
     gold = read_alignments(options.alignments)
     require(len(gold) == len(pairs), '%s: %d lines for %d pairs: give the links of these pairs only',
             options.alignments, len(gold), len(pairs))
+    lengths = [tuple(len(tokenizer.tokenize(side)) for tokenizer, side in zip(tokenizers, pair)) for pair in pairs]
+    links = [sure + possible for sure, possible in gold]
+    check_range(settings, options.alignments, range(1, len(pairs) + 1), lengths, links)
+    check_tokens(settings, options.alignments, lengths, links, pairs)
     return gold
 
 
@@ -254,8 +258,8 @@ def main(argv):
     other = read_other(options, path, is_run, pairs)
     require(outputs is not None or any(source.strip() and target.strip() for source, target in pairs),
             '%s: no pair has text on both sides: nothing can be scored', options.source or path)
-    gold = read_gold(options, pairs) if options.alignments else None
-    tokenizer = read_tokenizers(RunDirectory.open(path), settings)[0] if path else make_tokenizer('word')
+    tokenizers = read_tokenizers(RunDirectory.open(path), settings) if path else [make_tokenizer('word')]
+    gold = read_gold(options, pairs, settings, tokenizers) if options.alignments else None
 
     model_scores, likelihoods = [], {}
     if outputs is None:
@@ -275,7 +279,7 @@ def main(argv):
         scores.Row(name, lines(), note) for name, (lines, note) in statistics.items()] + model_scores
     intervals = scores.confidence_intervals(statistics, options.bootstrap) if options.bootstrap else {}
     if options.by_length:
-        lengths = [len(tokenizer.tokenize(source)) for source, _ in pairs]
+        lengths = [len(tokenizers[0].tokenize(source)) for source, _ in pairs]
         bands, drawn = scores.band_rows(lengths, options.by_length, statistics['BLEU'][0], likelihoods,
                                         options.bootstrap)
         rows += bands

@@ -980,13 +980,14 @@ def test_evaluate_treats_bad_bytes_as_the_run_did(trained, tmp_path):
 
 @pytest.mark.parametrize('arguments, told', [
     (['--split', 'val', '--alignments', 'a'], ['a: 3 lines for 20 pairs']),
+    (['--source', 'b', '--target', 'b', '--alignments', 'f'], ['f, line 2: 0-99 is outside of']),
     pytest.param(['--source', 'b', '--target', 'c'], ['b has 2', 'c has 3'], marks=pytest.mark.slow),
     pytest.param(['--source', 'b', '--target', 'e'], ['e: ', 'empty'], marks=pytest.mark.slow),
     pytest.param(['--source', 'b', '--target', 'd'], ['d'], marks=pytest.mark.slow),
 ])
 def test_evaluate_refuses_what_does_not_fit_together(cheap, trained, tmp_path, arguments, told):
     for name, content in (('a', b'0-0\n0-0\n0-0\n'), ('b', b'one\ntwo\n'), ('c', b'1\n2\n3\n'), ('d', b'\n\n'),
-                          ('e', b'')):
+                          ('e', b''), ('f', b'0-0\n0-99\n')):
         (tmp_path / name).write_bytes(content)
     arguments = [str(tmp_path / argument) if len(argument) == 1 else argument for argument in arguments]
     one_line(run('evaluate.py', *arguments, cwd=trained.home), 'evaluate.py', *told)

@@ -36,7 +36,7 @@ CANNOT = [
     (r'make (demo|tutorial|reference-check|distributed)\b', 'test_docs.py, test_tutorial.py and .ci/run run it'),
     (r'make (onnx|serve-setup)\b', 'installs packages from the network'),
     (r'make align\b', 'installs packages from the network; .ci/run runs it'),
-    (r'--alignments auto', 'needs eflomal: tests/test_alignments.py'),
+    (r'--alignments auto|benchmarks/link_entropy', 'needs eflomal: tests/test_alignments.py'),
     (r'pip install ', 'installs packages from the network'),
     (r'python3\.11 -m venv', 'installs packages from the network'),
     (r'(^|[ =])port/bin/python', 'needs Keras 3 or PyTorch in another Python: tests/test_adapters.py'),

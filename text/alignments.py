@@ -80,10 +80,9 @@ def training_alignments(settings, paths, pairs, tokenize, links=None):
     require(len(gold) == count, '%s: %d lines for the %d pairs of %s: give the links of just these pairs', path,
             len(gold), count, ' '.join(paths['train']))
     chosen = [gold[line - 1].sure + gold[line - 1].possible for line in lines]
-    _check_range(settings, path, lines, lengths, chosen)
+    check_range(settings, path, lines, lengths, chosen)
     if links is None:
-        linked = [index for index in sample if chosen[index]]
-        _check_tokens(settings, path, *zip(*[(lengths[index], chosen[index], texts[lines[index]]) for index in linked]))
+        check_tokens(settings, path, *zip(*[(lengths[index], chosen[index], texts[lines[index]]) for index in sample]))
     return chosen
 
 
@@ -91,8 +90,13 @@ def _fits(links, source_length, target_length):
     return all(i < source_length and j < target_length for i, j in links)
 
 
-def _check_range(settings, path, lines, lengths, gold):
-    """Refuses links outside of their pair. If they fit the other way round, that is the mistake."""
+def check_range(settings, path, lines, lengths, gold):
+    """Refuses links outside of their pair. If they fit the other way round, that is the mistake.
+
+    # Arguments
+        settings: those of the run. path: the file of links. lines: the line of each pair in it. lengths: source and
+            target tokens of each pair. gold: links of each pair.
+    """
     outside = [index for index, links in enumerate(gold) if not _fits(links, *lengths[index])]
     if not outside:
         return
@@ -108,15 +112,16 @@ def _check_range(settings, path, lines, lengths, gold):
                     % (place + (settings.source_tokenizer, settings.target_tokenizer)))
 
 
-def _check_tokens(settings, path, lengths=(), gold=(), texts=()):
+def check_tokens(settings, path, lengths, gold, texts):
     """Refuses links between words where the run has more tokens, and warns of links between unknown other tokens.
 
-    Such links are in range, and wrong: in a line of n words, no link is after token n.
+    Such links are in range, and wrong: in a line of n words, no link is after token n. Arguments as for `check_range`;
+    `texts` are the pairs of text.
     """
     for side, name in enumerate(('source', 'target')):
         tokenizer = getattr(settings, name + '_tokenizer')
         rows = [(max(link[side] for link in links), sizes[side], pair[side])
-                for links, sizes, pair in zip(gold, lengths, texts)]
+                for links, sizes, pair in zip(gold, lengths, texts) if links]
         for divide in (str.split, make_tokenizer('word').tokenize):
             counted = [(last, len(divide(text)), size) for last, size, text in rows]
             divided = [last >= words for last, words, size in counted if 1 < words <= size - END]
