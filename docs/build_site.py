@@ -18,8 +18,9 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
-PAGES = ('README.md', 'README.zh-CN.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'docs/*.md', 'docs/*.png',
-         'docs/*.css', 'docs/*.txt', 'docs/figures/*.png', 'docs/figures/*.svg', 'docs/old_models/build.py')
+PAGES = ('README.md', 'README.zh-CN.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'samples/README.md',
+         'docs/*.md', 'docs/*.png', 'docs/*.css', 'docs/*.txt', 'docs/figures/*.png', 'docs/figures/*.svg',
+         'docs/old_models/build.py')
 # Code first: a dollar in it is no formula.
 FORMULA = re.compile(r'(```.*?```|`[^`\n]*`)|\$\$(.+?)\$\$|\$([^$\n]+(?:\n[^$\n]+)?)\$', re.DOTALL)
 MARK = 'formula-%s-%d-end'

@@ -14,6 +14,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NOTEBOOKS = ('tutorial.ipynb', 'tutorial.zh-CN.ipynb')
+WIDGET = 'application/vnd.jupyter.widget-view+json'
 KEPT = ('tolerance', 'times', 'solution')
 SOLUTION = re.compile('<details>.*?```python\n(.*?)```\n\n```text\n(.*?)```', re.DOTALL)
 
@@ -44,8 +45,9 @@ def execute(path, solutions=False):
     for cell in notebook.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in KEPT}
         for output in cell.get('outputs', ()):
+            output.get('data', {}).pop(WIDGET, None)       # the picture beside it stays
             if 'metadata' in output:
-                output.metadata = {}
+                output.metadata = {key: value for key, value in output.metadata.items() if key.startswith('image/')}
     return notebook
 
 

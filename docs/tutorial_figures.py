@@ -147,6 +147,20 @@ def alignment_frame(source, target, weights, step):
     return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[:, :, :3].copy())
 
 
+def alignment_step(source, target, weights, step):
+    """`alignment_frame` as PNG."""
+    stream = io.BytesIO()
+    alignment_frame(source, target, weights, step).save(stream, format='png')
+    return stream.getvalue()
+
+
+def note(text):
+    """A line of text in place of a picture, as PNG."""
+    figure, axes = new_axes(12, 1)
+    words(axes, 6, .5, text, 12, color=ORANGE)
+    return png(figure)
+
+
 def alignment_gif(source, target, weights, milliseconds=700):
     """The attention while a sentence is written, a frame for each target token, as the bytes of a GIF.
 

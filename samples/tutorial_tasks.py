@@ -3,6 +3,7 @@
 `Text` turns pairs into arrays of ids.
 """
 import datetime
+import re
 
 import numpy as np
 
@@ -32,6 +33,12 @@ def date_pair(random):
     for name, value in values.items():
         text = text.replace('{%s}' % name, value)
     return text.split(), list(date.isoformat())
+
+
+def date_words(text):
+    """The words of a date that somebody typed, as `date_pair` writes them: digits apart, names with a capital."""
+    return [word if word in ('the', 'of', 'in', 'a') else word.capitalize()
+            for word in re.findall('[^\\W\\d]+|\\d|[^\\w\\s]', text)]
 
 
 def dates_pair(random):

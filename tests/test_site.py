@@ -23,7 +23,7 @@ def test_each_page_has_a_place_in_the_navigation():
     pages = ['docs/' + name for name in os.listdir(DOCS) if name.endswith('.md')]
     notebooks = ['docs/' + name.replace('.ipynb', '.md') for name in os.listdir(DOCS) if name.endswith('.ipynb')]
     assert sorted(listed) == sorted(pages + notebooks + ['README.md', 'README.zh-CN.md', 'CHANGELOG.md',
-                                                         'CONTRIBUTING.md'])
+                                                         'CONTRIBUTING.md', 'samples/README.md'])
 
 
 def test_formulas_are_found_and_code_is_left_alone():
