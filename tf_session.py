@@ -15,7 +15,8 @@ for _name, _versions, _told in (('tensorflow', '1[.]1[2-5][.]', '1.12 to 1.15'),
         with contextlib.redirect_stderr(io.StringIO()):  # Keras announces its backend on stderr
             _version = importlib.import_module(_name).__version__
     except (ImportError, AttributeError) as error:     # Keras 2.3 misses functions of TensorFlow 1.12
-        raise UserError('%s cannot be imported here (%s): install the pinned versions (make setup)' % (_name, error))
+        raise UserError('%s cannot be imported here (%s): install the pinned versions (make setup)' % (
+            _name, ' '.join(str(error).split())[:200]))
     require(re.match(_versions, _version), '%s %s is installed, and this program needs %s: install the pinned versions '
             '(make setup), or see docs/versions.md', _name, _version, _told)
 

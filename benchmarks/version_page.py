@@ -66,7 +66,7 @@ def together(names):
 
 def changed(row, base):
     """What a row changes, in words; the traps are those of versions after the pinned ones."""
-    keras3, older = row['stack'].startswith('keras3'), order(row['stack'])[1:3] < order(PINNED)[1:3]
+    keras3, older = row['stack'].startswith('keras3'), order(row['stack'])[1:] < order(PINNED)[1:]
     found = []
     if not row['module'] and row['check'].get('first'):
         found += [CHANGED['masked_loss'], "this project's own training"] if row['check']['first'] == 'loss' else [

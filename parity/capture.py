@@ -48,7 +48,7 @@ def make_train_function(model):
     """
     def gradients(loss, variables):
         found = tf.gradients(loss, variables, colocate_gradients_with_ops=True, gate_gradients=True)
-        with tf.control_dependencies([loss] + model.metrics_tensors):
+        with tf.control_dependencies([loss] + getattr(model, 'metrics_tensors', [])):   # Keras 2.3 has no such list
             return [None if one is None else tf.identity(tf.convert_to_tensor(one)) for one in found]
 
     with mock.patch.object(K, 'gradients', gradients), old_model.refused(

@@ -120,9 +120,11 @@ def call_layer(layer, inputs, masks, arguments):
     if len(inputs) > 1 and not isinstance(layer, keras.layers.Bidirectional):
         # The list holds them; the arguments of a nested layer are those of another call.
         arguments = {key: value for key, value in arguments.items() if key not in ('initial_state', 'constants')}
-        count = getattr(layer, '_num_constants', None)
+        count = getattr(layer, '_num_constants', None) or 0
         if count:       # a recurrent layer reads the states from the list, but not the constants
             arguments['constants'] = list(inputs[-count:])
+        if isinstance(layer, keras.layers.RNN) and len(inputs) - count > 1:     # before 2.2.4 not the states either
+            arguments['initial_state'] = list(inputs[1:len(inputs) - count])
     x, mask = (inputs[0], masks[0]) if len(inputs) == 1 else (list(inputs), list(masks))
     mask_argument = {'mask': mask} if has_arg(layer.call, 'mask') and any(one is not None for one in masks) else {}
     outputs = to_list(layer.call(x, **dict(arguments, **mask_argument)))
