@@ -20,7 +20,7 @@ STAGES = ('states', 'scores', 'weights', 'context', 'attentional state', 'next w
 def new_axes(width, height, scale=.8):
     """A figure and axes whose coordinates go from 0 to width and height."""
     matplotlib.rcParams['mathtext.fontset'] = 'cm'
-    figure = Figure(figsize=(scale * width, scale * height), dpi=144)
+    figure = Figure(figsize=(scale * width, scale * height), dpi=144, facecolor='white')
     FigureCanvasAgg(figure)
     axes = figure.add_axes([0, 0, 1, 1])
     axes.set_xlim(0, width)

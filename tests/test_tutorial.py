@@ -6,6 +6,8 @@ import re
 import sys
 import tokenize
 
+import matplotlib
+import numpy as np
 import pytest
 
 from test_commands import ROOT
@@ -14,6 +16,7 @@ DOCS = os.path.join(str(ROOT), 'docs')
 sys.path.insert(0, DOCS)
 try:
     import run_tutorial
+    import tutorial_figures
 finally:
     del sys.path[0]
 
@@ -58,6 +61,15 @@ def test_the_outputs_are_committed_without_errors_and_small(name):
     assert not [output for output in outputs if output['output_type'] == 'error' or output.get('name') == 'stderr']
     assert sum('image/png' in output.get('data', {}) for output in outputs) >= 6
     assert len(''.join(text for _, text in printed(notebook))) > 3000
+
+
+def test_only_the_words_with_weight_are_coloured_in_a_notebook_too():
+    with matplotlib.rc_context({'figure.facecolor': (1, 1, 1, 0)}):  # as `%matplotlib inline` sets it
+        frame = np.asarray(tutorial_figures.alignment_frame(['tea', 'sun'], ['a'], np.array([[1., 0.]]), 0)).astype(int)
+    height, width = frame.shape[:2]
+    row = frame[int(height * (1 - 2.2 / 3.1))]                   # in the words' boxes, below the letters
+    left, right = (row[int(width * x / 2.7)] for x in (.6, 1.55))
+    assert left.tolist() < [100, 140, 200] and right.min() > 240 and frame[0, 0].tolist() == [255, 255, 255]
 
 
 @pytest.mark.slow
