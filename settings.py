@@ -118,8 +118,8 @@ def _table():
     add('data', 'val', None, 'files', 'validation text; without it, part of the training text is held out')
     add('data', 'test', None, 'files', 'test text, recorded for evaluate.py')
     choose('data', 'format', 'pairs', ('pairs', 'babi', 'qa'),
-           'format of the files: source and target (pairs); bAbI stories; '
-           'context, question and answer separated by tabs (qa)')
+           'content of the files: source and target (pairs); bAbI stories; context, question and answer (qa); the end '
+           'of a name tells CSV, JSON and TMX')
     add('data', 'columns', None, str, 'columns, JSON fields or TMX languages of source and target (with qa: context, '
         'question, answer): names, or numbers from 1, with commas: en,de')
     add('data', 'alignments', None, 'file',
