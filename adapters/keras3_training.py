@@ -10,6 +10,7 @@ LOSSES = {'mse': 'mean_squared_error', 'mae': 'mean_absolute_error', 'mape': 'me
           'msle': 'mean_squared_logarithmic_error', 'kld': 'kl_divergence', 'logcosh': 'log_cosh',
           'kullback_leibler_divergence': 'kl_divergence', 'cosine': 'cosine_similarity',
           'cosine_proximity': 'cosine_similarity'}
+CLIPPED = ('categorical_crossentropy', 'sparse_categorical_crossentropy', 'binary_crossentropy')
 METRICS = dict(LOSSES, acc='accuracy')
 OPTIONS = {'lr': 'learning_rate', 'clipnorm': 'global_clipnorm'}
 # Of each optimiser: whether its weights begin with the number of updates, and the lists that hold the others here.
@@ -48,8 +49,11 @@ def make_optimizer(kind, config, graph, notes):
     return cls(**options)
 
 
-def loss_of(name, notes):
+def loss_of(name, graph, notes):
     """The loss of Keras 3 for a name of Keras 2, or None."""
+    if graph.maker.keep_weights and name in CLIPPED:
+        graph.classes.add('old_' + name)
+        return getattr(old_keras, 'old_' + name)
     made = LOSSES.get(name, name)
     try:
         keras.losses.get(made)
@@ -69,7 +73,7 @@ def listed(value, outputs):
 def compile_as_before(model, graph, manifest, own, notes):
     """Compiles a model as the bundle's was. Returns whether it is compiled; adds what could not go along to `notes`."""
     trained, outputs = manifest['training'], manifest['outputs']
-    losses = [own[name] if callable(own.get(name)) else loss_of(name, notes) if name else None
+    losses = [own[name] if callable(own.get(name)) else loss_of(name, graph, notes) if name else None
               for name in listed(trained['loss'], outputs)]
     optimizer = make_optimizer(trained['optimizer'], dict(trained['config']), graph, notes)
     if optimizer is None or not any(losses) or any(

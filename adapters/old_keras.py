@@ -15,6 +15,24 @@ def old_hard_sigmoid(x):
 
 
 @register
+def old_categorical_crossentropy(y, p):
+    """Of clipped probabilities, as in Keras 2; on TensorFlow, Keras 3's own takes the logits."""
+    return keras.losses.categorical_crossentropy(y, ops.clip(p, 1e-7, 1. - 1e-7))
+
+
+@register
+def old_sparse_categorical_crossentropy(y, p):
+    """Of clipped probabilities, as in Keras 2; on TensorFlow, Keras 3's own takes the logits."""
+    return keras.losses.sparse_categorical_crossentropy(y, ops.clip(p, 1e-7, 1. - 1e-7))
+
+
+@register
+def old_binary_crossentropy(y, p):
+    """Of clipped probabilities, as in Keras 2; on TensorFlow, Keras 3's own takes the logits."""
+    return keras.losses.binary_crossentropy(y, ops.clip(p, 1e-7, 1. - 1e-7))
+
+
+@register
 class OldBidirectional(keras.layers.Bidirectional):
     """A masked step repeats the output before it, as in any recurrent layer. Keras 3's own writes zeros there."""
 

@@ -98,7 +98,9 @@ TRAPS = (
     Trap('own_class', 'A layer of your own, or a Lambda layer: nothing converts it', (), tests.own_classes,
          'port its `call` and `compute_mask`', 'port its `call`, with the mask as an argument', 'port its `call`'),
     Trap('cross_entropy', 'Cross-entropy is computed from probabilities clipped to [1e-7, 1 - 1e-7]', (),
-         tests.clipped, '`from_logits=False` clips in the same way',
+         tests.clipped, '`@keras.saving.register_keras_serializable()` before `def clipped(y, p): return '
+         'keras.losses.categorical_crossentropy(y, ops.clip(p, 1e-7, 1 - 1e-7))`: on TensorFlow, Keras 3\'s own loss '
+         'takes the logits',
          '`F.nll_loss(torch.log(p.clamp(1e-7, 1 - 1e-7)), y)`', 'not a part of the graph'),
     Trap('adam', "Adam's epsilon is 1e-7 and is outside of the root, after the bias correction", (), tests.adam,
          '`Adam(epsilon=1e-7)`: the same place',
@@ -115,7 +117,8 @@ TRAPS = (
     Trap('image_data_format', '`image_data_format` of `keras.json` decides where layers look for the channels', (),
          tests.channels_first, '`data_format=` for each layer', 'channels first', 'channels first'),
     Trap('float64', 'Arrays of 64-bit floats: JAX computes in 32 bits by default', (), tests.float64,
-         '`JAX_ENABLE_X64=1` before the import, `keras.config.set_floatx("float64")`',
+         '`JAX_ENABLE_X64=1` before the import, `keras.config.set_floatx("float64")` before the first '
+         'layer',
          '`torch.set_default_dtype(torch.float64)`', 'type `double` throughout'))
 
 MODEL_TRAPS = (

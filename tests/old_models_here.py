@@ -98,6 +98,18 @@ def remedies():
     return keras.models.Model([x, ids, images, first], outputs)
 
 
+def trained():
+    """A model whose training meets the traps, clipped probabilities too; `tests/training_keras3.py` is its port."""
+    x = layers.Input((4,), name='x')
+    y = layers.Dense(5, activation='tanh', name='first')(x)
+    y = layers.Dense(3, activation='softmax', kernel_regularizer=keras.regularizers.l2(0.1), name='last')(y)
+    model, random = keras.models.Model(x, y), np.random.RandomState(0)
+    model.compile(keras.optimizers.Adam(lr=0.01, clipnorm=0.5, decay=0.5), 'categorical_crossentropy')
+    model.set_weights([random.normal(size=shape) * scale
+                       for shape, scale in (((4, 5), 1.), ((5,), 1.), ((5, 3), 12.), ((3,), 1.))])
+    return model
+
+
 def pictures_in_time():
     x = layers.Input((3, 4, 4, 1), name='x')
     return keras.models.Model(x, layers.ConvLSTM2D(2, 3, padding='same', name='conv')(x))

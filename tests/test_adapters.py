@@ -131,9 +131,9 @@ def test_keras_3_agrees_for_other_kinds_of_models(tmp_path, capsys, function):
         function, [])
 
 
+OF_TRAINING = {'regularizer', 'cross_entropy', 'adam', 'clipnorm', 'decay'}
 # Traps of the whole model, of its training, or with nothing to type in Keras 3
-NOT_A_LAYER = {'cudnn_gates', 'own_class', 'race', 'nested_masks', 'regularizer', 'cross_entropy', 'adam', 'clipnorm',
-               'decay', 'float64'}
+NOT_A_LAYER = OF_TRAINING | {'cudnn_gates', 'own_class', 'race', 'nested_masks', 'float64'}
 
 
 def test_every_remedy_for_a_layer_has_a_layer_in_the_port_as_it_is_printed():
@@ -168,6 +168,31 @@ def test_every_remedy_agrees_when_it_is_saved_and_loaded_in_another_process(tmp_
     assert keys <= {one['stage'] for one in report['arrays']}
     second = next(one for one in report['arrays'] if one['name'] == 'second_call/stateful')
     assert second['problem'] == '' and (arrays['second_call/stateful'] != arrays['layer/stateful/output']).any()
+
+
+@pytest.mark.slow
+def test_every_remedy_of_the_training_agrees_and_none_can_be_left_out(tmp_path, capsys):
+    find_python('KERAS3_PYTHON')
+    port = ROOT / 'tests' / 'training_keras3.py'
+    text = port.read_text(encoding='utf-8')
+    for key in OF_TRAINING | {'float64'}:
+        for code in re.findall('`([^`]+)`', traps.by_key(key).keras3):
+            assert set(re.findall(r'[A-Za-z_]+', code)) <= set(re.findall(r'[A-Za-z_]+', text)), (key, code)
+    arrays, manifest = captured(tmp_path / 'bundle', '--build', BUILDERS + ':trained', ['--steps', '10'])
+    assert OF_TRAINING <= {trap.key for trap, _ in traps.find_traps(manifest, arrays)}
+    adapt('KERAS3_PYTHON', port, tmp_path / 'bundle', tmp_path / 'port.keras')
+    adapt('KERAS3_PYTHON', port, tmp_path / 'bundle', tmp_path / 'port.keras', tmp_path)
+
+    def worst(name):
+        found = np.load(str(tmp_path / name / 'training.npz'))
+        assert {'losses', 'step_1/parameter/first/kernel', 'step_10/parameter/last/bias'} <= set(found.files)
+        return max((np.abs(found[one] - arrays[one]) / np.maximum(1., np.abs(arrays[one]))).max()
+                   for one in found.files)
+
+    assert worst('remedies') < 5e-5 and all(worst(name) > 1e-3 for name in OF_TRAINING)
+    adapt('KERAS3_PYTHON', port, tmp_path / 'bundle', 'float64', tmp_path / 'float64')
+    found = np.load(str(tmp_path / 'float64' / 'float64.npz'))['float64/layer/last/output']
+    assert np.abs(found - arrays['float64/layer/last/output']).max() < 1e-14
 
 
 @pytest.mark.slow
