@@ -70,6 +70,7 @@ def test_lock_files_pin_exactly_the_packages_of_their_inputs():
     assert versions('requirements-pip.txt') == inputs('requirements-pip.in')
     assert versions('requirements.txt') == inputs('requirements.in')
     assert versions('requirements-distributed.txt') == inputs('requirements-distributed.in')
+    assert versions('requirements-align.txt') == inputs('requirements-align.in')
     assert versions('requirements-dev.txt') == dict(inputs('requirements.in'), **inputs('requirements-dev.in'))
 
 
@@ -496,6 +497,37 @@ def test_make_serve_starts_the_server_on_the_run_of_the_demo_or_names_what_is_mi
     (tmp_path / 'runs' / 'translate' / 'weights.h5').write_text('')
     ended = run_make('serve', cwd=tmp_path)
     assert ended.returncode == 0 and ended.stdout.splitlines()[-1] == 'serve.py --run runs/translate'
+
+
+@needs_make
+def test_make_align_builds_once_and_names_the_compiler_that_is_missing(tmp_path):
+    assert make('-n', 'align').splitlines()[-1] == 'sh align.sh .venv/bin/python'
+    for name in ('align.sh', 'requirements-align.txt', 'requirements-pip.txt'):
+        (tmp_path / name).write_text(read(name))
+    (tmp_path / 'bin').mkdir()
+    for name in ('sh', 'dirname', 'cksum', 'cat', 'rm', 'sed'):
+        (tmp_path / 'bin' / name).symlink_to(shutil.which(name))
+    # A Python that makes an environment whose pip notes what it installs.
+    program(tmp_path / 'python', '#!/bin/sh\nset -e\n/bin/mkdir -p "$3/bin"\n'
+            'printf \'#!/bin/sh\\necho "$*" >> %s/log\\n\' > "$3/bin/python"\n'
+            'printf \'#!/bin/sh\\n\' > "$3/bin/eflomal-align"\n/bin/chmod 700 "$3"/bin/*\n' % tmp_path)
+
+    def align():
+        done = subprocess.run(['sh', 'align.sh', str(tmp_path / 'python')], cwd=str(tmp_path), stderr=subprocess.PIPE,
+                              env={'PATH': str(tmp_path / 'bin')}, universal_newlines=True)
+        return done.returncode, done.stderr
+
+    assert align() == (1, 'align: building eflomal needs gcc: install it (Debian: apt-get install gcc make)\n')
+    for name in ('gcc', 'make'):
+        program(tmp_path / 'bin' / name, '#!/bin/sh\n')
+    assert align()[0] == 0 and align() == (0, '')
+    installed = [line.split('--require-hashes ')[1] for line in (tmp_path / 'log').read_text().splitlines()]
+    assert installed == ['-r requirements-pip.txt', '--only-binary :all: -r .venv-align/build.txt',
+                         '--no-build-isolation -r requirements-align.txt']
+    build = (tmp_path / '.venv-align' / 'build.txt').read_text()
+    assert 'cython==' in build and 'numpy==' in build and 'eflomal==' not in build
+    (tmp_path / 'requirements-align.txt').write_text(read('requirements-align.txt') + '# new\n')
+    assert align()[0] == 0 and len((tmp_path / 'log').read_text().splitlines()) == 6
 
 
 CI_STEPS = ('test', 'lint', 'reference-check', 'web', 'keras3', 'align', 'serve-setup', 'distributed', 'tutorial-setup',
