@@ -577,7 +577,8 @@ def test_a_corpus_is_accepted_with_these_counts(cheap, tmp_path, content, argume
     (tmp_path / 'v').write_bytes(GOOD)
     result = cheap('train.py', '--run', 'new', '--train', 'a', '--val', 'v', *arguments)
     assert result.code == IMPORTED, result.stderr
-    training, _, vocabularies, unknown = result.stderr.splitlines()
+    # The warnings are right: many pairs are dropped, and the validation text has other words.
+    training, _, vocabularies, unknown = [line for line in result.stderr.splitlines() if 'warning: ' not in line]
     assert unknown.startswith('unknown tokens of source and target: training 0.0 % and 0.0 %, validation ')
     assert training == 'training: %d pairs of a (%d read; dropped: %d with an empty side, %d over-long)' % counts
     assert vocabularies == 'vocabularies: %d source and %d target tokens' % (4 + len(source), 4 + len(target))
