@@ -125,7 +125,7 @@ def largest(stages, name):
 def figures(rows):
     """ULP and relative differences of the reference outputs, flips, runs, exported models."""
     lines = [line(*('stack', 'compared') + tuple('`%s`' % name for name in STAGES) + (
-        'flips, samples', 'flips, Multi30k', 'resumed run', 'speed')), '|---' * (6 + len(STAGES)) + '|']
+        'flips, samples', 'flips, Multi30k', 'resumed run', 'core tests', 'speed')), '|---' * (7 + len(STAGES)) + '|']
     for name, row in rows.items():
         check = row.get('check', {})
         if row['module'] or 'arrays' not in check:
@@ -137,6 +137,7 @@ def figures(rows):
         resumed = row.get('resumed', {'error': 'not measured'})
         cells.append(resumed.get('error') or ('same bits' if float(resumed['difference']) == 0 else
                                               'within %s' % resumed['difference']))
+        cells.append(row.get('tests', {'result': 'not measured'})['result'])
         lines.append(line(*cells + [', '.join('%s %s' % (one[1], kind) for kind, one in row.get('speed', {}).items())
                                     or 'not measured']))
     return lines
