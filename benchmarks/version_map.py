@@ -130,7 +130,7 @@ def read_row(row):
     """What has been measured of a row."""
     path = stacks.path_of(row.name, '.json')
     if not os.path.isfile(path):
-        return OrderedDict([('stack', row.stack), ('module', row.module)])
+        return OrderedDict([('stack', row.stack), ('module', row.module)] + [('plain', True)] * row.plain)
     with open(path, encoding='utf-8') as stream:
         return json.load(stream, object_pairs_hook=OrderedDict)
 

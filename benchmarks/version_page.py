@@ -66,14 +66,14 @@ def together(names):
 
 def changed(row, base):
     """What a row changes, in words; the traps are those of versions after the pinned ones."""
-    keras3, older = row['stack'].startswith('keras3'), order(row['stack'])[1:] < order(PINNED)[1:]
+    older = row['stack'].startswith('tf') and order(row['stack'])[1:] < order(PINNED)[1:]
     found = []
     if not row['module'] and row['check'].get('first'):
         found += [CHANGED['masked_loss'], "this project's own training"] if row['check']['first'] == 'loss' else [
             'our outputs at `%s`' % row['check']['first']]
     for name, one in row.get('bundles', {}).items():
         if one.get('first'):
-            found.append(KERAS3 if keras3 else CHANGED[name] if name in CHANGED and not older else
+            found.append(KERAS3 if row.get('plain') else CHANGED[name] if name in CHANGED and not older else
                          '`%s` at `%s`' % (name, one['first']))
         elif 'error' in one:
             found.append(CHANGED['nested'] if 'does not support masking' in one['error'] else

@@ -16,6 +16,7 @@ from keras.engine.network import Network
 from keras.layers.wrappers import Wrapper     # Keras 2.3 has it nowhere else
 from keras.utils.generic_utils import has_arg, to_list
 
+BEFORE_2_2_4 = tuple(int(number) for number in keras.__version__.split('.')[:3]) < (2, 2, 4)
 Call = collections.namedtuple('Call', 'name layer inputs outputs input_masks output_masks states parent arguments')
 Call.__doc__ = """One call of a layer.
 
@@ -123,7 +124,7 @@ def call_layer(layer, inputs, masks, arguments):
         count = getattr(layer, '_num_constants', None) or 0
         if count:       # a recurrent layer reads the states from the list, but not the constants
             arguments['constants'] = list(inputs[-count:])
-        if isinstance(layer, keras.layers.RNN) and len(inputs) - count > 1:     # before 2.2.4 not the states either
+        if BEFORE_2_2_4 and isinstance(layer, keras.layers.RNN) and len(inputs) - count > 1:    # nor the states
             arguments['initial_state'] = list(inputs[1:len(inputs) - count])
     x, mask = (inputs[0], masks[0]) if len(inputs) == 1 else (list(inputs), list(masks))
     mask_argument = {'mask': mask} if has_arg(layer.call, 'mask') and any(one is not None for one in masks) else {}

@@ -109,7 +109,7 @@ def old_defaults(manifest, arrays):
 
 
 TF_KERAS = '`tf.keras` of TensorFlow 1.15 and later, Keras 2.4'
-FROM_2_3 = 'Keras 2.3 and 2.4, `tf.keras` of TensorFlow 1.15 and later'
+FROM_2_2_5 = 'Keras 2.2.5 to 2.4, `tf.keras` of TensorFlow 1.15 and later'
 
 VERSION_TRAPS = (
     VersionTrap('masked_loss', 'losses with masks or sample weights',
@@ -123,9 +123,9 @@ VERSION_TRAPS = (
                 'two layers and `Concatenate`, the second with `go_backwards=True` and its output reversed', 'masked'),
     VersionTrap('masked_start', 'initial states at masked steps',
                 'A recurrent layer with `initial_state` gives zeros at masked steps before the first valid one, not '
-                'that state', FROM_2_3, masked_starts, '`tf.where(mask, output, state)` for these steps', 'started'),
+                'that state', FROM_2_2_5, masked_starts, '`tf.where(mask, output, state)` for these steps', 'started'),
     VersionTrap('own_masks', 'nested models called twice',
-                'The second call of a nested model has its own mask, not that of the first call', FROM_2_3,
+                'The second call of a nested model has its own mask, not that of the first call', FROM_2_2_5,
                 trap_tests.nested_masks, 'give the second call the mask of the first', 'twice'),
     VersionTrap('masked_model', 'nested models with a mask are refused',
                 'A nested model that gets a mask is refused', 'Keras before 2.2.4, `tf.keras` of TensorFlow 1.12',
