@@ -326,7 +326,7 @@ def test_location_refuses_a_longer_source_when_run(session):
 def test_the_weights_of_a_row_add_up_to_what_the_alignment_page_says(session):
     """Global 1; local-m 1, or 0 past the end of the source; local-p 1 at most."""
     with open(os.path.join(ROOT, 'reports', 'alignment_page.html'), encoding='utf-8') as file:
-        text = ' '.join(file.read().split())
+        text = ' '.join(file.read().replace("' +", '').replace("\n  '", ' ').split())  # JavaScript joins its lines
     assert ('weights of a row add up to 1 with global attention; with local-m to 1 too, or to 0 where the window is '
             'past the end of the source; with local-p to 1 at most.') in text
     random = np.random.RandomState(1)

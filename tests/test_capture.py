@@ -70,6 +70,7 @@ def test_inputs_too_short_for_the_model_are_named(tmp_path):
         regress.main(['capture', str(tmp_path / 'old.h5'), str(tmp_path / 'bundle')])
 
 
+@pytest.mark.slow
 def test_ids_are_found_inside_of_time_distributed_and_two_inputs_have_unequal_masks():
     keras.backend.clear_session()
     drawn = [sample_inputs.draw_inputs(model, layer_calls.find_calls(model)[0])

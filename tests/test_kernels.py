@@ -100,9 +100,8 @@ def test_one_step_at_a_time_equals_the_whole_sequence_in_windows(session, monkey
     assert np.max(np.abs(logits[:, 0] - whole.logits)) < 1e-6 > np.max(np.abs(weights[:, 0] - whole.weights))
 
 
-@pytest.mark.parametrize('case', [
-    pytest.param(case, id=name(case), marks=[] if case['score'] == 'dot' else pytest.mark.slow)
-    for case in FEEDING if 'attention' in case])
+@pytest.mark.slow
+@pytest.mark.parametrize('case', [case for case in FEEDING if 'attention' in case], ids=name)
 def test_input_feeding_in_windows_gives_what_keras_gives(monkeypatch, case):
     monkeypatch.setattr(attention_windows, 'windows_pay', lambda window, length: True)
     for window in (1, 3):
