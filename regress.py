@@ -13,10 +13,11 @@ import shlex
 
 
 # NumPy only; command_line has set what NumPy reads when it is imported
-from command_line import CommandParser, UserError, non_negative_float, non_negative_int, positive_int, run_command
+from command_line import CommandParser, UserError, non_negative_float, non_negative_int, run_command
 from command_line import sample_file, tell
 from parity import compare, hypotheses, report, traps
 from reports.progress import Progress
+from settings import SETTINGS
 from storage.output_files import check_outputs
 from storage.ownership import check_parent
 
@@ -80,7 +81,7 @@ def parse(argv):
                  ('RUN', 'run directory'), ('DIR', 'folder for the bundle'))
     export.add_argument('--input', metavar='FILE', default=sample_file('sentences.txt'),
                         help='sentences, one a line (default: %(default)s)')
-    export.add_argument('--beam-width', type=positive_int, default=4, metavar='N',
+    export.add_argument('--beam-width', type=SETTINGS['beam_width'].parse, default=4, metavar='N',
                         help='width of the beam search (default: %(default)s)')
     for command in (check, other):
         command.add_argument('--files', metavar='PATTERN', nargs='+', default=(),
