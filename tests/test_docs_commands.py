@@ -33,7 +33,7 @@ SMALLER = {
 NEEDED = {'alignments.md': ['translate'], 'README.md': ['translate'], 'porting.md': ['my'], 'results.md': ['translate'],
           'serving.md': ['translate', 'my']}
 CANNOT = [
-    (r'make (demo|tutorial|reference-check|distributed)\b', 'test_docs.py, test_tutorial.py and .ci/run run it'),
+    (r'make (demo|tutorial|reference-check|distributed|site)\b', 'test_docs.py, test_tutorial.py and .ci/run run it'),
     (r'make (onnx|serve-setup)\b', 'installs packages from the network'),
     (r'make align\b', 'installs packages from the network; .ci/run runs it'),
     (r'--alignments auto|benchmarks/link_entropy', 'needs eflomal: tests/test_alignments.py'),
@@ -46,6 +46,7 @@ CANNOT = [
     (r'benchmarks/workers\.py --rounds 3', 'needs Horovod: tests/test_workers.py'),
     (r'^parallel ', 'needs GNU parallel; tests/test_predict.py tests --shard'),
     (r'^sbatch |out\.\$i', 'needs Slurm; tests/test_predict.py tests --shard'),
+    (r'python3 -m http\.server', 'runs until it is stopped: tests/test_web_page.py opens such a page'),
     (r'benchmarks/peers\.py', 'needs a checkout of tensorflow/nmt'),
     (r'benchmarks/variants\.py', 'trains 24 models, hours'),
     (r'docs/old_models/build\.py', 'needs the weights of two packages of PyPI'),
@@ -149,6 +150,12 @@ def make_files(folder):
     tabs = ['%s . %s\t%s' % (line, line, line) for line in english]
     for name in ('docs.tsv', 'synopsis/train.tsv', 'synopsis/val.tsv'):
         write(name, tabs)
+    for name in ('tatoeba/train.tsv', 'tatoeba/val.tsv', 'tatoeba/test.tsv', 'captions.tsv', 'captions.val.tsv'):
+        write(name, map('\t'.join, pairs))
+    write('export.tsv', ['%d\t%s\t%s' % (number, line, line) for number, line in enumerate(english)])
+    unit = '<tu><tuv xml:lang="de"><seg>%s</seg></tuv><tuv xml:lang="en"><seg>%s</seg></tuv></tu>'
+    write('corpus.tmx', ['<tmx version="1.4"><header srclang="en"/><body>'] + [unit % (line, line) for line in english]
+          + ['</body></tmx>'])
     write('squad.tsv', ['%s\twhat ?\t%s' % (line, line.split()[0]) for line in english])
     for name in ('qa1', 'qa2'):
         for part in ('train', 'test'):
