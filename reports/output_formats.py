@@ -80,7 +80,11 @@ class FileStream(Format):
     """
 
     def __init__(self, text, path, at_once):
-        self.text, self.file, self.lines, self.empty = text, OutputFile(path, at_once), [], True
+        self.text, self.path, self.at_once, self.lines, self.empty = text, path, at_once, [], True
+
+    def __enter__(self):
+        self.file = OutputFile(self.path, self.at_once)  # not before: only `__exit__` removes it after a signal
+        return super(FileStream, self).__enter__()
 
     def write(self, number, source, hypotheses):
         self.lines.append(self.text(number, source, hypotheses) + '\n')

@@ -121,10 +121,15 @@ class OutputFile(object):
         self.at_once = at_once or not os.access(folder, os.W_OK)
         if not self.at_once:
             self.temporary = os.path.join(folder, '.%s.%s.tmp' % (name[:200], secrets.token_hex(4)))
-            with self._user_errors():
-                self.descriptor = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-                if os.path.exists(self.real):
-                    os.fchmod(self.descriptor, stat.S_IMODE(os.stat(self.real).st_mode))
+            try:
+                with self._user_errors():
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                    self.descriptor = os.open(self.temporary, flags, 0o666)
+                    if os.path.exists(self.real):
+                        os.fchmod(self.descriptor, stat.S_IMODE(os.stat(self.real).st_mode))
+            except BaseException:  # a signal: nobody has this object yet who could discard it
+                self.discard()
+                raise
 
     @contextlib.contextmanager
     def _user_errors(self):

@@ -50,7 +50,8 @@ STAGES = [('predict', 'check_files'), ('predict', 'text_format'), ('predict', 't
           ('evaluate', 'read_pairs'), ('evaluate', 'best_hypotheses'), ('evaluate', 'scores.model_rows'),
           ('evaluate', 'scores.text_metrics'), ('evaluate', 'scores.confidence_intervals'),
           ('evaluate', 'scores.band_rows'), ('export', 'check'), ('export', 'exporting.saved_model.build'),
-          ('export', 'exporting.saved_model.write_saved_model'), ('export', 'os.rename')]
+          ('export', 'exporting.saved_model.write_saved_model'), ('export', 'os.rename'),
+          ('predict', 'output_formats.Page')]
 
 
 # Stages of the commands that came later, and the files that may be left: whole ones.
@@ -108,15 +109,16 @@ def test_a_newer_command_stopped_at_any_stage_leaves_whole_files(trained, tmp_pa
 @SERVE
 @pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 0)], ids=['int', 'term'])
 def test_a_server_that_serves_finishes_and_says_so(trained, tmp_path, number, code):  # noqa: F811
-    process = start_at('serve', 'serve', number, tmp_path / 'home', trained)
+    process = start_at('serve', 'tell', number, tmp_path / 'home', trained)
     out, err = process.communicate(timeout=300)
     lines = err.decode('utf-8').splitlines()
     assert (process.returncode, out, lines[1:]) == (code, b'', ['finished the requests that had begun'])
     assert lines[0].startswith('serving run at http://127.0.0.1:')
 
 
-@pytest.mark.parametrize('command, stage', [STAGES[2], STAGES[7], STAGES[12], NEWER[1][:2], NEWER[3][:2],
-                                            pytest.param('export --format onnx', 'onnx_files', marks=ONNX)])
+@pytest.mark.parametrize('command, stage', [
+    STAGES[2], STAGES[7], STAGES[12], NEWER[1][:2], NEWER[3][:2],
+    pytest.param('export --format onnx', 'exporting.onnx_folder.onnx_files', marks=ONNX)])
 def test_a_pause_at_any_stage_changes_nothing(trained, tmp_path, command, stage):  # noqa: F811
     process = start_at(command, stage, signal.SIGSTOP, tmp_path / 'home', trained)
     assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
