@@ -48,6 +48,7 @@ CANNOT = [
     (r'^sbatch |out\.\$i', 'needs Slurm; tests/test_predict.py tests --shard'),
     (r'python3 -m http\.server', 'runs until it is stopped: tests/test_web_page.py opens such a page'),
     (r'compare old\.npz new\.npz', 'compares what two environments made'),
+    (r'make version-map', 'takes hours and gigabytes'),
     (r'benchmarks/peers\.py', 'needs a checkout of tensorflow/nmt'),
     (r'benchmarks/variants\.py', 'trains 24 models, hours'),
     (r'docs/old_models/build\.py', 'needs the weights of two packages of PyPI'),
