@@ -20,6 +20,7 @@ from storage.config_file import config_bytes, read_config_file
 from storage.files import file_sha256
 from storage.run_directory import RunDirectory
 from text import corpus, preparation, questions, unknown_tokens, word_aligner
+from text.vocabulary import FILES as VOCABULARY_FILES
 from training import initial_weights, memory_estimate, start
 from training.workers import WorkerEnded, check_group, connect
 
@@ -169,7 +170,7 @@ def read_data(options, settings, path, run, workers):
     if options.resume:
         start.check_same_data(run, hashes, paths)
     text = preparation.prepare(settings, paths, hashes, run, cache_folder(options, path))
-    vocabularies = collections.OrderedDict(zip(('vocab.source.txt', 'vocab.target.txt'), text.vocabularies))
+    vocabularies = collections.OrderedDict(zip(VOCABULARY_FILES, text.vocabularies))
     sizes = [len(vocabulary) for vocabulary in text.vocabularies]
     tell('vocabularies: %s source and %s target tokens' % tuple(format(size, ',') for size in sizes))
     unknown_tokens.tell_shares(settings, text, paths)

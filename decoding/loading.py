@@ -7,9 +7,9 @@ from command_line import require
 from seq2seq_model import Seq2Seq
 from settings import check, with_defaults
 from storage.run_directory import RunDirectory
+from text import vocabulary
 from text.questions import separators
 from text.tokenizers import read_tokenizers
-from text.vocabulary import Vocabulary
 
 
 def open_runs(paths):
@@ -28,8 +28,7 @@ def open_runs(paths):
 
 def read_vocabularies(run, settings):
     """The (tokeniser, vocabulary) of the source and of the target of a run."""
-    return with_vocabularies(read_tokenizers(run, settings), lambda name: Vocabulary.from_bytes(
-        run.read_file(name), run.file(name)))
+    return tuple(zip(read_tokenizers(run, settings), vocabulary.read_vocabularies(run)))
 
 
 def load_models(runs, configs, source_vocabulary, target_vocabulary):
@@ -68,8 +67,3 @@ def load_model_weights(run, settings, source_vocabulary, target_vocabulary, scop
     K.batch_set_value([(weight, value) for layer in layers
                        for weight, value in zip(layer.weights, arrays[layer.name])])
     return model
-
-
-def with_vocabularies(tokenizers, vocabulary):
-    """The pairs (tokeniser, vocabulary) of source and target; `vocabulary` is a function of a file name."""
-    return tuple(zip(tokenizers, (vocabulary('vocab.source.txt'), vocabulary('vocab.target.txt'))))

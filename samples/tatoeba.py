@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 
 from storage.run_directory import RunDirectory
+from text.vocabulary import FILES as VOCABULARIES
 
 PACKED = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'tatoeba.npz')
-VOCABULARIES = ('vocab.source.txt', 'vocab.target.txt')
 
 
 def quantise(array):

@@ -1,12 +1,12 @@
-"""A run that continues another one keeps its tokens: ids, tokenisers, weights; and what is lost is told."""
+"""A run that continues another one keeps its ids, tokenisers and weights, or warns of the tokens that it loses."""
 import pytest
 
 from command_line import UserError
 from settings import check, with_defaults
 from storage.run_directory import RunDirectory
 from test_corpus_builder import settings_of, write
-from text import kept_vocabulary, preparation
-from text.vocabulary import SPECIALS, Vocabulary
+from text import preparation
+from text.vocabulary import FILES, SPECIALS, Vocabulary
 from training import initial_weights
 from training.start import SharedFiles
 
@@ -17,7 +17,7 @@ PAIRS = [('new both', 'neu beide'), ('new new', 'neu')] * 5
 @pytest.fixture
 def old_run(tmp_path):
     config = vars(settings_of())
-    files = {name: vocabulary.to_bytes() for name, vocabulary in zip(kept_vocabulary.FILES, OLD)}
+    files = {name: vocabulary.to_bytes() for name, vocabulary in zip(FILES, OLD)}
     RunDirectory.create(str(tmp_path / 'old'), config, files, {}).close()
     return str(tmp_path / 'old')
 
@@ -36,7 +36,7 @@ def test_old_tokens_keep_their_ids(tmp_path, old_run, kind, source, target, reco
     assert [vocabulary.tokens[4:] for vocabulary in text.vocabularies] == [source, target]
     assert text.train.record(0) == text.validation.record(0) == record
     # When it is resumed, the run itself has the vocabularies, and the old one may be gone.
-    files = {name: vocabulary.to_bytes() for name, vocabulary in zip(kept_vocabulary.FILES, text.vocabularies)}
+    files = {name: vocabulary.to_bytes() for name, vocabulary in zip(FILES, text.vocabularies)}
     config = vars(settings_of())
     shared = SharedFiles({name: content.decode('latin-1') for name, content in files.items()})  # of a worker
     with RunDirectory.create(str(tmp_path / 'new'), config, files, {}) as run:
@@ -53,7 +53,7 @@ def test_subwords_of_the_old_run_divide_the_new_text(tmp_path):
     paths = {'train': write(tmp_path / 'b', pairs), 'val': write(tmp_path / 'c', pairs[:2])}
     first = preparation.prepare(settings_of(**kinds), paths)
     files = dict(first.models, **{name: vocabulary.to_bytes() for name, vocabulary in zip(
-        kept_vocabulary.FILES, first.vocabularies)})
+        FILES, first.vocabularies)})
     RunDirectory.create(str(tmp_path / 'old'), vars(settings_of(**kinds)), files, {}).close()
     for kind in ('old', 'joined'):
         text = prepared(tmp_path, init_from=str(tmp_path / 'old'), keep_vocabulary=kind, **kinds)
@@ -80,10 +80,10 @@ def test_a_kept_vocabulary_needs_a_run():
 @pytest.mark.parametrize('kind, count', [('no', 2), ('joined', 0)])
 def test_lost_tokens_are_told_with_their_share(tmp_path, old_run, capfd, kind, count):
     text = prepared(tmp_path, init_from=old_run, keep_vocabulary=kind)
-    previous = initial_weights.Previous(old_run, '', {}, dict(zip(kept_vocabulary.FILES, OLD)))
+    previous = initial_weights.Previous(old_run, '', {}, dict(zip(FILES, OLD)))
     capfd.readouterr()
     initial_weights.warn_of_lost(settings_of(keep_vocabulary=kind), previous, dict(zip(
-        kept_vocabulary.FILES, text.vocabularies)))
+        FILES, text.vocabularies)))
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == count
     if lines:

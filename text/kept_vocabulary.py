@@ -4,16 +4,10 @@ from settings import SETTINGS
 from storage.run_directory import RunDirectory
 from text.subwords import KINDS
 from text.tokenizers import MODEL_FILE, read_tokenizers
-from text.vocabulary import Vocabulary
+from text.vocabulary import Vocabulary, read_vocabularies
 
-FILES = ('vocab.source.txt', 'vocab.target.txt')
 # What decides the tokens of a text: it must be as in the run that is continued.
 TOKENISING = ('source_tokenizer', 'target_tokenizer', 'share_vocabulary', 'spacing_marks')
-
-
-def read_vocabularies(run):
-    """The vocabularies of source and target in a `RunDirectory`."""
-    return [Vocabulary.from_bytes(run.read_file(name), run.file(name)) for name in FILES]
 
 
 def kept(settings):

@@ -16,7 +16,7 @@ from text.corpus_cache import CacheEntry, cache_key
 from text.encoded_corpus import is_valid
 from text.readers import layout
 from text.tokenizers import build_tokenizers, read_tokenizers
-from text.vocabulary import SPECIALS, UNK, Vocabulary
+from text.vocabulary import SPECIALS, UNK, Vocabulary, read_vocabularies
 
 SIDES = ('source', 'target')
 MANY = .05  # share of over-long pairs above which a warning appears
@@ -114,7 +114,7 @@ def prepare(settings, paths, hashes=None, run=None, cache=None, keep=True):
 def _from_run(settings, run, text):
     """Tokenisers, {file name: bytes} of new subword models, and the vocabularies that stay as they are or grow."""
     if run is not None:
-        vocabularies = kept_vocabulary.read_vocabularies(run) if settings.keep_vocabulary != 'no' else None
+        vocabularies = read_vocabularies(run) if settings.keep_vocabulary != 'no' else None
         return read_tokenizers(run, settings), {}, vocabularies
     if settings.keep_vocabulary != 'no':
         return kept_vocabulary.kept(settings)

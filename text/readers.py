@@ -21,7 +21,7 @@ DELIMITERS = ',;\t'
 
 
 def layout(path):
-    """How the text stands in a file, by its name: 'text', 'csv', 'json' or 'tmx'."""
+    """The layout of a file, by the end of its name: 'text', 'csv', 'json' or 'tmx'."""
     name, ending = os.path.splitext(path)
     if ending in PACKED:
         ending = os.path.splitext(name)[1]

@@ -7,6 +7,7 @@ from command_line import UserError
 
 SPECIALS = ('<pad>', '<unk>', '<s>', '</s>')
 PAD, UNK, START, END = range(4)
+FILES = ('vocab.source.txt', 'vocab.target.txt')  # of a run
 
 
 class Vocabulary(object):
@@ -99,3 +100,8 @@ class Vocabulary(object):
             return cls(data[:-1].decode('utf-8').split('\n'))
         except ValueError as error:  # UnicodeDecodeError too
             raise UserError('%s: not a vocabulary: %s' % (name, error)) from None
+
+
+def read_vocabularies(run):
+    """The vocabularies of source and target in a `RunDirectory`."""
+    return [Vocabulary.from_bytes(run.read_file(name), run.file(name)) for name in FILES]

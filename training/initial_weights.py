@@ -7,8 +7,8 @@ from storage.files import show
 from storage.run_directory import RunDirectory
 from storage.weights_file import WeightsReader
 from text import corpus
-from text.kept_vocabulary import FILES, lost, read_vocabularies
-from text.vocabulary import SPECIALS
+from text.kept_vocabulary import lost
+from text.vocabulary import FILES, SPECIALS, read_vocabularies
 
 MANY = .05  # share of lost tokens above which a warning appears
 
