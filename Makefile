@@ -35,7 +35,7 @@ mutants: setup ## introduce faults into the code, and show whether the reference
 
 version-map: setup ## measure what other versions of TensorFlow and Keras change: docs/versions.md (hours, gigabytes)
 	$(PYTHON) benchmarks/version_map.py prepare $(if $(MULTI30K),--multi30k $(MULTI30K)) $(if $(OLD_MODELS),--old-models $(OLD_MODELS))
-	$(PYTHON) benchmarks/version_map.py measure
+	$(PYTHON) benchmarks/version_map.py measure $(ROWS)
 
 lint: setup ## check the style of the code
 	$(PYTHON) -m flake8

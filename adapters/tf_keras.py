@@ -50,7 +50,17 @@ def import_keras(name):
     if version < (2, 0):
         config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
         module.backend.set_session(tf.Session(config=config))
+        if name == 'keras':
+            module.backend.gradients = complete_gradients
     return module
+
+
+def complete_gradients(loss, variables):
+    """Gradients that are complete before any weight changes, as in a capture: Keras' own updates race with them."""
+    import tensorflow as tf
+    found = tf.gradients(loss, variables, colocate_gradients_with_ops=True, gate_gradients=True)
+    with tf.control_dependencies([loss]):
+        return [None if one is None else tf.identity(tf.convert_to_tensor(one)) for one in found]
 
 
 def with_configs(value, change):
@@ -182,6 +192,8 @@ def main(argv):
     backend.set_floatx(settings['floatx'])
     backend.set_epsilon(settings['epsilon'])
     backend.set_image_data_format(settings['image_data_format'])
+    if settings.get('learning_phase') is not None:
+        backend.set_learning_phase(settings['learning_phase'])
     custom = vars(bundles.run_file(options.custom)) if options.custom else {}
     model = rebuild(keras, arrays, custom)
     made = {'forward.npz': forward(keras, model, arrays), 'training.npz': training(keras, model, arrays)}

@@ -2,7 +2,7 @@
 
     regress.py capture --build benchmarks/version_models.py:masked BUNDLE
 """
-from keras import layers, models, optimizers
+from keras import backend, layers, models, optimizers
 
 
 def masked():
@@ -86,9 +86,22 @@ def decayed():
 
 def frozen():
     """A BatchNormalization that is not trained; a bias before it would have no gradient but rounding."""
+    return normed(trainable=False)
+
+
+def normed(**options):
+    """A BatchNormalization that is trained."""
     x = layers.Input((8,), name='numbers')
     y = layers.Dense(5, use_bias=False, name='one')(x)
-    y = layers.BatchNormalization(trainable=False, name='normed')(y)
+    y = layers.BatchNormalization(name='normed', **options)(y)
     model = models.Model(x, layers.Dense(3, activation='softmax', name='out')(y))
     model.compile(optimizers.SGD(0.1), 'categorical_crossentropy')
     return model
+
+
+def phased():
+    """A BatchNormalization, built while the learning phase is fixed to that of training: it predicts with the batch."""
+    backend.set_learning_phase(1)
+    x = layers.Input((8,), name='numbers')
+    y = layers.BatchNormalization(name='normed')(layers.Dense(5, name='one')(x))
+    return models.Model(x, layers.Dense(3, activation='softmax', name='out')(y))

@@ -17,7 +17,8 @@ STAGES = ('encoder_states', 'decoder_states', 'logits', 'gradient', 'step_50')
 ANSWERS = SAFE, ROUNDING, CHANGES, STOPS = (
     'safe: bit for bit', 'safe within rounding', '**changes results**', 'does not run')
 PINNED = 'tf1.12.0-keras2.2.4'
-MODELS = ('masked', 'masked_loss', 'started', 'twice', 'nested', 'adam', 'clipped', 'decayed', 'frozen')    # small ones
+MODELS = ('masked', 'masked_loss', 'started', 'twice', 'nested', 'adam', 'clipped', 'decayed', 'frozen', 'normed',
+          'phased')
 OLD_MODELS = ('chars2vec', 'deepcut')
 CHANGED = dict({trap.model: trap.short for trap in version_traps.VERSION_TRAPS}, adam='Adam')     # by a model
 KERAS3 = '`hard_sigmoid`, which has another slope, and more: [traps.md](traps.md)'

@@ -92,7 +92,7 @@ def write_training(writer, model, weights, inputs, targets, steps, slots):
     with old_model.refused('the targets do not fit the model', ValueError, forward.OTHERS):
         _, _, sample_weights = model._standardize_user_data(x, y)
     feed = dict(zip(model._feed_inputs + model._feed_targets + model._feed_sample_weights, x + y + sample_weights))
-    feed[K.learning_phase()] = 1
+    forward.feed_phase(feed, 1)
     with old_model.refused('the loss has no gradient', LookupError, 'give --steps 0'):
         gradients = K.gradients(model.total_loss, [weight for _, weight in trainable])
     known = [(name, tf.convert_to_tensor(one)) for (name, _), one in zip(trainable, gradients) if one is not None]
@@ -144,7 +144,7 @@ def write_capture(folder, loaded, inputs, targets, steps, command, dropout=False
         if any(inner is layer for inner in layer_calls.all_layers(call.layer) for layer in loaded.cudnn):
             entry['cudnn_weights'] = True
     feed = dict(zip(model.inputs, inputs.values()))
-    feed[K.learning_phase()] = 0
+    forward.feed_phase(feed, 0)
     files, folder = OrderedDict(), str(folder)
     os.makedirs(folder, exist_ok=True)
 
@@ -221,7 +221,8 @@ def describe_bundle(model, steps, entries, command):
         ('format', 1), ('kind', 'capture'), ('command', command), ('commit', environment.commit()),
         ('environment', environment.describe()), ('arithmetic', environment.arithmetic(())),
         ('keras', OrderedDict([('floatx', K.floatx()), ('epsilon', K.epsilon()),
-                               ('image_data_format', K.image_data_format())])),
+                               ('image_data_format', K.image_data_format()),
+                               ('learning_phase', forward.fixed_phase())])),
         ('model', OrderedDict([('name', model.name), ('class_name', type(model).__name__), ('config', config)])),
         ('inputs', list(model.input_names)),
         ('input_shapes', [list(K.int_shape(x)) for x in model.inputs]),
@@ -350,6 +351,9 @@ def model_of_bundle(folder, manifest, options, forward_only=False):
     """
     path, custom = os.path.join(folder, bundle.MANIFEST), old_model.custom_objects(options.custom)
     trained, own = manifest['training'], manifest['model']
+    phase = (manifest.get('keras') or {}).get('learning_phase')
+    if phase is not None:
+        K.set_learning_phase(phase)
     if options.build:
         model = old_model.build(options.build)
     elif own['config'] is None:

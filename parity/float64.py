@@ -49,7 +49,7 @@ def write(writer, make, values, inputs):
             calls, nested = layer_calls.find_calls(model)
             pairs, _, _ = forward.describe_calls(model, calls, weights, nested)
             feed = {x: np.asarray(value, K.dtype(x)) for x, value in zip(model.inputs, inputs.values())}
-            feed[K.learning_phase()] = 0
+            forward.feed_phase(feed, 0)
             model.reset_states()
             forward.write_forward(writer, [(PREFIX + name, x) for name, x in pairs if K.dtype(x) == 'float64'], feed)
             forward.write_second_call(writer, model, inputs, PREFIX)

@@ -64,6 +64,18 @@ def describe_calls(model, calls, weights, nested=()):
     return fetched, entries, [names[id(x)] for x in model.outputs]
 
 
+def fixed_phase():
+    """The learning phase that `K.set_learning_phase` fixed for the graph, or None."""
+    phase = K.learning_phase()
+    return None if isinstance(phase, tf.Tensor) else int(phase)
+
+
+def feed_phase(feed, phase):
+    """Adds the learning phase to what is fed, unless it is fixed."""
+    if fixed_phase() is None:
+        feed[K.learning_phase()] = phase
+
+
 def in_groups(pairs, sizes):
     """Lists of (name, tensor) whose arrays have at most `GROUP_BYTES` together, or one array each."""
     group, total = [], 0
@@ -78,7 +90,7 @@ def in_groups(pairs, sizes):
 
 
 def write_forward(writer, pairs, feed):
-    """Runs the graph in learning phase 0 and writes its arrays, a group at a time; returns their bytes."""
+    """Runs the graph and writes its arrays, a group at a time; returns their bytes."""
     session, shapes = K.get_session(), [tf.shape(x) for _, x in pairs]
     with old_model.refused('the inputs do not fit the model', tf.errors.InvalidArgumentError, OTHERS):
         shapes = session.run(shapes, feed)

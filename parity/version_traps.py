@@ -54,10 +54,43 @@ def clipped_gradients(manifest, arrays):
 
 
 def frozen_norms(manifest, arrays):
-    if not manifest.get('training'):
+    if not manifest.get('training') or phase_of(manifest) == 0:
         return []
     return [(call['name'], 'trainable is False') for call in manifest['calls']
             if call['class'] == 'BatchNormalization' and call['config'].get('trainable') is False]
+
+
+def fixed_phase(manifest, arrays):
+    """Layers with averages that predict with the batch (phase 1), or that are trained with their averages (phase 0)."""
+    found, phase = [], phase_of(manifest)
+    for call in manifest['calls'] if phase == 1 or phase == 0 and manifest.get('training') else ():
+        if call['class'] != 'BatchNormalization' or phase == 0 and call['config'].get('trainable') is False:
+            continue
+        x, axis = array(arrays, call['inputs']), int(number_in(call['config'], 'axis', -1))
+        average = array(arrays, call['weights'][-2:])
+        if x is not None and average is not None and -x.ndim <= axis < x.ndim and average.shape == (x.shape[axis],):
+            mean = np.moveaxis(np.asarray(x, 'f8'), axis, -1).reshape(-1, len(average)).mean(0)
+            if not np.allclose(mean, average):
+                found.append((call['name'], 'the means of the batch and its averages differ by up to %.3g'
+                              % np.abs(mean - average).max()))
+    return found
+
+
+def first_averages(manifest, arrays):
+    """Layers whose averages the first update changes."""
+    found = []
+    for call in manifest['calls']:
+        name = call['weights'][-2] if call['weights'][1:] else ''
+        before, after = arrays.get(name), arrays.get('step_1/' + name)
+        if call['class'] == 'BatchNormalization' and before is not None and after is not None and (
+                before.shape == after.shape and np.abs(after - before).max() > 1e-6):
+            found.append((call['name'], 'its averages change by up to %.3g' % np.abs(after - before).max()))
+    return found
+
+
+def phase_of(manifest):
+    """The learning phase that was fixed when the model was built, or None."""
+    return (manifest.get('keras') or {}).get('learning_phase')
 
 
 def counted_rates(manifest, arrays):
@@ -138,9 +171,21 @@ VERSION_TRAPS = (
                 'A `BatchNormalization` with `trainable=False` uses its averages in training too, not the statistics '
                 'of the batch', '`tf.keras` of TensorFlow 2, Keras 2.4', frozen_norms,
                 '`trainable=True`, and leave its weights out of the optimiser', 'frozen'),
+    VersionTrap('first_averages', 'averages of `BatchNormalization` in training',
+                'The averages of `BatchNormalization` move from their stored values, 0 and 1 in a new layer; in Keras '
+                '2.1 and 2.2 the first update replaces them by those of its batch',
+                'Keras 2.0, 2.3, 2.4 and 3, `tf.keras` of each version', first_averages,
+                'for the same averages, the momentum m (1 - m^(t-1)) / (1 - m^t) at the update t = 1, 2, ...',
+                'normed'),
+    VersionTrap('fixed_phase', 'a fixed learning phase',
+                '`K.set_learning_phase` before a model is built has no effect: `BatchNormalization` predicts with its '
+                'averages and is trained with the batch', '`tf.keras` of TensorFlow 2, Keras 2.4 and 3', fixed_phase,
+                'call these layers with `training=True` or `training=False`', 'phased'),
     VersionTrap('early_count', 'rates that decay',
-                'An update counts itself before it computes its rate: the first one has the rate of the second',
-                'Keras 2.3 on TensorFlow 2.0, rates that decay on 2.1 too', counted_rates,
+                'An update counts itself before it computes its rate, an order that Keras leaves open: the first one '
+                'has the rate of the second',
+                'Keras 2.3: rates that decay on TensorFlow 1.13, 1.14, 2.0 and 2.1, Adam on '
+                '1.13 and 2.0', counted_rates,
                 'a version of Keras 2.4 or later', 'decayed'),
     VersionTrap('other_defaults', '[defaults](#defaults) of layers built by code',
                 'A layer or an optimiser that is built by code has [other defaults](#defaults): gates, `reset_after`, '

@@ -13,6 +13,7 @@ import regress
 from command_line import UserError
 from parity import compare
 from test_capture import BUILDERS, captured
+from test_commands import ROOT
 from test_fitting import damaged_set, one_process  # noqa: F401
 
 
@@ -145,6 +146,41 @@ def test_check_runs_a_bundle_again_byte_for_byte(images, monkeypatch, capsys):
     np.savez(str(folder / 'mine.npz'), conv_input=data['input/conv_input'])
     arrays, _ = captured(folder / 'again', folder / 'old.h5', ['--inputs', folder / 'mine.npz', '--steps', '0'])
     assert (arrays['layer/out/output'] == images[1]['layer/out/output']).all() and 'losses' not in arrays
+
+
+MODELS = str(ROOT / 'benchmarks' / 'version_models.py')
+
+
+def test_a_model_keeps_the_learning_phase_in_which_it_was_built(tmp_path, one_process, capsys):  # noqa: F811
+    folder = tmp_path / 'bundle'
+    arrays, manifest = captured(folder, '--build', MODELS + ':phased', [])
+    assert manifest['keras']['learning_phase'] == 1
+    x = arrays['layer/one/output'].astype('f8')
+    normed = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-3) * arrays['parameter/normed/gamma'] + arrays[
+        'parameter/normed/beta']
+    assert np.allclose(arrays['layer/normed/output'], normed, atol=1e-5)
+    capsys.readouterr()
+    assert regress.main(['check', str(folder)]) == 0 and 'byte for byte' in capsys.readouterr().err
+    assert regress.main(['explain', str(folder)]) == 0
+    assert 'normed: the means of the batch and its averages differ by up to' in capsys.readouterr().out
+    for wrong in (2, 'x', []):
+        damaged = damaged_set(folder, tmp_path / str(wrong), lambda files, manifest: manifest['keras'].update(
+            learning_phase=wrong))
+        with pytest.raises(UserError, match='learning_phase of keras is none of null, 0 and 1'):
+            regress.main(['check', damaged])
+
+
+def test_averages_have_the_momentum_that_the_table_of_traps_names(tmp_path, capsys):
+    arrays, _ = captured(tmp_path / 'bundle', '--build', MODELS + ':normed', [])
+    kernels = [arrays['parameter/one/kernel'], arrays['step_1/parameter/one/kernel']]
+    average, momentum = arrays['parameter/normed/moving_mean'], 0.99
+    for update, kernel in enumerate(kernels, 1):
+        own = momentum * (1 - momentum ** (update - 1)) / (1 - momentum ** update)
+        average = own * average + (1 - own) * (arrays['input/numbers'] @ kernel).mean(0)
+        assert np.allclose(arrays['step_%d/parameter/normed/moving_mean' % update], average, atol=1e-5), update
+    capsys.readouterr()
+    assert regress.main(['explain', str(tmp_path / 'bundle')]) == 0
+    assert 'normed: its averages change by up to' in capsys.readouterr().out
 
 
 def test_weights_load_by_name_and_a_loss_can_be_named(images, tmp_path, capsys):

@@ -63,6 +63,29 @@ def test_a_frozen_norm_a_counted_rate_and_a_nested_model_with_a_mask_are_listed(
     assert keys(nested, mask=HIDES) == ['masked_model'] and keys(nested, mask=ALL_VALID) == []
 
 
+def test_a_fixed_phase_is_listed_where_the_averages_of_a_norm_are_not_the_means_of_its_batch():
+    def entry(phase, more=(), **training):
+        call = {'class': 'BatchNormalization', 'config': dict({'axis': 1}, **dict(more)),
+                'weights': ['gamma', 'mean', 'variance']}
+        return dict(manifest(call, **training), keras={'learning_phase': phase})
+    x, mean = np.arange(24.).reshape(2, 3, 4), np.array([7.5, 11.5, 15.5])
+    assert keys(entry(1), x=x, mean=mean + 1) == ['fixed_phase'] and keys(entry(1), x=x, mean=mean) == []
+    assert keys(entry(0), x=x, mean=mean + 1) == keys(entry(None), x=x, mean=mean + 1) == []
+    trained, frozen = dict(optimizer='SGD', config={}), {'trainable': False}
+    assert keys(entry(0, **trained), x=x, mean=mean + 1) == ['fixed_phase']
+    assert keys(entry(0, frozen, **trained), x=x, mean=mean + 1) == []      # its averages, either way
+    assert keys(entry(None, frozen, **trained), x=x, mean=mean + 1) == ['frozen_norm']
+    assert keys(entry(1, {'axis': 9}), x=x, mean=mean + 1) == keys(entry(1), x=x, mean=mean[:2]) == []
+
+
+def test_averages_are_listed_where_the_first_update_changes_them():
+    entry = manifest({'class': 'BatchNormalization', 'weights': ['mean', 'variance']})
+    changed = {'mean': np.zeros(2), 'step_1/mean': np.array([0., 0.1])}
+    assert keys(entry, **changed) == ['first_averages'] and keys(entry, mean=np.zeros(2)) == []
+    assert keys(entry, **dict(changed, mean=changed['step_1/mean'])) == []
+    assert keys(manifest({'class': 'Dense', 'weights': ['mean', 'variance']}), **changed) == []
+
+
 @pytest.mark.parametrize('config, mask, applies', [
     ({'return_sequences': True}, [[False, True], [True, True]], True),      # a first step that is hidden
     ({'return_sequences': True}, [[True, False], [True, True]], False),
@@ -182,7 +205,7 @@ def test_tensorflow_1_15_gives_the_figures_of_its_row(other_stack):
 @pytest.mark.slow
 def test_tf_keras_of_1_15_changes_what_its_row_says(other_stack, tmp_path, capsys):
     expected = {'masked': 'both', 'masked_loss': 'losses', 'started': 'gru', 'twice': 'inner#2', 'clipped': 'step_1',
-                'frozen': None}
+                'frozen': None, 'phased': 'step_1'}
     row = version_page.read_rows()['tf1.15.5-tf.keras']['bundles']
     assert {model: row[model]['first'] for model in expected} == expected
     jobs = {model: [str(tmp_path / model), str(tmp_path / (model + '-there'))] for model in expected}
