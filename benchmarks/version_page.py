@@ -91,15 +91,11 @@ def answer(row, base):
     different = changed(row, base)
     if different:
         return CHANGES, '; '.join(different)
-    measured = ([] if row['module'] else [row['check']]) + list(row.get('bundles', {}).values())
-    stages = [stage for one in measured for stage in one['stages']]
-    return (ROUNDING, 'the last bits of %s' % listed(stages)) if stages else (SAFE, 'nothing')
-
-
-def listed(stages):
-    """The first stages of a list, in words."""
-    names = ['`%s`' % stage for stage in OrderedDict.fromkeys(stages)]
-    return ', '.join(names[:3]) + (' and later ones' if len(names) > 3 else '')
+    if any(one['stages'] for one in row.get('bundles', {}).values()):
+        return ROUNDING, 'the last bits'
+    if not row['module'] and row['check']['stages']:
+        return ROUNDING, "the last bits of this project's model, not of the [models](#models)"
+    return SAFE, 'nothing'
 
 
 def line(*cells):

@@ -126,7 +126,9 @@ def test_an_answer_names_what_changes():
     row = {'stack': 'tf1.15.5-keras2.2.4', 'module': '', 'check': dict(same, arrays=1), 'bundles': {'clipped': same}}
     assert version_page.answer(row, {}) == (version_page.SAFE, 'nothing')
     close = dict(same, stages={'logits': ['1e-7', '1e-6', 9]})
-    assert version_page.answer(dict(row, check=close), {}) == (version_page.ROUNDING, 'the last bits of `logits`')
+    assert version_page.answer(dict(row, bundles={'masked': close}), {}) == (version_page.ROUNDING, 'the last bits')
+    said, what = version_page.answer(dict(row, check=close), {})
+    assert said == version_page.ROUNDING and "this project's model, not of" in what
     other = {'clipped': dict(same, first='step_1'), 'new': dict(same, first='out'), 'odd': {'error': 'TypeError'},
              'nested': {'error': 'GRU does not support masking'}}
     assert version_page.answer(dict(row, bundles=other), {}) == (
