@@ -205,15 +205,15 @@ def convert_model(options, argv):
     from parity import convert, convert_report
 
     def make_bundle(made):
-        from parity import capture
+        from parity import capture, updates
         options.model, options.steps, options.dropout = None if options.build else source, convert.STEPS, False
         options.float64 = False
         while True:
             try:
                 return capture.capture(options, made, ' '.join(map(shlex.quote, ['regress.py'] + argv)))
-            except capture.WrongSlots as error:
+            except updates.WrongSlots as error:
                 options.slots, options.lost = False, 'the optimiser starts anew: %s' % error
-            except capture.NoTraining as error:
+            except updates.NoTraining as error:
                 options.steps, options.lost = 0, 'the model is converted without its training: %s' % error
             tell(options.lost)
 

@@ -260,12 +260,12 @@ class NpzWriter(object):
         hash_array: function of name and array, whose results `hashes` keeps, for the manifest.
 
     # Attributes
-        hashes, shapes: of each array by name.
+        hashes, shapes: of each array by name. size: of all arrays together, in bytes.
     """
 
     def __init__(self, path, hash_array=None):
         self.path, self.hash_array = path, hash_array
-        self.hashes, self.shapes = OrderedDict(), OrderedDict()
+        self.hashes, self.shapes, self.size = OrderedDict(), OrderedDict(), 0
         self.temporary = os.path.join(os.path.dirname(path), '.%s.%d.tmp' % (os.path.basename(path), os.getpid()))
         self.stream = open(self.temporary, 'wb')
         self.archive = zipfile.ZipFile(self.stream, 'w', zipfile.ZIP_DEFLATED, allowZip64=True)
@@ -284,6 +284,7 @@ class NpzWriter(object):
         if self.hash_array:
             self.hashes[name] = self.hash_array(name, array)
         self.shapes[name] = list(array.shape)
+        self.size += array.nbytes
 
     def __enter__(self):
         return self

@@ -8,132 +8,30 @@ import contextlib
 import os
 import re
 import tempfile
-from unittest import mock
 import warnings
 
 import tf_session  # first: it fixes the import order
-import numpy as np
 import tensorflow as tf
 from keras import backend as K
 
 from command_line import UserError, tell
 from parity import (bundle, compare, environment, fitting, float64, forward, layer_calls, old_model, sample_inputs,
-                    tf_keras_config)
-from reports.progress import Progress
-from storage.files import show, to_json, write_bytes
+                    updates)
+from storage.files import to_json, write_bytes
 from storage.weights_file import array_hash
 
 TOLERANCE = (1e-4, 1e-5)    # relative to each number, and to the largest of its array
-KEPT = (1, 2, 10, 50)       # steps after which weights and slots are recorded
-SLOTS = {'Adam': ('m', 'v', 'vhat'), 'AMSGrad': ('m', 'v', 'vhat'), 'Nadam': ('m', 'v'), 'Adamax': ('m', 'u'),
-         'SGD': ('moment',), 'RMSprop': ('accumulator',), 'Adagrad': ('accumulator',),
-         'Adadelta': ('accumulator', 'delta')}
-
-
-class NoTraining(UserError):
-    """The model has a loss, and cannot be trained with it."""
-
-
-class WrongSlots(NoTraining):
-    """What the optimiser kept is not that of the model's weights."""
-
-
-# Training
-
-def make_train_function(model):
-    """Makes the function of one update, whose gradients, loss and metrics are complete before any weight changes.
-
-    Updates of Keras race with them: the gradient for a layer's input, or the penalty of a regularizer, can read a
-    kernel that the same update has already changed. Neither a port nor a second run in another graph can repeat that.
-    """
-    def gradients(loss, variables):
-        found = tf.gradients(loss, variables, colocate_gradients_with_ops=True, gate_gradients=True)
-        with tf.control_dependencies([loss] + getattr(model, 'metrics_tensors', [])):   # Keras 2.3 has no such list
-            return [None if one is None else tf.identity(tf.convert_to_tensor(one)) for one in found]
-
-    with mock.patch.object(K, 'gradients', gradients), old_model.refused(
-            'the model cannot be trained', ValueError, 'name a loss of all its weights with --loss, or give --steps 0'):
-        model._make_train_function()
-
-
-def slot_arrays(optimizer, names):
-    """{slot/NAME/m: value} of an optimiser."""
-    values = [value for value in K.batch_get_value(optimizer.weights)]
-    kinds = SLOTS.get(type(optimizer).__name__, ())
-    if len(values) % max(1, len(names)):
-        values = values[1:]     # the number of updates
-    slots = OrderedDict()
-    for number, value in enumerate(values):
-        kind, name = number // len(names), names[number % len(names)]
-        kind = kinds[kind] if kind < len(kinds) else str(kind + 1)
-        if kind != 'vhat' or value.shape not in ((), (1,)):     # zeros, without amsgrad
-            slots['slot/%s/%s' % (name, kind)] = value
-    return slots
-
-
-def set_slots(optimizer, path, values):
-    """Sets the weights of an optimiser to the arrays of a file. UserError: they are not those of this optimiser."""
-    shapes = [K.int_shape(weight) for weight in optimizer.weights]
-    values = tf_keras_config.slots_as_before(optimizer, values) or values
-    if [value.shape for value in values] != shapes or any(value.dtype.kind not in bundle.NUMBERS for value in values):
-        raise WrongSlots('%s: the weights of the optimiser have the shapes %s, and %s needs %s: restore the file' % (
-            path, show([value.shape for value in values]), type(optimizer).__name__, show(shapes)))
-    optimizer.set_weights(values)
-
-
-def write_training(writer, model, weights, inputs, targets, steps, slots):
-    """Losses, gradients and the optimiser's weights before the first update, weights and slots after some updates."""
-    x, y = list(inputs.values()), list(targets.values())
-    trainable = [(name, weight) for name, weight in weights
-                 if any(weight is one for one in model._collected_trainable_weights)]
-    # In the optimiser's own order
-    order = [id(weight) for weight in model._collected_trainable_weights]
-    trainable.sort(key=lambda pair: order.index(id(pair[1])))
-    with old_model.refused('the targets do not fit the model', ValueError, forward.OTHERS):
-        _, _, sample_weights = model._standardize_user_data(x, y)
-    feed = dict(zip(model._feed_inputs + model._feed_targets + model._feed_sample_weights, x + y + sample_weights))
-    forward.feed_phase(feed, 1)
-    with old_model.refused('the loss has no gradient', LookupError, 'give --steps 0'):
-        gradients = K.gradients(model.total_loss, [weight for _, weight in trainable])
-    known = [(name, tf.convert_to_tensor(one)) for (name, _), one in zip(trainable, gradients) if one is not None]
-    model.reset_states()
-    with old_model.refused('the targets do not fit the model', tf.errors.InvalidArgumentError, forward.OTHERS):
-        gradients = K.get_session().run([one for _, one in known], feed)
-    for (name, _), value in zip(known, gradients):
-        writer.write('gradient/' + name, value)
-    make_train_function(model)
-    if slots:
-        set_slots(model.optimizer, *slots)
-    for number, value in enumerate(K.batch_get_value(model.optimizer.weights)):
-        writer.write('optimizer_start/%d' % number, value)
-    losses = []
-    with Progress(steps, 'updates') as progress:
-        for step in range(1, steps + 1):
-            model.reset_states()
-            losses.append(np.ravel(model.train_on_batch(x, y)))
-            if step in KEPT or step == steps:
-                prefix = 'step_%d/' % step
-                for name, value in zip([name for name, _ in weights], K.batch_get_value([one for _, one in weights])):
-                    writer.write(prefix + 'parameter/' + name, value)
-                for name, value in slot_arrays(model.optimizer, [name for name, _ in trainable]).items():
-                    writer.write(prefix + name, value)
-            progress.advance()
-    losses = np.array(losses, K.floatx()).reshape(steps, -1)
-    if not np.isfinite(losses).all():
-        tell('some losses are not finite: give --inputs and --targets')
-    for number, name in enumerate(model.metrics_names[:losses.shape[1]]):
-        writer.write('losses' if number == 0 else 'losses/' + name, losses[:, number])
 
 
 # The bundle
 
-def write_capture(folder, loaded, inputs, targets, steps, command, dropout=False, again=None, large=False):
+def write_capture(folder, loaded, inputs, targets, steps, command, dropout=False, again=None, wide=None):
     """Writes the bundle of a model that is built and has its weights; returns the manifest.
 
     # Arguments
         loaded: `old_model.Loaded`. inputs: {name: array}, or a function of the calls that gives it.
-        again: function that builds the same model without weights, for its outputs in float64, or None.
-        large: Boolean, record these outputs of a large model too.
+        again: function that builds the same model without weights, compiled if it is called with True, for `float64`.
+        wide: which `float64.PARTS` are recorded; None: those that are not large.
     """
     model = loaded.model
     weights = layer_calls.weight_names(model)
@@ -159,7 +57,7 @@ def write_capture(folder, loaded, inputs, targets, steps, command, dropout=False
             made.write(name, value)
     model.reset_states()
     with writer('forward.npz') as made:
-        size = forward.write_forward(made, pairs, feed)
+        forward.write_forward(made, pairs, feed)
         forward.write_second_call(made, model, inputs)
     wrong = forward.check_nested(nested, feed)
     if loaded.compiled and steps:
@@ -169,19 +67,23 @@ def write_capture(folder, loaded, inputs, targets, steps, command, dropout=False
         for prefix, arrays in (('input/', inputs), ('target/', targets or {})):
             for name, value in arrays.items():
                 made.write(prefix + name, value)
-    if loaded.compiled and steps:
+    trained = (targets, steps, loaded.slots) if loaded.compiled and steps else None
+    if trained:
         with writer('training.npz') as made:
             try:
-                write_training(made, model, weights, inputs, targets, steps, loaded.slots)
-            except WrongSlots:
+                for name, value in updates.run(model, weights, inputs, *trained):
+                    made.write(name, value)
+            except updates.WrongSlots:
                 raise
             except UserError as error:
-                raise NoTraining(str(error)) from error
+                raise updates.NoTraining(str(error)) from error
     manifest = describe_bundle(model, steps if loaded.compiled else 0, entries, command)
-    size += sum(value.nbytes for value in values.values())
-    if again and (large or size <= float64.LARGE):
-        made = writer(float64.FILE)
-        if not float64.write(made, again, values, inputs):
+    if again:
+        sizes = {'forward': files['forward.npz'].size + files['weights.npz'].size}
+        if trained and not dropout:     # which is random
+            sizes['training'] = files['training.npz'].size
+        parts = [part for part in sizes if (sizes[part] <= float64.LARGE if wide is None else part in wide)]
+        if parts and not float64.write(writer(float64.FILE), again, values, inputs, trained, parts):
             del files[float64.FILE]
     manifest['files'] = OrderedDict((name, OrderedDict([
         ('kind', 'capture'), ('arrays', files[name].hashes), ('shapes', files[name].shapes),
@@ -271,7 +173,8 @@ def capture(options, folder, command):
         targets = options.targets and sample_inputs.read_named(options.targets, model.output_names, 'target')
         with old_model.dropout_off(not options.dropout), whole_or_nothing(folder):
             manifest = write_capture(folder, loaded, inputs, targets, options.steps, command, options.dropout,
-                                     lambda: old_model.make_again(options), options.float64)
+                                     lambda trained: old_model.make_again(options, trained),
+                                     float64.PARTS if options.float64 else None)
             manifest['build'] = options.build or ''
             manifest['training_lost'] = getattr(options, 'lost', '')
             write_manifest(folder, manifest)
@@ -331,11 +234,11 @@ def run_again(folder, manifest, options, made):
         names = ['optimizer_start/%d' % number for number in range(len(training))]
         slots = training.path, [training[name] for name in names if name in training]
     with old_model.dropout_off(not dropout):
-        again = float64.FILE in manifest['files'] and (lambda: model_of_bundle(folder, manifest, options, True))
+        wide = float64.parts(manifest['files'].get(float64.FILE, {}).get('arrays', ()))
         write_manifest(made, write_capture(
             made, old_model.Loaded(model, bool(trained), slots, ()),
             lambda calls: sample_inputs.fitted(arrays.path, inputs, model, calls), targets, trained.get('steps', 0), '',
-            dropout, again, True))
+            dropout, lambda trained: model_of_bundle(folder, manifest, options, not trained), wide))
 
 
 def built_by(manifest):

@@ -1,4 +1,4 @@
-"""The outputs of a captured model in float64: they show which differences are rounding of the old stack itself."""
+"""The outputs and updates of a captured model in float64: which differences are rounding of the old stack itself."""
 from unittest import mock
 
 import tf_session  # first: it fixes the import order
@@ -8,12 +8,13 @@ from keras import backend as K
 from keras.backend import tensorflow_backend
 
 from command_line import UserError, tell
-from parity import forward, layer_calls, old_model
+from parity import forward, layer_calls, old_model, updates
 from parity.bundle import one_line
 from parity.compare import EXACT
 
 FILE, PREFIX = EXACT
-LARGE = 2 ** 26     # bytes of weights and outputs, above which they are recorded on request alone
+PARTS = 'forward', 'training'
+LARGE = 2 ** 26     # bytes of a part (outputs and weights, or updates), above which it is recorded on request alone
 
 
 def batch_normalization(x, mean, var, beta, gamma, axis=-1, epsilon=1e-3):
@@ -32,28 +33,53 @@ def in_training(x, gamma, beta, reduction_axes, epsilon=1e-3):
     return function(x, gamma, beta, reduction_axes, epsilon=epsilon)
 
 
-def write(writer, make, values, inputs):
-    """Writes the floating-point arrays of a forward call as `float64/NAME`; returns whether the model allows it.
+def parts(names):
+    """Which of `PARTS` a file with these arrays has."""
+    return [part for part, there in zip(PARTS, (bool(names), PREFIX + 'losses' in names)) if there]
+
+
+def write(writer, make, values, inputs, trained, wanted):
+    """Writes the floating-point arrays of a bundle as `float64/NAME`; returns whether there are any.
 
     # Arguments
-        writer: of the file, not yet opened. make: function that builds the model, without weights.
-        values: {array name: weight}. inputs: {name: array}.
+        writer: of the file. make: function that builds the model, without weights; with True: compiled.
+        values: {array name: weight}. inputs: {name: array}. trained: targets, steps and slots, as `updates.run` takes
+        them, or None. wanted: which of `PARTS`.
     """
     try:
         with writer, tf_session.repeatable('float64'), mock.patch.object(
                 K, 'batch_normalization', batch_normalization), mock.patch.object(
                     K, 'normalize_batch_in_training', in_training):
-            model = make()
+            model = make('training' in wanted)
             weights = layer_calls.weight_names(model)
             K.batch_set_value([(weight, values['parameter/' + name]) for name, weight in weights])
-            calls, nested = layer_calls.find_calls(model)
-            pairs, _, _ = forward.describe_calls(model, calls, weights, nested)
-            feed = {x: np.asarray(value, K.dtype(x)) for x, value in zip(model.inputs, inputs.values())}
-            forward.feed_phase(feed, 0)
-            model.reset_states()
-            forward.write_forward(writer, [(PREFIX + name, x) for name, x in pairs if K.dtype(x) == 'float64'], feed)
-            forward.write_second_call(writer, model, inputs, PREFIX)
+            if 'forward' in wanted:
+                write_forward(writer, model, weights, inputs)
+            if 'training' in wanted:
+                write_training(writer, model, weights, inputs, trained)
     except (UserError,) + old_model.REFUSALS as error:
         tell('no outputs in float64, so compare cannot tell rounding from a difference: %s' % one_line(error))
         return False
     return True
+
+
+def write_forward(writer, model, weights, inputs):
+    calls, nested = layer_calls.find_calls(model)
+    pairs, _, _ = forward.describe_calls(model, calls, weights, nested)
+    feed = {x: np.asarray(value, K.dtype(x)) for x, value in zip(model.inputs, inputs.values())}
+    forward.feed_phase(feed, 0)
+    model.reset_states()
+    pairs = [(PREFIX + name, x) for name, x in pairs if K.dtype(x) == 'float64']
+    forward.write_forward(writer, pairs, feed)
+    forward.write_second_call(writer, model, inputs, PREFIX)
+
+
+def write_training(writer, model, weights, inputs, trained):
+    try:
+        arrays = list(updates.run(model, weights, inputs, *trained, quiet=True))
+    except (UserError,) + old_model.REFUSALS as error:
+        tell('no updates in float64, so compare cannot tell rounding from a difference there: %s' % one_line(error))
+        return
+    for name, value in arrays:
+        if value.dtype == 'float64' and not name.startswith('optimizer_start/'):
+            writer.write(PREFIX + name, value)

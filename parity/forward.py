@@ -90,7 +90,7 @@ def in_groups(pairs, sizes):
 
 
 def write_forward(writer, pairs, feed):
-    """Runs the graph and writes its arrays, a group at a time; returns their bytes."""
+    """Runs the graph and writes its arrays, a group at a time."""
     session, shapes = K.get_session(), [tf.shape(x) for _, x in pairs]
     with old_model.refused('the inputs do not fit the model', tf.errors.InvalidArgumentError, OTHERS):
         shapes = session.run(shapes, feed)
@@ -105,7 +105,6 @@ def write_forward(writer, pairs, feed):
                     tell('%s: contains NaN' % name)
                 writer.write(name, value)
             progress.advance(len(group))
-    return sum(sizes)
 
 
 def check_nested(pairs, feed):

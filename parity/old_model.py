@@ -370,7 +370,11 @@ def load(options):
     return Loaded(model, compiled, (what, slots) if with_slots else None, converted)
 
 
-def make_again(options):
+def make_again(options, compiled=False):
     """The same model once more, without weights and messages, in the type of floats that Keras has."""
+    custom = custom_objects(options.custom)
     with mock.patch.dict(globals(), tell=lambda text: None), dropout_off(not options.dropout):
-        return make(options, custom_objects(options.custom))[0]
+        model, _, _, training, _ = make(options, custom)
+        if compiled:
+            compile_model(model, training, options.loss, options.optimizer, custom)
+        return model

@@ -5,6 +5,8 @@ from keras import layers
 import numpy as np
 import tensorflow as tf
 
+from old_layers import drawn
+
 
 class MaskedMean(keras.layers.Layer):
     """Mean over the valid steps, and their number: a layer with masks and two outputs."""
@@ -74,9 +76,9 @@ def kept_states():
 
 
 def remedies():
-    """A layer for each trap that Keras 3 has too, named as the trap; `tests/remedies_keras3.py` is its port."""
+    """A layer for each trap of a layer, named as the trap; its ports are `tests/remedies_*.py`."""
     x, ids = layers.Input(batch_shape=(3, 5, 2), name='x'), layers.Input(batch_shape=(3, 5), name='ids')
-    images, first = layers.Input((7, 7, 2), name='images'), layers.Input((2, 7, 7), name='first')
+    images, first = layers.Input((8, 7, 2), name='images'), layers.Input((2, 7, 7), name='first')
     valid = layers.Masking(name='valid')(x)
     table = layers.Embedding(6, 2, mask_zero=True, name='embedding_row_0')(ids)
     outputs = [
@@ -90,12 +92,14 @@ def remedies():
         layers.LSTM(3, return_sequences=True, go_backwards=True, name='go_backwards')(x),
         layers.LSTM(3, stateful=True, name='stateful')(x), layers.GlobalAveragePooling1D(name='masked_average')(valid),
         layers.Conv2D(3, 3, strides=2, padding='same', name='same_padding')(images),
+        layers.MaxPooling2D(3, strides=2, padding='same', name='same_maximum')(images),
         layers.Conv2D(3, 2, name='channels')(images), layers.Flatten(name='flatten')(images),
-        layers.AveragePooling2D(3, padding='same', name='average_over_padding')(images),
+        layers.AveragePooling2D((2, 3), padding='same', name='average_over_padding')(images),
+        layers.AveragePooling2D(3, padding='same', name='uneven_average')(images),
         layers.BatchNormalization(name='batch_norm')(images), layers.LeakyReLU(name='leaky_relu')(images),
         layers.Conv2D(3, 2, data_format='channels_first', name='image_data_format')(first),
         layers.LSTM(2, name='masked_table')(table)]
-    return keras.models.Model([x, ids, images, first], outputs)
+    return drawn(keras.models.Model([x, ids, images, first], outputs))
 
 
 def trained():
@@ -189,6 +193,22 @@ def cancelling():
     model = keras.models.Model(x, layers.Dense(1, name='last')(layers.Dense(64, activation='tanh', name='first')(x)))
     model.set_weights([np.full((32, 64), 0.01) + np.linspace(0, 1e-6, 64), np.zeros(64),
                        1e4 * (-1.) ** np.arange(64)[:, None], np.zeros(1)])
+    return model
+
+
+def cancelling_trained():
+    model = cancelling()
+    model.compile(keras.optimizers.SGD(1e-12), 'mse')
+    return model
+
+
+def shifted():
+    """The gradient for a bias before BatchNormalization is 0: float32 has none of its digits, and Adam needs them."""
+    x = layers.Input((3,), name='x')
+    y = layers.BatchNormalization(name='normed')(layers.Dense(4, name='first')(x))
+    model = drawn(keras.models.Model(x, layers.Dense(2, name='last')(layers.Activation('tanh', name='tanh')(y))))
+    model.set_weights(model.get_weights()[:-2] + [30. * one for one in model.get_weights()[-2:]])
+    model.compile('adam', 'mse')
     return model
 
 

@@ -16,7 +16,7 @@ def old_hard_sigmoid(x):
 
 def model(weights):
     x, ids = layers.Input(batch_shape=(3, 5, 2), name='x'), layers.Input(batch_shape=(3, 5), name='ids')
-    images, first = layers.Input((7, 7, 2), name='images'), layers.Input((2, 7, 7), name='first')
+    images, first = layers.Input((8, 7, 2), name='images'), layers.Input((2, 7, 7), name='first')
     valid = layers.Masking(name='valid')(x)
     gates = dict(recurrent_activation=old_hard_sigmoid)
     one = layers.LSTM(3, return_sequences=True, name='forward_lstm', **gates)(valid)
@@ -34,8 +34,10 @@ def model(weights):
         layers.LSTM(3, stateful=True, name='stateful', **gates)(x),
         layers.GlobalAveragePooling1D(name='masked_average')(valid),
         layers.Conv2D(3, 3, strides=2, padding='same', name='same_padding')(images),
+        layers.MaxPooling2D(3, strides=2, padding='same', name='same_maximum')(images),
         layers.Conv2D(3, 2, name='channels')(images), layers.Flatten(name='flatten')(images),
-        layers.AveragePooling2D(3, padding='same', name='average_over_padding')(images),
+        layers.AveragePooling2D((2, 3), padding='same', name='average_over_padding')(images),
+        layers.AveragePooling2D(3, padding='same', name='uneven_average')(images),
         layers.BatchNormalization(epsilon=1e-3, momentum=0.99, name='batch_norm')(images),
         layers.LeakyReLU(negative_slope=0.3, name='leaky_relu')(images),
         layers.Conv2D(3, 2, data_format='channels_first', name='image_data_format')(first),

@@ -2,7 +2,6 @@
 import functools
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 import regress
-from parity import traps
 from test_capture import BUILDERS, captured
 from test_commands import ROOT
 
@@ -129,70 +127,6 @@ def test_keras_3_agrees_for_other_kinds_of_models(tmp_path, capsys, function):
     second = [one['name'] for one in report['arrays'] if one['stage'] == 'second_call']
     assert second == {'stateful': ['second_call/back'], 'kept_states': ['second_call/both', 'second_call/conv']}.get(
         function, [])
-
-
-OF_TRAINING = {'regularizer', 'cross_entropy', 'adam', 'clipnorm', 'decay'}
-# Traps of the whole model, of its training, or with nothing to type in Keras 3
-NOT_A_LAYER = OF_TRAINING | {'cudnn_gates', 'own_class', 'race', 'nested_masks', 'float64'}
-
-
-def test_every_remedy_for_a_layer_has_a_layer_in_the_port_as_it_is_printed():
-    text = (ROOT / 'tests' / 'remedies_keras3.py').read_text(encoding='utf-8')
-    for trap in traps.TRAPS:
-        if trap.key in NOT_A_LAYER:
-            continue
-        assert "name='%s'" % trap.key in text, trap.key
-        for code in re.findall('`([^`]+)`', trap.keras3):
-            if '=' in code or code.startswith('@'):
-                flat = ' '.join(text.split())
-                assert code.rstrip(')').replace('`', '') in flat or re.sub(r'.*[(]', '', code).rstrip(')') in flat, code
-
-
-@pytest.mark.slow
-def test_every_remedy_agrees_when_it_is_saved_and_loaded_in_another_process(tmp_path, capsys):
-    find_python('KERAS3_PYTHON')
-    random = np.random.RandomState(0)
-    x = random.normal(size=(3, 5, 2)).astype('f')
-    x[1, 3:] = x[2, 1:] = 0.
-    np.savez(str(tmp_path / 'x.npz'), x=x, ids=(x[:, :, 0] != 0) * random.randint(1, 6, (3, 5)),
-             images=random.normal(size=(3, 7, 7, 2)), first=random.normal(size=(3, 2, 7, 7)))
-    arrays, manifest = captured(tmp_path / 'bundle', '--build', BUILDERS + ':remedies',
-                                ['--inputs', tmp_path / 'x.npz', '--steps', '0'])
-    port = ROOT / 'tests' / 'remedies_keras3.py'
-    adapt('KERAS3_PYTHON', port, tmp_path / 'bundle', tmp_path / 'port.keras')
-    adapt('KERAS3_PYTHON', 'keras3.py', tmp_path / 'bundle', tmp_path / 'ported', '--model', tmp_path / 'port.keras',
-          '--custom', port)
-    code, report = compare(capsys, tmp_path / 'bundle', tmp_path / 'ported')
-    assert code == 0, report['first']
-    keys = {trap.key for trap in traps.TRAPS} - NOT_A_LAYER
-    assert keys <= {one['stage'] for one in report['arrays']}
-    second = next(one for one in report['arrays'] if one['name'] == 'second_call/stateful')
-    assert second['problem'] == '' and (arrays['second_call/stateful'] != arrays['layer/stateful/output']).any()
-
-
-@pytest.mark.slow
-def test_every_remedy_of_the_training_agrees_and_none_can_be_left_out(tmp_path, capsys):
-    find_python('KERAS3_PYTHON')
-    port = ROOT / 'tests' / 'training_keras3.py'
-    text = port.read_text(encoding='utf-8')
-    for key in OF_TRAINING | {'float64'}:
-        for code in re.findall('`([^`]+)`', traps.by_key(key).keras3):
-            assert set(re.findall(r'[A-Za-z_]+', code)) <= set(re.findall(r'[A-Za-z_]+', text)), (key, code)
-    arrays, manifest = captured(tmp_path / 'bundle', '--build', BUILDERS + ':trained', ['--steps', '10'])
-    assert OF_TRAINING <= {trap.key for trap, _ in traps.find_traps(manifest, arrays)}
-    adapt('KERAS3_PYTHON', port, tmp_path / 'bundle', tmp_path / 'port.keras')
-    adapt('KERAS3_PYTHON', port, tmp_path / 'bundle', tmp_path / 'port.keras', tmp_path)
-
-    def worst(name):
-        found = np.load(str(tmp_path / name / 'training.npz'))
-        assert {'losses', 'step_1/parameter/first/kernel', 'step_10/parameter/last/bias'} <= set(found.files)
-        return max((np.abs(found[one] - arrays[one]) / np.maximum(1., np.abs(arrays[one]))).max()
-                   for one in found.files)
-
-    assert worst('remedies') < 5e-5 and all(worst(name) > 1e-3 for name in OF_TRAINING)
-    adapt('KERAS3_PYTHON', port, tmp_path / 'bundle', 'float64', tmp_path / 'float64')
-    found = np.load(str(tmp_path / 'float64' / 'float64.npz'))['float64/layer/last/output']
-    assert np.abs(found - arrays['float64/layer/last/output']).max() < 1e-14
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import old_layers
 import old_models_here
 import regress
 from command_line import UserError
-from parity import bundle, capture, forward, layer_calls, old_model, sample_inputs
+from parity import bundle, capture, forward, layer_calls, old_model, sample_inputs, updates
 from test_commands import ROOT
 
 BUILDERS = str(ROOT / 'tests' / 'old_models_here.py')
@@ -265,7 +265,7 @@ def test_an_update_waits_for_all_gradients_the_loss_and_the_metrics(session):
     model = keras.models.Sequential([keras.layers.Dense(3, kernel_regularizer='l2', input_shape=(4,)),
                                      keras.layers.Dense(2, name='out')])
     model.compile('adam', 'mse', metrics=['mae'])
-    capture.make_train_function(model)
+    updates.make_train_function(model)
     operations = tf.get_default_graph().get_operations()
     # Whatever writes a weight, with all that must have run before.
     for weight in model.trainable_weights:

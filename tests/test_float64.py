@@ -28,13 +28,13 @@ def port(arrays, bias=0.):
     return {'layer/first/output': first, 'layer/last/output': last + np.float32(bias)}
 
 
-def report(folder, found, ported, capsys, *more):
+def report(folder, found, ported, capsys, *more, file='forward.npz'):
     """Exit code and text of `compare` for the arrays `found` of a port."""
-    with bundles.NpzWriter(str(ported / 'forward.npz')) as writer:
+    with bundles.NpzWriter(str(ported / file)) as writer:
         for name, value in found.items():
             writer.write(name, value)
     capsys.readouterr()
-    code = regress.main(['compare', str(folder), str(ported), '--files', 'forward.npz'] + list(more))
+    code = regress.main(['compare', str(folder), str(ported), '--files', file] + list(more))
     return code, capsys.readouterr().out
 
 
@@ -71,6 +71,52 @@ def test_a_wrong_port_is_called_wrong_there_too(bundle, tmp_path, capsys):
     code, text = report(folder, port(arrays, bias=10. * away), tmp_path, capsys)
     assert code == 1 and 'first stage that differs: last' in text
     assert ' from float64, the record %.2g' % away in text
+
+
+def test_a_right_port_is_not_called_wrong_where_the_recorded_gradient_is_far_from_float64(tmp_path, capsys):
+    arrays, _ = captured(tmp_path / 'bundle', '--build', BUILDERS + ':cancelling_trained', ['--steps', '1'])
+    x, y, outputs = arrays['input/x'], arrays['target/last'], port(arrays)
+    first, error = outputs['layer/first/output'], outputs['layer/last/output'] - y
+    d_last = np.float32(2. / error.size) * error
+    d_first = d_last @ arrays['parameter/last/kernel'].T * (1 - first ** 2)
+    found = {'losses': np.mean(error ** 2, keepdims=True).ravel(), 'gradient/last/kernel': first.T @ d_last,
+             'gradient/last/bias': d_last.sum(axis=0), 'gradient/first/kernel': x.T @ d_first,
+             'gradient/first/bias': d_first.sum(axis=0)}
+    for name, value in found.items():
+        one, exact = arrays[name], arrays['float64/' + name]
+        assert value.shape == one.shape and value.dtype == 'f4' and exact.dtype == 'f8'
+        assert np.abs(one - exact).max() > 2e-4 * np.abs(exact).max(), name       # beyond the tolerance
+        assert np.abs(value - one).max() > 2e-4 * np.abs(one).max(), name
+    found.update((name, arrays[name]) for name in arrays if name.startswith('step_1/'))
+    (tmp_path / 'port').mkdir()
+    code, text = report(tmp_path / 'bundle', found, tmp_path / 'port', capsys, file='training.npz')
+    assert code == 0 and '\nrounding gradient ' in text and '\nrounding losses ' in text, text
+    with mock.patch('parity.compare.EXACT', ('none.npz', '')):     # as a bundle that was recorded before
+        assert report(tmp_path / 'bundle', found, tmp_path / 'port', capsys, file='training.npz')[0] == 1
+    found['gradient/first/kernel'] = 1.1 * found['gradient/first/kernel']
+    code, text = report(tmp_path / 'bundle', found, tmp_path / 'port', capsys, file='training.npz')
+    assert code == 1 and 'first stage that differs: gradient' in text and ' from float64, the record ' in text
+
+
+def test_weights_that_adam_moves_by_rounding_alone_are_called_ill_conditioned(tmp_path, capsys):
+    """The port is the same model on the rows of the batch in another order: another rounding of the same updates."""
+    arrays, _ = captured(tmp_path / 'bundle', '--build', BUILDERS + ':shifted', ['--steps', '2'])
+    for name in ('input/x', 'target/last'):
+        folder, _, own = name.partition('/')
+        np.savez(str(tmp_path / (folder + '.npz')), **{own: arrays[name][::-1]})
+    found, _ = captured(tmp_path / 'again', '--build', BUILDERS + ':shifted',
+                        ['--steps', '2', '--inputs', tmp_path / 'input.npz', '--targets', tmp_path / 'target.npz'])
+    found = {name: found[name] for name in found if name in arrays and not name.startswith('float64/') and
+             name.startswith(('gradient/', 'losses', 'step_'))}
+    name = 'step_1/parameter/first/bias'
+    assert np.abs(arrays['float64/gradient/first/bias']).max() < 1e-13
+    assert np.abs(arrays[name] - found[name]).max() > 1e-4 * np.abs(arrays[name]).max() + 1e-5
+    (tmp_path / 'port').mkdir()
+    code, text = report(tmp_path / 'bundle', found, tmp_path / 'port', capsys, file='training.npz')
+    assert code == 0 and '\nrounding step_1 ' in text and '\nrounding step_2 ' in text, text
+    found[name] = found[name] + np.float32(0.01)
+    code, text = report(tmp_path / 'bundle', found, tmp_path / 'port', capsys, file='training.npz')
+    assert code == 1 and 'first stage that differs: step_1' in text
 
 
 def test_float64_agrees_with_the_layers_whose_kernels_have_32_bits_alone(tmp_path):
