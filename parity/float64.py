@@ -11,6 +11,7 @@ from command_line import UserError, tell
 from parity import forward, layer_calls, old_model, updates
 from parity.bundle import one_line
 from parity.compare import EXACT
+from parity.numpy_layers import SMALLEST_EPSILON
 
 FILE, PREFIX = EXACT
 PARTS = 'forward', 'training'
@@ -19,6 +20,8 @@ LARGE = 2 ** 26     # bytes of a part (outputs and weights, or updates), above w
 
 def batch_normalization(x, mean, var, beta, gamma, axis=-1, epsilon=1e-3):
     """`K.batch_normalization` for floats of 64 bits: TensorFlow's fused one has 32."""
+    if K.ndim(x) == 4 and axis in (3, -1):
+        epsilon = max(epsilon, SMALLEST_EPSILON)
     shape = [1] * K.ndim(x)
     shape[axis] = -1
     mean, var, beta, gamma = [one if one is None else tf.reshape(one, shape) for one in (mean, var, beta, gamma)]
@@ -27,10 +30,21 @@ def batch_normalization(x, mean, var, beta, gamma, axis=-1, epsilon=1e-3):
 
 def in_training(x, gamma, beta, reduction_axes, epsilon=1e-3):
     """`K.normalize_batch_in_training` for floats of 64 bits."""
-    last = sorted(reduction_axes) == list(range(K.ndim(x)))[:-1]
-    function = tensorflow_backend._regular_normalize_batch_in_training if last else (
-        tensorflow_backend._broadcast_normalize_batch_in_training)
-    return function(x, gamma, beta, reduction_axes, epsilon=epsilon)
+    if sorted(reduction_axes) != list(range(K.ndim(x)))[:-1]:
+        return tensorflow_backend._broadcast_normalize_batch_in_training(x, gamma, beta, reduction_axes, epsilon)
+    fused = K.ndim(x) == 4
+    normed, mean, var = tensorflow_backend._regular_normalize_batch_in_training(
+        x, gamma, beta, reduction_axes, max(epsilon, SMALLEST_EPSILON) if fused else epsilon)
+    if fused:       # its variance is that of the population, n / (n - 1) of the batch's
+        count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), x.dtype)
+        var *= count / (count - 1.)
+    return normed, mean, var
+
+
+def is_random(model, feed):
+    """Whether the outputs of a second call differ: then no other arithmetic can be told from another random number."""
+    one, other = [K.get_session().run(model.outputs, feed) for _ in range(2)]
+    return any(((a != b) & (a == a)).any() for a, b in zip(one, other))      # NaN is unlike itself
 
 
 def parts(names):
@@ -69,6 +83,8 @@ def write_forward(writer, model, weights, inputs):
     feed = {x: np.asarray(value, K.dtype(x)) for x, value in zip(model.inputs, inputs.values())}
     forward.feed_phase(feed, 0)
     model.reset_states()
+    if is_random(model, feed):
+        raise UserError('its outputs are random')
     pairs = [(PREFIX + name, x) for name, x in pairs if K.dtype(x) == 'float64']
     forward.write_forward(writer, pairs, feed)
     forward.write_second_call(writer, model, inputs, PREFIX)

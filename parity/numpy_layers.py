@@ -4,6 +4,8 @@ Each function takes the configuration of a layer, its inputs, its mask and its w
 """
 import numpy as np
 
+SMALLEST_EPSILON = 1.001e-5     # TensorFlow 1.12 raises that of BatchNormalization over (B, rows, columns, channels)
+
 
 def sigmoid(x):
     return 1. / (1. + np.exp(-x))
@@ -67,13 +69,16 @@ def batch_norm(config, inputs, mask, weights, epsilon=None, own=False, scale=Tru
                    for name in ('scale', 'center')]
     mean, variance = weights[-2:][::order or 1]
     axis = config.get('axis', -1)
-    x = np.moveaxis(x, axis[0] if isinstance(axis, list) else axis, -1)
+    axis = axis[0] if isinstance(axis, list) else axis
+    if epsilon is None:
+        epsilon = config.get('epsilon', 1e-3)
+        epsilon = max(epsilon, SMALLEST_EPSILON) if x.ndim == 4 and axis in (3, -1) else epsilon
+    x = np.moveaxis(x, axis, -1)
     if own:
         mean, variance = x.mean(axis=tuple(range(x.ndim - 1))), x.var(axis=tuple(range(x.ndim - 1)))
-    epsilon = config.get('epsilon', 1e-3) if epsilon is None else epsilon
     y = (x - mean) / np.sqrt(np.maximum(variance, 0.) + epsilon)
     y = y * (gamma if scale else 1.) + (beta if center else 0.)
-    return np.moveaxis(y, -1, axis[0] if isinstance(axis, list) else axis)
+    return np.moveaxis(y, -1, axis)
 
 
 def dense(config, inputs, mask, weights):

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from parity.bundle import NUMBERS
+from parity.numpy_layers import SMALLEST_EPSILON
 
 TOLERANCE = 1e-5
 CUDNN_FUNCTIONS = (('recurrent_activation', 'sigmoid'), ('activation', 'tanh'))     # of a layer of cuDNN
@@ -117,14 +118,23 @@ def stateful(call, arrays):
 
 # Other layers
 
+def fused(call, arrays):
+    """Whether TensorFlow's fused kernel normalises: pictures whose channels are last."""
+    x, axis = array(arrays, call['inputs']), call['config'].get('axis', -1)
+    return x is not None and x.ndim == 4 and axis in (3, -1, [3], [-1])
+
+
 def batch_norm(call, arrays):
     config, variance = call['config'], array(arrays, call['weights'], len(call['weights']) - 1)
     if variance is None:
         return ''
     epsilon = number_in(config, 'epsilon', 1e-3)
+    raised = fused(call, arrays) and epsilon < SMALLEST_EPSILON
+    epsilon = SMALLEST_EPSILON if raised else epsilon
     with np.errstate(all='ignore'):
         share = np.max(np.abs(np.sqrt((variance + epsilon) / (variance + 1e-5)) - 1.), initial=0.)
-    why = 'epsilon %g, momentum %g' % (epsilon, number_in(config, 'momentum', 0.99))
+    why = 'epsilon %g%s, momentum %g' % (epsilon, ', to which TensorFlow raises the configured one' if raised else '',
+                                         number_in(config, 'momentum', 0.99))
     return why + '; an epsilon of 1e-5 changes values by up to %.2g %%' % (100. * share)
 
 
@@ -186,6 +196,13 @@ def own_classes(manifest, arrays):
 def trained(manifest, arrays):
     training = manifest.get('training')
     return [('', '%s updates' % training.get('optimizer'))] if training else []
+
+
+def moving_averages(manifest, arrays):
+    if not trained(manifest, arrays):
+        return []
+    return [(call['name'], 'pictures: the variance has the factor twice' if fused(call, arrays) else 'trained')
+            for call in manifest['calls'] if call['class'] == 'BatchNormalization']
 
 
 def clipped(manifest, arrays):

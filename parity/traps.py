@@ -40,7 +40,8 @@ TRAPS = (
          '0.5, 0, 1)`, and `recurrent_activation=old_hard_sigmoid`; the string `hard_sigmoid` has slope 1/6, and the '
          'registered function is what `Bidirectional` and a saved file need',
          'a cell of your own with `torch.clamp(0.2 * x + 0.5, 0, 1)`; `nn.LSTM` and `nn.GRU` have sigmoid',
-         '`activations=["HardSigmoid", ...]`, `activation_alpha=[0.2]`, `activation_beta=[0.5]`'),
+         '`activations=["HardSigmoid", ...]`, `activation_alpha=[0.2]`, `activation_beta=[0.5]`, each twice for '
+         'two directions'),
     Trap('reset_after', 'A GRU resets before the product: tanh(x W + (r * h) U)', ('GRU',), tests.reset_before,
          '`GRU(reset_after=False)`; the default is `True`',
          'a cell of your own: `nn.GRU` resets after the product and cannot hold these weights',
@@ -68,16 +69,19 @@ TRAPS = (
     Trap('stateful', 'A stateful layer starts from the states of the call before; in `Bidirectional` it keeps '
          'none', RECURRENT, tests.stateful,
          '`stateful=True`, and a fixed batch size', 'pass the states yourself', 'states as inputs and outputs'),
-    Trap('batch_norm', 'BatchNormalization: epsilon 1e-3 and momentum 0.99, the share of the old value',
-         ('BatchNormalization',), tests.batch_norm, 'the same', '`eps=` as configured (default 1e-5), `momentum=` 1 '
-         'less Keras\' (default 0.1); the batch variance in the average is biased in Keras',
+    Trap('batch_norm', 'BatchNormalization: epsilon 1e-3 and momentum 0.99, the share of the old value; over pictures '
+         'TensorFlow raises an epsilon below 1.001e-5 to that', ('BatchNormalization',), tests.batch_norm,
+         'the same, but for the raised epsilon',
+         '`eps=` as configured (default 1e-5), `momentum=` 1 less Keras\' (default 0.1)',
          '`epsilon` as configured (default 1e-5), `momentum` as in Keras'),
     Trap('same_padding', "`padding='same'` with strides pads less at the beginning than at the end", WINDOWED,
-         tests.same_padding, 'the same', '`F.pad` by hand: (total // 2, total - total // 2), then no padding',
+         tests.same_padding, 'the same', '`F.pad` by hand: (total // 2, total - total // 2), with `value=-torch.inf` '
+         'before a maximum, then no padding',
          '`auto_pad="SAME_UPPER"`'),
     Trap('average_over_padding', 'An average over a padded window counts the real values only',
          ('AveragePooling1D', 'AveragePooling2D', 'AveragePooling3D'), tests.same_average, 'the same',
-         '`count_include_pad=False`; the default counts the padding', '`count_include_pad=0`, the default'),
+         '`count_include_pad=False`; the default counts the padding. Uneven padding: pad by hand, and divide by the '
+         'same average of ones', '`count_include_pad=0`, the default'),
     Trap('masked_average', 'A masked average counts the valid steps only; a row of only padding gives 0 / 0',
          ('GlobalAveragePooling1D',), tests.masked_steps, 'the same: pass the mask',
          '`(x * mask).sum(1) / mask.sum(1)`', 'the same with `ReduceSum`'),
@@ -108,8 +112,15 @@ TRAPS = (
     Trap('clipnorm', '`clipnorm` clips the norm of all gradients together', (), tests.clipnorm, '`global_clipnorm=`',
          '`clip_grad_norm_`, which divides by norm + 1e-6', 'not a part of the graph'),
     Trap('decay', '`decay` of an optimiser lowers its rate, lr / (1 + decay t); it is no weight decay', (),
-         tests.decay, '`InverseTimeDecay(lr, 1, decay)`', '`LambdaLR(lambda t: 1 / (1 + decay * t))`',
+         tests.decay, '`InverseTimeDecay(lr, 1, decay)`', '`LambdaLR(optimizer, lambda t: 1 / (1 + decay * t))`',
          'not a part of the graph'),
+    Trap('moving_averages', 'The first update replaces the moving averages of BatchNormalization, also those of a '
+         'loaded model: a = sum of (1 - m) m^(t - i) x_i / (1 - m^t). The variance has the factor '
+         'n / (n - 1 - epsilon), over pictures also n / (n - 1)', (), tests.moving_averages,
+         'the averages go on from the stored ones, with the '
+         'variance of the batch itself; no option changes that',
+         'as Keras 3, but with n / (n - 1); a layer of your own: `s = m * s + (1 - m) * x` from 0, '
+         '`running = s / (1 - m ** t)`', 'not a part of the graph'),
     Trap('race', 'A weight can change before the gradients of the same update are complete', (), tests.trained,
          'no such race: the recorded updates have none', 'no such race', 'not a part of the graph'),
     Trap('nested_masks', 'A nested model that is called twice keeps the masks of its first call', (),

@@ -60,6 +60,14 @@ def stateful():
     return keras.models.Model(x, layers.GRU(2, go_backwards=True, reset_after=True, name='back')(y))
 
 
+def running():
+    """The sum of all steps of all calls."""
+    x = layers.Input(batch_shape=(2, 4, 3), name='x')
+    model = keras.models.Model(x, layers.SimpleRNN(3, activation='linear', stateful=True, name='sum')(x))
+    model.set_weights([np.eye(3), np.eye(3), np.zeros(3)])
+    return model
+
+
 def both_ways():
     """Bidirectional layers without a mask."""
     x = layers.Input((4, 3), name='x')
@@ -103,14 +111,14 @@ def remedies():
 
 
 def trained():
-    """A model whose training meets the traps, clipped probabilities too; `tests/training_keras3.py` is its port."""
+    """A model whose training meets the traps, clipped probabilities too; its ports are `tests/training_*.py`."""
     x = layers.Input((4,), name='x')
-    y = layers.Dense(5, activation='tanh', name='first')(x)
+    y = layers.Dense(5, activation='tanh', name='first')(layers.BatchNormalization(momentum=0.9, name='normed')(x))
     y = layers.Dense(3, activation='softmax', kernel_regularizer=keras.regularizers.l2(0.1), name='last')(y)
     model, random = keras.models.Model(x, y), np.random.RandomState(0)
     model.compile(keras.optimizers.Adam(lr=0.01, clipnorm=0.5, decay=0.5), 'categorical_crossentropy')
-    model.set_weights([random.normal(size=shape) * scale
-                       for shape, scale in (((4, 5), 1.), ((5,), 1.), ((5, 3), 12.), ((3,), 1.))])
+    model.set_weights([np.ones(4), np.zeros(4), np.full(4, 0.3), np.full(4, 2.)] + [
+        random.normal(size=shape) * scale for shape, scale in (((4, 5), 1.), ((5,), 1.), ((5, 3), 12.), ((3,), 1.))])
     return model
 
 

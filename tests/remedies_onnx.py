@@ -161,9 +161,12 @@ def build(weights, path):
 
 
 def build_double(weights, path):
-    """Two dense layers whose type is `double` throughout."""
+    """A model whose type is `double` throughout."""
     g = Graph()
-    for layer, value, function in (('first', 'x', 'Tanh'), ('last', 'first', 'Softmax')):
+    given = [g.constant('normed_' + part, weights['normed/' + part].astype('f8'))
+             for part in ('gamma', 'beta', 'moving_mean', 'moving_variance')]
+    g.node('BatchNormalization', ['x'] + given, 'normed', epsilon=1e-3)
+    for layer, value, function in (('first', 'normed', 'Tanh'), ('last', 'first', 'Softmax')):
         given = [g.constant('%s_%s' % (layer, part), weights['%s/%s' % (layer, part)].astype('f8'))
                  for part in ('kernel', 'bias')]
         g.node(function, [g.node('Gemm', [value] + given, layer + '_sum')], layer)

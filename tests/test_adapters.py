@@ -44,10 +44,10 @@ def adapt(variable, program, *arguments):
     return done.stderr.decode()
 
 
-def compare(capsys, bundle, ported):
+def compare(capsys, bundle, ported, *more, file='forward.npz'):
     """Exit code and report of `compare`."""
     capsys.readouterr()
-    code = regress.main(['compare', str(bundle), str(ported), '--files', 'forward.npz', '--json'])
+    code = regress.main(['compare', str(bundle), str(ported), '--files', file, '--json'] + list(map(str, more)))
     return code, json.loads(capsys.readouterr().out)
 
 
@@ -214,6 +214,79 @@ onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], 
         code, report = compare(capsys, tmp_path / 'bundle', tmp_path / operator)
         assert code == expected and {one['stage'] for one in report['arrays']} == {'one', 'two'}
     assert report['first']['stage'] == 'one' and 'activation is relu' in report['causes'][0]
+
+
+TORCH_SUM = '''
+from collections import OrderedDict
+from torch import nn
+
+
+class Sum(nn.Module):
+    def __init__(self, keep):
+        super().__init__()
+        self.before, self.keep = 0., keep
+
+    def forward(self, x):
+        total = self.before + x.sum(1)
+        self.before = total if self.keep else 0.
+        return total
+
+
+def kept(weights):
+    return nn.Sequential(OrderedDict(sum=Sum(True)))
+
+
+def forgotten(weights):
+    return nn.Sequential(OrderedDict(sum=Sum(False)))
+'''
+ONNX_SUM = '''
+import sys
+import onnx
+from onnx import helper, numpy_helper
+import numpy as np
+
+def described(*names):
+    return [helper.make_tensor_value_info(name, 1, shapes[name]) for name in names]
+
+shapes = {'x': [2, 4, 3], 'sum': [2, 3], 'before': [2, 3], 'after': [2, 3]}
+nodes = [helper.make_node('ReduceSum', ['x', 'axis'], ['steps'], keepdims=0),
+         helper.make_node('Add', ['steps', 'before'], ['sum']), helper.make_node('Identity', ['sum'], ['after'])]
+inputs, outputs = ['x', 'before'], ['sum', 'after']
+if sys.argv[1].endswith('forgotten'):
+    nodes, inputs, outputs = [nodes[0], helper.make_node('Identity', ['steps'], ['sum'])], ['x'], ['sum']
+elif sys.argv[1].endswith('without_output'):
+    outputs = ['sum']
+graph = helper.make_graph(nodes, 'g', described(*inputs), described(*outputs),
+                          [numpy_helper.from_array(np.array([1]), 'axis')])
+onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8), sys.argv[1])
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('variable', ['TORCH_PYTHON', 'ONNX_PYTHON'])
+def test_a_module_and_a_graph_that_forget_their_states_differ_at_the_second_call(tmp_path, capsys, variable):
+    python, _ = find_python(variable)
+    captured(tmp_path / 'bundle', '--build', BUILDERS + ':running', ['--steps', '0'])
+    torch, port = variable == 'TORCH_PYTHON', tmp_path / 'port.py'
+    port.write_text(TORCH_SUM if torch else ONNX_SUM)
+    for name, expected in (('kept', 0), ('forgotten', 1)):
+        if torch:
+            adapt(variable, 'torch_hooks.py', tmp_path / 'bundle', tmp_path / name, '--build', '%s:%s' % (port, name))
+        else:
+            subprocess.check_call([python, str(port), str(tmp_path / ('port_' + name))])
+            adapt(variable, 'onnx_outputs.py', tmp_path / 'bundle', tmp_path / name, '--model',
+                  tmp_path / ('port_' + name))
+        code, report = compare(capsys, tmp_path / 'bundle', tmp_path / name)
+        assert code == expected and {'sum', 'second_call'} == {one['stage'] for one in report['arrays']}
+    assert report['first']['stage'] == 'second_call'
+    if not torch:
+        subprocess.check_call([python, str(port), str(tmp_path / 'without_output')])
+        done = subprocess.run([python, str(ROOT / 'adapters' / 'onnx_outputs.py'), str(tmp_path / 'bundle'),
+                               str(tmp_path / 'none'), '--model', str(tmp_path / 'without_output')],
+                              stderr=subprocess.PIPE)
+        assert done.returncode == 1 and not (tmp_path / 'none').exists()
+        assert done.stderr.decode().startswith(
+            '%s: has the inputs before beside the 1 of the bundle' % (tmp_path / 'without_output'))
 
 
 # Old models that were not made here

@@ -120,9 +120,10 @@ def test_weights_that_adam_moves_by_rounding_alone_are_called_ill_conditioned(tm
 
 
 def test_float64_agrees_with_the_layers_whose_kernels_have_32_bits_alone(tmp_path):
-    arrays, _ = captured(tmp_path / 'bundle', '--build', BUILDERS + ':images', ['--steps', '0'])
-    names = [name for name in arrays if name.startswith('layer/') and arrays[name].dtype.kind == 'f']
-    assert 'layer/normed/output' in names
+    arrays, _ = captured(tmp_path / 'bundle', '--build', BUILDERS + ':images', ['--steps', '1'])
+    names = [name for name in arrays if name.startswith(('layer/', 'step_1/parameter/normed/')) and
+             arrays[name].dtype.kind == 'f']
+    assert {'layer/normed/output', 'step_1/parameter/normed/moving_variance'} <= set(names)
     for name in names:
         exact = arrays['float64/' + name]
         assert exact.dtype == 'f8' and np.allclose(arrays[name], exact, rtol=1e-5, atol=1e-6)
@@ -157,6 +158,26 @@ def model():
     assert 'layer/own/output' in arrays and not any(name.startswith('float64/') for name in arrays)
     told, = [line for line in capsys.readouterr().err.splitlines() if 'float64' in line]
     assert told.startswith('no outputs in float64, so compare cannot tell rounding from a difference: ')
+
+
+def test_a_model_whose_outputs_are_random_is_captured_without_float64(tmp_path, capsys):
+    (tmp_path / 'build.py').write_text('''
+import keras
+from keras import backend as K
+
+
+class Noise(keras.layers.Layer):
+    def call(self, x):
+        return x + K.random_normal(K.shape(x))
+
+
+def model():
+    x = keras.layers.Input((3,))
+    return keras.models.Model(x, Noise(name='noise')(x))
+''')
+    arrays, _ = captured(tmp_path / 'bundle', '--build', '%s:model' % (tmp_path / 'build.py'), [])
+    assert 'layer/noise/output' in arrays and not any(name.startswith('float64/') for name in arrays)
+    assert 'its outputs are random' in capsys.readouterr().err
 
 
 def test_a_stateful_model_has_its_second_call_in_float64_too(tmp_path):

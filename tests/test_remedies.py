@@ -1,4 +1,5 @@
 """What the table of traps tells a porter to write, in Keras 3, PyTorch and ONNX: typed, saved, loaded and compared."""
+import json
 import re
 import subprocess
 
@@ -12,7 +13,7 @@ from test_commands import ROOT
 
 OF_TRAINING = {'regularizer', 'cross_entropy', 'adam', 'clipnorm', 'decay'}
 # Traps of the whole model, of its training, or with nothing to type
-NOT_A_LAYER = OF_TRAINING | {'cudnn_gates', 'own_class', 'race', 'nested_masks', 'float64'}
+NOT_A_LAYER = OF_TRAINING | {'moving_averages', 'cudnn_gates', 'own_class', 'race', 'nested_masks', 'float64'}
 LAYERS = {trap.key for trap in traps.TRAPS} - NOT_A_LAYER
 NOT_TO_USE = {'pack_padded_sequence', 'padding_idx'}    # what the PyTorch column warns of
 PORTS = {'keras3': "name='%s'", 'torch': 'self.%s', 'onnx': "'%s"}
@@ -40,7 +41,7 @@ def test_every_remedy_for_a_layer_has_a_layer_in_the_port_as_it_is_printed(frame
 
 @pytest.mark.parametrize('port, framework', [('training_keras3.py', 'keras3'), ('training_torch.py', 'pytorch')])
 def test_every_remedy_of_the_training_is_in_the_port_as_it_is_printed(port, framework):
-    for key in OF_TRAINING | {'float64'}:
+    for key in OF_TRAINING | {'float64', 'moving_averages'}:
         for code in re.findall('`([^`]+)`', getattr(traps.by_key(key), framework)):
             assert words(code) <= words(read(port)), (key, code)
 
@@ -81,12 +82,12 @@ def test_every_remedy_agrees_when_it_is_saved_and_loaded_in_another_process(laye
     assert second['problem'] == '' and (arrays['second_call/stateful'] != arrays['layer/stateful/output']).any()
 
 
-def worst(arrays, folder, names):
-    """The largest difference of a port's training from the recorded one."""
-    found = np.load(str(folder / 'training.npz'))
-    assert {'step_1/parameter/first/kernel', 'step_10/parameter/last/bias'} <= set(found.files)
-    return max((np.abs(found[one] - arrays[one]) / np.maximum(1., np.abs(arrays[one]))).max()
-               for one in found.files if one.startswith(names))
+def compare_training(capsys, bundle, ported, *left_out):
+    """Exit code and report of `compare` for losses and weights after updates."""
+    names = ['gradient', 'optimizer_start'] + list(left_out) + [
+        'step_%d/%s' % (step, part) for step in (1, 2, 10) for part in ('slot',) + left_out]
+    (ported / 'map.json').write_text(json.dumps(dict.fromkeys(names)))
+    return compare(capsys, bundle, ported / 'training.npz', '--stage-map', ported / 'map.json', file='training.npz')
 
 
 @pytest.fixture(scope='module')
@@ -94,31 +95,37 @@ def training(tmp_path_factory):
     """(folder of the bundle whose training meets the traps, its arrays)."""
     folder = tmp_path_factory.mktemp('training') / 'bundle'
     arrays, manifest = captured(folder, '--build', BUILDERS + ':trained', ['--steps', '10'])
-    assert OF_TRAINING <= {trap.key for trap, _ in traps.find_traps(manifest, arrays)}
+    assert OF_TRAINING | {'moving_averages'} <= {trap.key for trap, _ in traps.find_traps(manifest, arrays)}
     return folder, arrays
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('variable, port', [('KERAS3_PYTHON', 'training_keras3.py'),
-                                            ('TORCH_PYTHON', 'training_torch.py')])
-def test_every_remedy_of_the_training_agrees_and_none_can_be_left_out(training, variable, port, tmp_path):
+@pytest.mark.parametrize('variable, port, left_out', [
+    ('KERAS3_PYTHON', 'training_keras3.py', ['parameter/normed/moving_mean', 'parameter/normed/moving_variance']),
+    ('TORCH_PYTHON', 'training_torch.py', [])])
+def test_every_remedy_of_the_training_agrees_and_none_can_be_left_out(training, variable, port, left_out, tmp_path,
+                                                                      capsys):
     find_python(variable)
     (bundle, arrays), port = training, ROOT / 'tests' / port
     adapt(variable, port, bundle, tmp_path / 'port.keras')
     adapt(variable, port, bundle, tmp_path / 'port.keras', tmp_path)
-    assert worst(arrays, tmp_path / 'remedies', ('losses', 'step')) < 5e-5
-    assert all(worst(arrays, tmp_path / name, ('losses', 'step')) > 1e-3 for name in OF_TRAINING)
+    code, report = compare_training(capsys, bundle, tmp_path / 'remedies', *left_out)
+    assert code == 0 and {'losses', 'step_1', 'step_2', 'step_10'} == {one['stage'] for one in report['arrays']}
+    assert 'step_10/parameter/last/bias' in {one['name'] for one in report['arrays']}
+    for name in sorted(OF_TRAINING | ({'moving_averages'} if not left_out else set())):
+        assert compare_training(capsys, bundle, tmp_path / name, *left_out)[0] == 1, name
     adapt(variable, port, bundle, 'float64', tmp_path / 'float64')
     found = np.load(str(tmp_path / 'float64' / 'float64.npz'))['float64/layer/last/output']
     assert np.abs(found - arrays['float64/layer/last/output']).max() < 1e-14
 
 
 @pytest.mark.slow
-def test_weight_decay_of_sgd_is_a_penalty_of_half_of_it(tmp_path):
+def test_weight_decay_of_sgd_is_a_penalty_of_half_of_it(tmp_path, capsys):
     find_python('TORCH_PYTHON')
-    arrays, _ = captured(tmp_path / 'bundle', '--build', BUILDERS + ':trained', ['--optimizer', 'sgd'])
+    captured(tmp_path / 'bundle', '--build', BUILDERS + ':trained', ['--optimizer', 'sgd'])
     adapt('TORCH_PYTHON', ROOT / 'tests' / 'training_torch.py', tmp_path / 'bundle', 'sgd', tmp_path / 'port')
-    assert worst(arrays, tmp_path / 'port', ('step',)) < 5e-6
+    code, report = compare_training(capsys, tmp_path / 'bundle', tmp_path / 'port', 'losses')
+    assert code == 0 and 'step_10/parameter/last/kernel' in {one['name'] for one in report['arrays']}
 
 
 @pytest.mark.slow

@@ -28,11 +28,12 @@ def unclipped(y, p):
 
 def model(weights, rate=0.1, epsilon=1e-7, clip='global_clipnorm', decay=0.5, loss=clipped):
     x = layers.Input((4,), name='x')
-    y = layers.Dense(5, activation='tanh', name='first')(x)
+    y = layers.Dense(5, activation='tanh', name='first')(layers.BatchNormalization(momentum=0.9, name='normed')(x))
     y = layers.Dense(3, activation='softmax', kernel_regularizer=keras.regularizers.L2(rate), name='last')(y)
     made, lr = keras.Model(x, y), 0.01
     made.compile(Adam(InverseTimeDecay(lr, 1, decay), epsilon=epsilon, **{clip: 0.5}), loss)
-    made.set_weights([weights[name] for name in ('first/kernel', 'first/bias', 'last/kernel', 'last/bias')])
+    for layer in made.layers[1:]:
+        layer.set_weights([weights[name] for name in weights if name.startswith(layer.name + '/')])
     return made
 
 
@@ -48,7 +49,7 @@ def trained(made, arrays, folder):
         for layer in made.layers[1:]:
             for one in layer.weights:
                 found['step_%d/parameter/%s/%s' % (step, layer.name, one.name)] = keras.ops.convert_to_numpy(one)
-    found = {name: value for name, value in found.items() if name in arrays}
+    found = {name: value for name, value in found.items() if name in arrays and '/moving_' not in name}
     bundles.write(folder, dict(found, losses=np.array(losses, 'float32')), 'training.npz')
 
 

@@ -35,19 +35,46 @@ class OldAdam(torch.optim.Optimizer):
                 w -= lr * (1 - b2 ** t) ** 0.5 / (1 - b1 ** t) * m / (v.sqrt() + 1e-7)
 
 
+class OldBatchNorm(nn.BatchNorm1d):
+    """The moving averages of Keras 2.2.4."""
+
+    def __init__(self, features, eps, momentum):
+        super().__init__(features, eps, 1 - momentum)
+        self.m, self.t, self.s = momentum, 0, [0., 0.]
+
+    def forward(self, inputs):
+        if not self.training:
+            return super().forward(inputs)
+        m, n = self.m, len(inputs)
+        self.t += 1
+        factor = n / (n - 1 - self.eps)
+        with torch.no_grad():
+            for i, (running, x) in enumerate(((self.running_mean, inputs.mean(0)),
+                                              (self.running_var, factor * inputs.var(0, unbiased=False)))):
+                s = self.s[i]
+                self.s[i] = s = m * s + (1 - m) * x
+                running.copy_(s / (1 - m ** self.t))
+        return F.batch_norm(inputs, None, None, self.weight, self.bias, True, eps=self.eps)
+
+
 class Port(nn.Module):
-    def __init__(self):
+    def __init__(self, norm=OldBatchNorm):
         super().__init__()
-        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+        self.normed, self.first, self.last = norm(4, 1e-3, 0.9), nn.Linear(4, 5), nn.Linear(5, 3)
 
     def forward(self, x):
-        return torch.softmax(self.last(torch.tanh(self.first(x))), dim=-1)
+        return torch.softmax(self.last(torch.tanh(self.first(self.normed(x)))), dim=-1)
 
 
-def model(weights):
-    made = Port()
-    made.load_state_dict({'%s.%s' % (layer, name): torch.from_numpy(weights['%s/%s' % (layer, part)].T.copy())
-                          for layer in ('first', 'last') for part, name in (('kernel', 'weight'), ('bias', 'bias'))})
+NAMES = {'kernel': 'weight', 'bias': 'bias', 'gamma': 'weight', 'beta': 'bias', 'moving_mean': 'running_mean',
+         'moving_variance': 'running_var'}
+
+
+def model(weights, norm=OldBatchNorm):
+    made = Port(norm)
+    values = {name.replace('/', '.'): torch.from_numpy(value.T.copy()) for name, value in weights.items()}
+    values = {'%s.%s' % (name.split('.')[0], NAMES[name.split('.')[1]]): value for name, value in values.items()}
+    made.load_state_dict(dict(values, **{'normed.num_batches_tracked': torch.tensor(0)}))
     return made
 
 
@@ -81,9 +108,10 @@ def trained(made, arrays, folder, rate=0.1, optimizer=OldAdam, clip=clip_grad_no
         update.step()
         rates.step()
         losses.append(float(value))
-        for name, weight in made.named_parameters():
-            name = name.replace('.weight', '/kernel').replace('.', '/')
-            found['step_%d/parameter/%s' % (step, name)] = weight.detach().numpy().T.copy()
+        values = made.state_dict()
+        for name in arrays.files['weights.npz']:
+            layer, part = name.split('/')[1:]
+            found['step_%d/%s' % (step, name)] = values['%s.%s' % (layer, NAMES[part])].numpy().T.copy()
     found = {name: value for name, value in found.items() if name in arrays}
     bundles.write(folder, dict(found, losses=np.array(losses, 'float32')), 'training.npz')
 
@@ -96,7 +124,7 @@ def main(bundle, path, folder=None):
     weights = {name[len('parameter/'):]: arrays[name] for name in arrays.files['weights.npz']}
     if path == 'float64':
         torch.set_default_dtype(torch.float64)
-        made = model(weights)(torch.from_numpy(arrays['input/x'].astype('f8'))).detach().numpy()
+        made = model(weights).eval()(torch.from_numpy(arrays['input/x'].astype('f8'))).detach().numpy()
         bundles.write(folder, {'float64/layer/last/output': made}, 'float64.npz')
         return
     if path == 'sgd':
@@ -110,6 +138,8 @@ def main(bundle, path, folder=None):
     trained(made, arrays, os.path.join(folder, 'remedies'))
     for name, options in WITHOUT.items():
         trained(model(weights), arrays, os.path.join(folder, name), **options)
+    norm = model(weights, lambda features, eps, m: nn.BatchNorm1d(features, eps, 1 - m))
+    trained(norm, arrays, os.path.join(folder, 'moving_averages'))
 
 
 if __name__ == '__main__':
