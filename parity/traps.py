@@ -118,7 +118,7 @@ TRAPS = (
          'loaded model: a = sum of (1 - m) m^(t - i) x_i / (1 - m^t). The variance has the factor '
          'n / (n - 1 - epsilon), over pictures also n / (n - 1)', (), tests.moving_averages,
          'the averages go on from the stored ones, with the '
-         'variance of the batch itself; no option changes that',
+         'variance of the batch itself',
          'as Keras 3, but with n / (n - 1); a layer of your own: `s = m * s + (1 - m) * x` from 0, '
          '`running = s / (1 - m ** t)`', 'not a part of the graph'),
     Trap('race', 'A weight can change before the gradients of the same update are complete', (), tests.trained,
