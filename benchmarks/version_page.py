@@ -72,7 +72,8 @@ def changed(row, base):
     if not row['module'] and row['check'].get('first'):
         found += [CHANGED['masked_loss'], "this project's own training"] if row['check']['first'] == 'loss' else [
             'our outputs at `%s`' % row['check']['first']]
-    for name, one in row.get('bundles', {}).items():
+    places = {name: place for place, name in enumerate(MODELS + OLD_MODELS)}
+    for name, one in sorted(row.get('bundles', {}).items(), key=lambda model: places.get(model[0], len(places))):
         if one.get('first'):
             found.append(KERAS3 if row.get('plain') else CHANGED[name] if name in CHANGED and not older else
                          '`%s` at `%s`' % (name, one['first']))

@@ -132,7 +132,7 @@ def test_an_answer_names_what_changes():
     other = {'clipped': dict(same, first='step_1'), 'new': dict(same, first='out'), 'odd': {'error': 'TypeError'},
              'nested': {'error': 'GRU does not support masking'}}
     assert version_page.answer(dict(row, bundles=other), {}) == (
-        version_page.CHANGES, '`clipnorm`; `new` at `out`; `odd` is refused; nested models with a mask are refused')
+        version_page.CHANGES, 'nested models with a mask are refused; `clipnorm`; `new` at `out`; `odd` is refused')
     assert version_page.answer(dict(row, check={'error': 'regress.py: no keras: install it'}), {}) == (
         version_page.STOPS, 'no keras')
     half = {'tf1.15.5-keras2.2.4': row, 'tf1.14.0-keras2.2.4': {'stack': 'x', 'module': '', 'bundles': {'adam': same}}}
