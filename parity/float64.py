@@ -1,4 +1,5 @@
 """The outputs and updates of a captured model in float64: which differences are rounding of the old stack itself."""
+import contextlib
 from unittest import mock
 
 import tf_session  # first: it fixes the import order
@@ -41,6 +42,14 @@ def in_training(x, gamma, beta, reduction_axes, epsilon=1e-3):
     return normed, mean, var
 
 
+@contextlib.contextmanager
+def allowed():
+    """Replaces, inside the `with` block, the functions of Keras that know floats of 32 bits only."""
+    with mock.patch.object(K, 'batch_normalization', batch_normalization), mock.patch.object(
+            K, 'normalize_batch_in_training', in_training):
+        yield
+
+
 def is_random(model, feed):
     """Whether the outputs of a second call differ: then no other arithmetic can be told from another random number."""
     one, other = [K.get_session().run(model.outputs, feed) for _ in range(2)]
@@ -61,9 +70,7 @@ def write(writer, make, values, inputs, trained, wanted):
         them, or None. wanted: which of `PARTS`.
     """
     try:
-        with writer, tf_session.repeatable('float64'), mock.patch.object(
-                K, 'batch_normalization', batch_normalization), mock.patch.object(
-                    K, 'normalize_batch_in_training', in_training):
+        with writer, tf_session.repeatable('float64'), allowed():
             model = make('training' in wanted)
             weights = layer_calls.weight_names(model)
             K.batch_set_value([(weight, values['parameter/' + name]) for name, weight in weights])

@@ -30,10 +30,10 @@ for _axis in (1, 2, 3):
 # Layers
 
 def recurrent(config, inputs, mask, weights, kind='LSTM', masked='repeat', reset_after=None, swap=False, lost=()):
-    """LSTM or GRU. `masked`: a masked step outputs the one before it (repeat), zeros, or that of a valid step."""
+    """LSTM, GRU or SimpleRNN. `masked`: a masked step outputs the one before it (repeat), zeros, or its own (none)."""
     x, kernel, inner = inputs[0], weights[0], weights[1]
     bias = weights[2] if len(weights) > 2 else np.zeros(kernel.shape[1])
-    gate, activation = ACTIVATIONS[config['recurrent_activation']], ACTIVATIONS[config['activation']]
+    gate, activation = [ACTIVATIONS[config.get(key, 'linear')] for key in ('recurrent_activation', 'activation')]
     after = config.get('reset_after') if reset_after is None else reset_after
     states = list(inputs[1:]) or [np.zeros((len(x), inner.shape[0]))] * (2 if kind == 'LSTM' else 1)
     valid = np.ones(x.shape[:2], bool) if mask is None else mask.astype(bool)
@@ -47,6 +47,8 @@ def recurrent(config, inputs, mask, weights, kind='LSTM', masked='repeat', reset
             i, f, g, o = np.split(x[:, t] @ kernel + h @ inner + bias, 4, axis=1)
             c = gate(f) * states[1] + gate(i) * activation(g)
             new = [gate(o) * activation(c), c]
+        elif kind == 'SimpleRNN':
+            new = [activation(x[:, t] @ kernel + h @ inner + bias)]
         else:
             outer, own = (bias[0], bias[1]) if bias.ndim == 2 else (bias, np.zeros_like(bias))
             d = inner.shape[0]
@@ -63,7 +65,7 @@ def recurrent(config, inputs, mask, weights, kind='LSTM', masked='repeat', reset
     return np.stack(outputs, axis=1) if config.get('return_sequences') else output
 
 
-def batch_norm(config, inputs, mask, weights, epsilon=None, own=False, scale=True, center=True, order=None):
+def batch_norm(config, inputs, mask, weights, epsilon=None, own=False, scale=True, center=1., order=None):
     x, names = inputs[0], [name for name in ('scale', 'center') if config.get(name, True)]
     gamma, beta = [weights[names.index(name)] if name in names else float(name == 'scale')
                    for name in ('scale', 'center')]
@@ -77,7 +79,7 @@ def batch_norm(config, inputs, mask, weights, epsilon=None, own=False, scale=Tru
     if own:
         mean, variance = x.mean(axis=tuple(range(x.ndim - 1))), x.var(axis=tuple(range(x.ndim - 1)))
     y = (x - mean) / np.sqrt(np.maximum(variance, 0.) + epsilon)
-    y = y * (gamma if scale else 1.) + (beta if center else 0.)
+    y = y * (gamma if scale else 1.) + center * beta
     return np.moveaxis(y, -1, axis)
 
 
@@ -86,28 +88,98 @@ def dense(config, inputs, mask, weights):
     return ACTIVATIONS[config['activation']](y)
 
 
+def channels_last(layer):
+    """A layer that is written for (B, ..., channels), for both data formats."""
+    def run(config, inputs, mask, weights, **changes):
+        if config.get('data_format') != 'channels_first':
+            return layer(config, inputs, mask, weights, **changes)
+        y = layer(dict(config, data_format='channels_last'), [np.moveaxis(x, 1, -1) for x in inputs], mask, weights,
+                  **changes)
+        return np.moveaxis(y, -1, 1)
+    return run
+
+
+def padding_of(config, lengths, sizes, strides, other_side=False):
+    """(pads before and after, length of the output) of each axis, for windows of these sizes."""
+    pads, found = [], []
+    for length, size, stride in zip(lengths, sizes, strides):
+        total = {'same': max((-(-length // stride) - 1) * stride + size - length, 0),
+                 'causal': size - 1}.get(config['padding'], 0)
+        before = total if config['padding'] == 'causal' else total // 2
+        pads.append((total - before, before) if other_side else (before, total - before))
+        found.append((length + total - size) // stride + 1)
+    return pads, found
+
+
+def places(at, lengths, strides):
+    """The index of the numbers that position `at` of each window has."""
+    return (slice(None),) + tuple(slice(first, first + (length - 1) * stride + 1, stride)
+                                  for first, length, stride in zip(at, lengths, strides))
+
+
+@channels_last
 def convolution(config, inputs, mask, weights, other_side=False):
     """One-dimensional and two-dimensional convolutions."""
     x, kernel, count = inputs[0], weights[0], inputs[0].ndim - 2
     strides, spread = config['strides'], config.get('dilation_rate', [1] * count)
-    pads, lengths = [], []
-    for axis in range(count):
-        length, size = x.shape[1 + axis], (kernel.shape[axis] - 1) * spread[axis] + 1
-        total = 0
-        if config['padding'] == 'same':
-            total = max((-(-length // strides[axis]) - 1) * strides[axis] + size - length, 0)
-        elif config['padding'] == 'causal':
-            total = size - 1
-        before = total if config['padding'] == 'causal' else total // 2
-        pads.append((total - before, before) if other_side else (before, total - before))
-        lengths.append((length + total - size) // strides[axis] + 1)
+    sizes = [(size - 1) * step + 1 for size, step in zip(kernel.shape, spread)]
+    pads, lengths = padding_of(config, x.shape[1:-1], sizes, strides, other_side)
     x = np.pad(x, [(0, 0)] + pads + [(0, 0)], 'constant')
     y = np.zeros((len(x),) + tuple(lengths) + (kernel.shape[-1],))
     for at in np.ndindex(*kernel.shape[:count]):
-        window = tuple(slice(at[axis] * spread[axis], at[axis] * spread[axis] + (lengths[axis] - 1) * strides[axis] + 1,
-                             strides[axis]) for axis in range(count))
-        y += x[(slice(None),) + window] @ kernel[at]
+        y += x[places([one * step for one, step in zip(at, spread)], lengths, strides)] @ kernel[at]
     return ACTIVATIONS[config['activation']](y + (weights[1] if len(weights) > 1 else 0.))
+
+
+def depthwise(config, inputs, mask, weights, **changes):
+    """`DepthwiseConv2D` as a convolution whose kernel joins each channel with its own outputs only."""
+    kernel = weights[0]
+    count, more = kernel.shape[-2:]
+    joined = np.zeros(kernel.shape[:-1] + (count * more,))
+    for channel in range(count):
+        joined[..., channel, channel * more:(channel + 1) * more] = kernel[..., channel, :]
+    return convolution(config, inputs, mask, [joined] + weights[1:], **changes)
+
+
+def separable(config, inputs, mask, weights, **changes):
+    """`SeparableConv1D` and `SeparableConv2D` as one convolution."""
+    points = weights[1].reshape(weights[0].shape[-2:] + (-1,))
+    return convolution(config, inputs, mask, [np.einsum('...cm,cmo->...co', weights[0], points)] + weights[2:],
+                       **changes)
+
+
+@channels_last
+def transposed(config, inputs, mask, weights, other_side=False):
+    """`Conv2DTranspose`, without output padding and dilation."""
+    x, kernel, strides = inputs[0], weights[0], config['strides']
+    if config.get('output_padding') or any(one != 1 for one in config.get('dilation_rate', ())):
+        raise ValueError('not written here')
+    sizes = kernel.shape[:2]
+    lengths = [length * stride + (max(size - stride, 0) if config['padding'] == 'valid' else 0)
+               for length, size, stride in zip(x.shape[1:3], sizes, strides)]
+    whole = [(length - 1) * stride + size for length, size, stride in zip(x.shape[1:3], sizes, strides)]
+    y = np.zeros((len(x),) + tuple(max(pair) for pair in zip(lengths, whole)) + (kernel.shape[2],))
+    for at in np.ndindex(*sizes):
+        y[places(at, x.shape[1:3], strides)] += x @ kernel[at].T
+    cut = [max(size - length, 0) for size, length in zip(whole, lengths)]
+    first = [one - one // 2 if other_side else one // 2 for one in cut]
+    y = y[(slice(None),) + tuple(slice(start, start + length) for start, length in zip(first, lengths))]
+    return ACTIVATIONS[config['activation']](y + (weights[1] if len(weights) > 1 else 0.))
+
+
+@channels_last
+def window(config, inputs, mask, weights, kind='mean', counted=False, padding=-np.inf, other_side=False):
+    """`AveragePooling` and `MaxPooling`. `counted`: the mean counts the padding; `padding`: its value in a maximum."""
+    x, sizes = inputs[0], config['pool_size']
+    strides = config.get('strides') or sizes
+    pads, lengths = padding_of(config, x.shape[1:-1], sizes, strides, other_side)
+    pads = [(0, 0)] + pads + [(0, 0)]
+    real = np.pad(np.ones_like(x), pads, 'constant', constant_values=float(counted))
+    x = np.pad(x, pads, 'constant', constant_values=padding if kind == 'maximum' else 0.)
+    parts = [(x[place], real[place]) for place in (places(at, lengths, strides) for at in np.ndindex(*sizes))]
+    if kind == 'maximum':
+        return np.max([one for one, _ in parts], axis=0)
+    return sum(one for one, _ in parts) / sum(one for _, one in parts)
 
 
 def embedding(config, inputs, mask, weights, shift=0):
@@ -142,6 +214,21 @@ def identity(config, inputs, mask, weights, factor=1.):
     return inputs[0] * factor
 
 
+def softmax_layer(config, inputs, mask, weights):
+    return softmax(inputs[0], config.get('axis', -1))
+
+
+def rectified(config, inputs, mask, weights):
+    """`ReLU`."""
+    x, threshold = inputs[0], config.get('threshold') or 0.
+    y = np.where(x >= threshold, x, (config.get('negative_slope') or 0.) * (x - threshold))
+    return y if config.get('max_value') is None else np.minimum(y, config['max_value'])
+
+
+def elu(config, inputs, mask, weights):
+    return np.where(inputs[0] > 0, inputs[0], np.asarray(config['alpha']) * np.expm1(np.minimum(inputs[0], 0.)))
+
+
 def leaky_relu(config, inputs, mask, weights, alpha=None):
     alpha = np.asarray(config['alpha'] if alpha is None else alpha)
     return np.where(inputs[0] > 0, inputs[0], alpha * inputs[0])
@@ -170,7 +257,7 @@ def pooling(config, inputs, mask, weights, kind='mean'):
 
 
 def both_directions(config, inputs, mask, weights, kind='LSTM', mode=None, turned=True, **options):
-    """`Bidirectional` of LSTM or GRU; `turned`: the output of the second direction is put back in order."""
+    """`Bidirectional`; `turned`: the output of the second direction is put back in order."""
     inner, half = config['layer']['config'], len(weights) // 2
     back = dict(inner, go_backwards=not inner.get('go_backwards'))
     one, other = [recurrent(part, inputs[:1], mask, own, kind=kind, **options)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from parity import hypotheses, numpy_layers, trap_tests, traps
+from parity import hypotheses, mistakes, numpy_layers, trap_tests, traps
 
 
 def call(kind, config=(), inputs=(), weights=(), mask=None, **more):
@@ -32,7 +32,7 @@ def test_the_tables_of_the_guide_are_those_of_the_data():
 def test_every_trap_has_a_title_and_what_to_write_in_each_framework():
     assert len({trap.key for trap in traps.TRAPS}) == len(traps.TRAPS)
     assert all(trap.title and trap.keras3 and trap.pytorch and trap.onnx for trap in traps.TRAPS)
-    assert {key for mistakes in hypotheses.LAYERS.values() for _, key, _ in mistakes[1]() if key} <= {
+    assert {key for _, wrong in mistakes.LAYERS.values() for _, key, _ in wrong() if key} <= {
         trap.key for trap in traps.TRAPS}
 
 
@@ -114,18 +114,27 @@ CASES = [
     ('ZeroPadding1D', {'padding': [0, 2]}, [X], [], None), ('Flatten', {}, [X], [], None),
     ('Concatenate', {'axis': -1}, [X, 2 * X, X + 1], [], None), ('Maximum', {}, [X, 2 * X], [], None),
     ('Dropout', {'rate': 0.5}, [X], [], None), ('LeakyReLU', {'alpha': 0.3}, [X], [], None),
-    ('Activation', {'activation': 'softmax'}, [X], [], None)]
+    ('Activation', {'activation': 'softmax'}, [X], [], None), ('Softmax', {'axis': 1}, [X], [], None),
+    ('SimpleRNN', RECURRENT, [X], [random.normal(size=shape) for shape in ((2, 3), (3, 3), (3,))], MASK),
+    ('ELU', {'alpha': 0.3}, [X], [], None),
+    ('ReLU', {'max_value': 1., 'negative_slope': 0.2, 'threshold': 0.1}, [X], [], None)]
+PICTURES = random.normal(size=(3, 6, 6, 2))
+for _kind, _shapes in (('DepthwiseConv2D', [(3, 3, 2, 2), (4,)]), ('Conv2DTranspose', [(3, 3, 2, 2), (2,)]),
+                       ('SeparableConv2D', [(3, 3, 2, 2), (1, 1, 4, 2), (2,)]), ('AveragePooling2D', []),
+                       ('MaxPooling2D', [])):
+    CASES.append((_kind, dict(CONV, strides=[2, 2], pool_size=[3, 3]), [PICTURES],
+                  [random.normal(size=shape) for shape in _shapes], None))
 
 
 @pytest.mark.parametrize('kind, config, inputs, weights, mask', CASES, ids=[case[0] for case in CASES])
 def test_each_mistake_that_changes_a_layer_is_named(kind, config, inputs, weights, mask):
-    layer, mistakes = hypotheses.LAYERS[kind]
+    layer, changed = mistakes.LAYERS[kind]
     entry, arrays = call(kind, config, inputs, weights, mask)
     arguments = (config, inputs, mask, weights)
     arrays['out'] = layer(*arguments)
     assert hypotheses.mistakes_that_fit(entry, arrays, arrays['out']) == []
     tried = 0
-    for text, key, wrong in mistakes():
+    for text, key, wrong in changed():
         found = hypotheses.attempt(wrong, arguments)
         kept = np.isfinite(arrays['out'])
         if found is None or found.shape != kept.shape or not np.isfinite(found[kept]).all() or (
@@ -167,12 +176,12 @@ def test_a_small_mistake_is_found_from_the_inputs_of_the_port_not_the_recorded_o
 def test_the_mistakes_of_both_directions_are_named(kind, weights):
     config = {'merge_mode': 'concat', 'layer': {'class_name': kind, 'config': RECURRENT}}
     entry, arrays = call('Bidirectional', config, [X], weights + [one + 0.1 for one in weights], MASK)
-    layer, mistakes = hypotheses.layer_of(entry)
+    layer, changed = mistakes.layer_of(entry)
     arguments = (config, [X], MASK, weights + [one + 0.1 for one in weights])
     arrays['out'] = layer(*arguments)
     for wanted in ('masked steps output zeros', 'recurrent_activation is hard_sigmoid with slope 1/6',
                    'the directions are exchanged', 'the backward output is in the order in which it read'):
-        wrong, = [wrong for text, _, wrong in mistakes() if text == wanted]
+        wrong, = [wrong for text, _, wrong in changed() if text == wanted]
         assert wanted in [text for text, _ in hypotheses.mistakes_that_fit(entry, arrays, wrong(*arguments))]
-    back = hypotheses.with_config(hypotheses.options(numpy_layers.recurrent, kind=kind), go_backwards=True)
+    back = mistakes.with_config(mistakes.options(numpy_layers.recurrent, kind=kind), go_backwards=True)
     assert np.allclose(arrays['out'][..., 3:], back(RECURRENT, [X], MASK, arguments[3][3:])[:, ::-1])
