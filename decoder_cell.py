@@ -7,7 +7,7 @@ import collections
 
 from keras import backend as K
 from keras.engine import Layer
-from keras.layers import RNN
+from keras.layers import RNN, serialize
 import tensorflow as tf
 
 from model_layers import mean_of_hops
@@ -118,6 +118,11 @@ class DecoderCell(Layer):
         if dropout:
             output._uses_learning_phase = True
         return output, [output] + new_states + [position + 1], weights
+
+    def get_config(self):
+        return dict(super(DecoderCell, self).get_config(), cells=[serialize(cell) for cell in self.cells],
+                    attention=serialize(self.attention), combine=serialize(self.combine),
+                    input_feeding=self.input_feeding, residual=self.residual, hops=self.hops)
 
 
 class InputFeedingRNN(RNN):

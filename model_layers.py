@@ -48,6 +48,9 @@ class Dropout(Layer):
     def call(self, inputs):
         return self.noise.dropout(inputs, self.rate, self.site)
 
+    def get_config(self):
+        return dict(super(Dropout, self).get_config(), rate=self.rate)
+
 
 class WordDropout(Layer):
     """Replaces a share `rate` of the words in the ids `(B, T)` by `<unk>` in training."""
@@ -62,6 +65,9 @@ class WordDropout(Layer):
         ids = tf.where(replaced, tf.fill(tf.shape(ids), UNK), ids)
         ids._uses_learning_phase = True
         return ids
+
+    def get_config(self):
+        return dict(super(WordDropout, self).get_config(), rate=self.rate)
 
 
 class SourceMask(Layer):
@@ -83,6 +89,9 @@ class ZeroState(Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape[0], self.width
+
+    def get_config(self):
+        return dict(super(ZeroState, self).get_config(), width=self.width)
 
 
 def mean_of_hops(weights):
@@ -147,6 +156,9 @@ class TiedOutput(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[:-1]) + (self.embedding.input_dim,)
 
+    def get_config(self):
+        return dict(super(TiedOutput, self).get_config(), embedding=self.embedding.name)
+
 
 class Slice(Layer):
     """Returns `[start:stop]` of the last axis of `(B, T, n)`."""
@@ -160,6 +172,9 @@ class Slice(Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape[0], input_shape[1], self.stop - self.start
+
+    def get_config(self):
+        return dict(super(Slice, self).get_config(), start=self.start, stop=self.stop)
 
 
 class Unmasked(Layer):

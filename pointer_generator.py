@@ -27,6 +27,9 @@ class KnownIds(Layer):
     def call(self, ids):
         return tf.where(ids < self.size, ids, tf.fill(tf.shape(ids), UNK))
 
+    def get_config(self):
+        return dict(super(KnownIds, self).get_config(), size=self.size)
+
 
 class PointerGenerator(Layer):
     """Logits of generating or copying each word: their softmax is eq. 9.

@@ -203,9 +203,13 @@ def convert_model(options, argv):
     if not options.build and not os.path.lexists(source):
         raise UserError('%s: no such file or folder' % source)
     from parity import convert, convert_report
+    from storage.run_directory import is_run
+    own = not options.build and is_run(source)
 
     def make_bundle(made):
-        from parity import capture, updates
+        from parity import capture, own_run, updates
+        if own:
+            options.custom3, options.lost = options.custom3 or own_run.LAYERS, own_run.LOST
         options.model, options.steps, options.dropout = None if options.build else source, convert.STEPS, False
         options.float64 = False
         while True:
@@ -217,7 +221,7 @@ def convert_model(options, argv):
                 options.steps, options.lost = 0, 'the model is converted without its training: %s' % error
             tell(options.lost)
 
-    conversion = convert.convert(options, source, folder, None if os.path.isdir(source) else make_bundle)
+    conversion = convert.convert(options, source, folder, None if os.path.isdir(source) and not own else make_bundle)
     print(convert_report.headline(conversion))
     for line in convert_report.remarks(conversion):
         print('  ' + line)

@@ -99,28 +99,30 @@ class Run(object):
                 self.model(operation.layer, [x], path + '/' + operation.layer.name, inner + '/')
             self.part(operation.layer, [x], {}, inner)
         elif isinstance(operation, keras.layers.RNN):
-            self.states(operation, inputs[0], options.get('initial_state'), mask_given(inputs[0], options), name)
+            self.states(operation, inputs[0], options, name)
 
     def part(self, layer, inputs, options, name):
         if name not in self.calls or options.get('initial_state') is not None:
             return
         mask = mask_given(inputs[0], options)
         if isinstance(layer, keras.layers.RNN):
-            self.states(layer, inputs[0], None, mask, name)
+            self.states(layer, inputs[0], options, name)
         for number, value in enumerate(as_list(layer(inputs[0], mask=mask) if mask is not None else layer(inputs[0]))):
             self.keep(name, number, value)
 
-    def states(self, layer, x, initial, mask, name):
+    def states(self, layer, x, options, name):
         """The states after each step, in the order in which the layer takes the steps."""
         names = self.calls[name]['states'] if name in self.calls else []
         if not names or x.shape[1] > MOST_STATES or isinstance(layer.cell, keras.layers.StackedRNNCells):
             return
+        initial, mask = options.get('initial_state'), mask_given(x, options)
+        constants = {'constants': options['constants']} if options.get('constants') else {}
         if layer.go_backwards:
             x, mask = ops.flip(x, 1), None if mask is None else ops.flip(mask, 1)
         states = as_list(initial) if initial is not None else as_list(layer.get_initial_state(x.shape[0]))
         found = []
         for t in range(x.shape[1]):
-            new = as_list(layer.cell(x[:, t], states)[1])
+            new = as_list(layer.cell(x[:, t], states, **constants)[1])
             if mask is not None:
                 new = [ops.where(mask[:, t, None], one, old) for one, old in zip(new, states)]
             states = new

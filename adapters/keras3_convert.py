@@ -58,7 +58,7 @@ def convert(options):
     graph = keras3_graph.Graph(arrays, own, options.keep_weights)
     at = {id(variable): number for number, variable in enumerate(graph.model.variables if graph.model else ())}
     made = {'environment': environment(), 'renamed': graph.renamed, 'scaled': graph.scaled,
-            'classes': sorted(graph.classes), 'used': sorted(graph.used), 'places': graph.places,
+            'classes': sorted(graph.classes), 'used': sorted(graph.maker.used), 'places': graph.places,
             'scales': [[name, at[id(variable)], np.asarray(scale).tolist()]
                        for name, variable, scale in graph.variables if id(variable) in at],
             'problems': [dict(call=call['name'], why=why) for call, why in graph.problems],

@@ -35,6 +35,19 @@ def turned(call, x, output):
     return tuple(range(2, axes)) + (1,), (axes - 1,) + tuple(range(1, axes - 1))
 
 
+def given_states(layer, x, count):
+    """The arguments of a recurrent layer for the tensors after its sequence, the last `count` of which are constants.
+
+    The mask is one too: beside other arguments, Keras 3.15 does not take it from the sequence.
+    """
+    states, constants = x[1:len(x) - count], x[len(x) - count:]
+    if states and isinstance(getattr(layer, 'cell', None), keras.layers.StackedRNNCells):
+        states = keras.tree.pack_sequence_as(layer.cell.state_size, states)
+    options = {key: value for key, value in (('initial_state', states), ('constants', constants)) if value}
+    mask = getattr(x[0], '_keras_mask', None)
+    return options if mask is None else dict(options, mask=mask)
+
+
 def within(place, name):
     """The path of a model inside of another one."""
     return place + '/' + name if place else name
@@ -109,7 +122,7 @@ class Graph(object):
     # Attributes
         model: the functional model, with its weights. problems: [(call, reason)] of layers that were not converted.
         places: {path of a functional model: [[operation, index of its node, tensor, call, number of the output]]}.
-        renamed: {old name: new name}. scaled: names of layers. classes: names in old_keras.py. used: names in `own`.
+        renamed: {old name: new name}. scaled: names of layers. classes: names in old_keras.py.
         variables: [(name of the array, variable, scale)].
     """
 
@@ -121,7 +134,7 @@ class Graph(object):
         for call in arrays.calls:
             self.children.setdefault(call['parent'], []).append(call)
         self.layers, self.problems, self.places, self.renamed = {}, [], {}, {}
-        self.scaled, self.classes, self.used, self.variables, self.filled = [], set(), set(), [], set()
+        self.scaled, self.classes, self.variables, self.filled = [], set(), [], set()
         self.dissolved, self.split = dissolved(arrays.calls)
         self.model = self.whole()
 
@@ -186,6 +199,8 @@ class Graph(object):
                 self.problems.append((call, str(error)))
                 y = [self.standing(name) for name in call['outputs']]
             else:
+                y = [keras.ops.copy(one) if name is None and getattr(one, '_keras_mask', None) is not None else one
+                     for one, name in zip(y, call['output_masks'])]     # an operation hands on no mask
                 made.append((call, y))
                 self.set_masks(call, y, masks)
             tensors.update(zip(call['outputs'], y))
@@ -254,11 +269,7 @@ class Graph(object):
             raise Unsupported('it runs in TimeDistributed and elsewhere, which no file of Keras 3 can hold')
         own = self.own.get(call['layer'], self.own.get(call['class']))
         if own is not None and not inspect.isclass(own):
-            self.used.add(own.__name__)
-            try:
-                return self.fitting(call, as_list(own(*x)))
-            except Exception as error:      # the user's code
-                raise Unsupported('your function %s: %s: %s' % (own.__name__, type(error).__name__, one_line(error)))
+            return self.from_function(own, call, x)
         if call['class'] in MERGES and any(call['input_masks']):
             return self.fitting(call, [functools.reduce(MERGES[call['class']], x)])
         if call['class'] == 'Lambda':
@@ -273,12 +284,22 @@ class Graph(object):
         if 'training' in arguments and getattr(layer, '_call_has_training_arg', False):
             options['training'] = arguments['training']
         if isinstance(layer, RECURRENT) and len(x) > 1 and own is None:
-            y = self.tried(layer, x[0], initial_state=x[1:], **options)
+            y = self.tried(layer, x[0], **options, **given_states(layer, x, config.get('num_constants') or 0))
         else:
             y = self.tried(layer, x if len(x) > 1 else x[0], **options)
         y = self.fitting(call, [keras.layers.Permute(back)(y)] if back else keras.tree.flatten(y))
         self.fill(made, call)
         return y
+
+    def from_function(self, own, call, x):
+        """The outputs of a function of the user, which may also take `config` and `layers`."""
+        self.maker.used.add(own.__name__)
+        more = {'config': call['config'], 'layers': {made.layer.name: made.layer for made in self.layers.values()}}
+        more = {key: more[key] for key in set(more) & set(inspect.signature(own).parameters)}
+        try:
+            return self.fitting(call, as_list(own(*x, **more)))
+        except Exception as error:      # the user's code
+            raise Unsupported('your function %s: %s: %s' % (own.__name__, type(error).__name__, one_line(error)))
 
     def operations(self, call, x):
         """The outputs of a `Lambda` layer, from the operations that it put into the old graph."""
@@ -330,7 +351,6 @@ class Graph(object):
     def make(self, kind, config, path, call, x, name, place):
         own = self.own.get(call['layer'], self.own.get(kind))
         if inspect.isclass(own):
-            self.used.add(own.__name__)
             return self.maker.from_class(own, config, name)
         if kind in MODELS:
             return self.made_model(call, place, name, x)
@@ -343,7 +363,8 @@ class Graph(object):
                 return self.maker.time_distributed(inner, name, masked)
             if config['layer']['class_name'] in MODELS:
                 raise Unsupported('the bundle has no calls of the layers of this model: the batch has a fixed size')
-        return self.maker.make(kind, config, name, masked)
+        started = len(call['inputs']) > 1 or bool(isinstance(config, dict) and config.get('stateful'))
+        return self.maker.make(kind, config, name, masked, started)
 
     def made_model(self, call, place, name, x):
         before = len(self.problems)

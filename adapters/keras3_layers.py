@@ -11,7 +11,8 @@ GATES = {'LSTM': (4, (0, 1, 3)), 'ConvLSTM2D': (4, (0, 1, 3)), 'GRU': (3, (0, 1)
 RECURRENT = tuple(GATES) + ('SimpleRNN',)
 ONE_PRODUCT = ('Dense', 'Conv1D', 'Conv2D', 'Conv3D', 'Conv2DTranspose', 'Conv3DTranspose', 'DepthwiseConv2D',
                'SeparableConv1D', 'SeparableConv2D', 'SimpleRNN', 'LocallyConnected1D', 'LocallyConnected2D')
-CELLS = {'LSTMCell': 'LSTM', 'GRUCell': 'GRU', 'SimpleRNNCell': 'SimpleRNN'}
+CELLS = ('LSTMCell', 'GRUCell', 'SimpleRNNCell')
+LOOP_KEYS = ('return_sequences', 'return_state', 'go_backwards', 'stateful', 'unroll')
 LOST_KEYS = ('batch_input_shape', 'batch_size', 'implementation', 'input_length', 'input_dtype', 'num_constants',
              'input_dim', 'input_shape', 'dtype', 'name')
 OBJECTS = {'_regularizer': keras.regularizers, '_constraint': keras.constraints}
@@ -136,32 +137,27 @@ def construct(cls, config, name):
         raise Unsupported('Keras 3 refuses its configuration: %s' % one_line(error))
 
 
-def make_cell(entry, own, classes):
-    """The cell of an `RNN` layer."""
-    kind, config = entry['class_name'], entry['config']
-    if kind == 'StackedRNNCells':
-        return keras.layers.StackedRNNCells([make_cell(one, own, classes) for one in config['cells']])
-    if kind not in CELLS:
-        raise Unsupported('its cell %s is no cell of Keras' % kind)
-    return construct(getattr(keras.layers, kind), layer_config(kind, config, own, classes, ()), config.get('name'))
-
-
 class Maker(object):
     """Makes layers.
 
     # Arguments
         own: {name: class or function of the user}. keep_weights: Boolean, scale no weights.
         whole_tables: Boolean, updates move all rows of an `Embedding`.
+
+    # Attributes
+        used: names in `own` that the file needs when it is loaded.
     """
 
     def __init__(self, own, keep_weights, whole_tables=False):
         self.own, self.keep_weights, self.whole_tables = own, keep_weights, whole_tables
+        self.used = set()
 
-    def make(self, kind, config, name, masked=False):
+    def make(self, kind, config, name, masked=False, started=False):
         """`Made` of a layer that is neither a model nor a wrapper of one.
 
         # Arguments
             masked: Boolean, whether a mask comes in.
+            started: Boolean, whether a recurrent layer starts from states that are given, or kept from the last call.
 
         # Raises
             Unsupported
@@ -172,15 +168,11 @@ class Maker(object):
         if kind == 'TimeDistributed':
             inner = self.inner(config)
             return self.time_distributed(inner, name, masked)
-        if kind == 'RNN':
-            arguments = {key: config[key] for key in ('return_sequences', 'return_state', 'go_backwards', 'stateful',
-                                                      'unroll') if key in config}
-            if config.get('num_constants'):
-                raise Unsupported('Keras 3 has no constants of a recurrent layer')
-            if masked and config['cell']['class_name'] == 'StackedRNNCells':
-                raise Unsupported("on masked steps Keras 2.2.4 emits the first cell's state, Keras 3 the last one's")
-            cell = make_cell(config['cell'], self.own, classes)
-            return Made(keras.layers.RNN(cell, name=name, **arguments), classes=classes)
+        if 'cell' in config and not inspect.isclass(self.own.get(kind)):
+            return self.loop(config, name, masked, started, config['cell'], classes)
+        if kind + 'Cell' in CELLS and masked and started:
+            cell = {key: value for key, value in config.items() if key not in LOOP_KEYS + ('activity_regularizer',)}
+            return self.loop(config, name, True, True, {'class_name': kind + 'Cell', 'config': cell}, classes)
         if kind in ('LocallyConnected1D', 'LocallyConnected2D'):
             return self.locally_connected(kind, config, name)
         keep, scales = ((), None) if self.keep_weights else scaling_of(kind, config)
@@ -197,6 +189,30 @@ class Maker(object):
             classes.add('OldEmbedding')
         made = construct(cls, layer_config(kind, config, self.own, classes, keep), name)
         return Made(made, scales, classes)
+
+    def loop(self, config, name, masked, started, cell, classes):
+        """`Made` of an `RNN` of a cell, whose configuration is `cell`."""
+        is_stacked = cell['class_name'] == 'StackedRNNCells'
+        is_old = bool(config.get('num_constants')) or masked and (started or is_stacked)
+        keep, scales = ((), None) if self.keep_weights or is_stacked else scaling_of(
+            cell['class_name'].replace('Cell', ''), cell['config'])
+        made = self.cell(cell, keep, classes)
+        arguments = {key: config[key] for key in LOOP_KEYS if key in config}
+        if is_old:
+            classes.add('OldRNN')
+        return Made((old_keras.OldRNN if is_old else keras.layers.RNN)(made, name=name, **arguments), scales, classes)
+
+    def cell(self, entry, keep, classes):
+        """The cell of an `RNN` layer."""
+        kind, config = entry['class_name'], entry['config']
+        if inspect.isclass(self.own.get(kind)):
+            return self.from_class(self.own[kind], config, config.get('name') or kind.lower()).layer
+        if kind == 'StackedRNNCells':
+            return keras.layers.StackedRNNCells([self.cell(one, keep, classes) for one in config['cells']])
+        if kind not in CELLS:
+            raise Unsupported('its cell %s is no cell of Keras: define this class' % kind)
+        return construct(getattr(keras.layers, kind), layer_config(kind, config, self.own, classes, keep),
+                         config.get('name'))
 
     def inner(self, config):
         """`Made` of the layer inside of a wrapper."""
@@ -236,7 +252,8 @@ class Maker(object):
         return Made(old_keras.LocallyConnected(name=name, **arguments), scales, classes)
 
     def from_class(self, cls, config, name):
-        """A layer of a class of the user."""
+        """A layer, or a cell, of a class of the user."""
+        self.used.add(cls.__name__)
         known = inspect.signature(cls.__init__).parameters
         arguments = {key: value for key, value in config.items() if key in known and key != 'self'}
         if 'name' in known or any(one.kind == one.VAR_KEYWORD for one in known.values()):

@@ -43,6 +43,44 @@ class OldBidirectional(keras.layers.Bidirectional):
 
 
 @register
+class OldRNN(keras.layers.RNN):
+    """Hands `constants` to the cell. A masked step puts out the first state, also before the first valid step.
+
+    Keras 3 has no constants, and on TensorFlow it writes zeros before the first valid step.
+    """
+
+    def build(self, sequences_shape, initial_state_shape=None, constants_shape=None):
+        if constants_shape and not self.cell.built:
+            self.cell.build([(sequences_shape[0],) + tuple(sequences_shape[2:])] + list(constants_shape))
+            self.cell.built = True
+        super().build(sequences_shape, initial_state_shape)
+
+    def call(self, sequences, initial_state=None, constants=None, mask=None, training=False):
+        return super().call(sequences, initial_state, (mask, constants), training)  # RNN hands its mask to inner_loop
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        mask, constants = mask
+        options = {} if constants is None else {'constants': constants}
+        if self.cell._call_has_training_arg:
+            options['training'] = training
+        if mask is not None:
+            mask = ops.expand_dims(ops.cast(mask, sequences.dtype), -1)
+            sequences = ops.concatenate([sequences, mask], axis=-1)
+
+        def step(inputs, states):
+            if mask is None:
+                return self.cell(inputs, states, **options)
+            output, new = self.cell(inputs[:, :-1], states, **options)
+            valid, before = inputs[:, -1:] > 0.5, keras.tree.flatten(states)
+            new = [ops.where(valid, *pair) for pair in zip(keras.tree.flatten(new), before)]
+            return ops.where(valid, output, before[0]), keras.tree.pack_sequence_as(states, new)
+
+        return keras.src.backend.rnn(step, sequences, initial_state, go_backwards=self.go_backwards,
+                                     unroll=self.unroll, input_length=sequences.shape[1],
+                                     return_all_outputs=self.return_sequences)
+
+
+@register
 class OldTimeDistributed(keras.layers.Layer):
     """Runs a layer or a model on all steps as one batch, (B T, ...), unmasked. Keras 3's own cannot hold a model."""
 

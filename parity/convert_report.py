@@ -11,6 +11,7 @@ from parity.bundle import ArrayFile, printable
 from parity.report_page import STYLE, escape
 
 LISTED = 6
+KERAS_CELLS = ('LSTMCell', 'GRUCell', 'SimpleRNNCell')
 README = '''{what}
 
 {install}
@@ -57,7 +58,8 @@ def not_converted(conversion):
             continue        # a model that holds one of them
         rows.append(OrderedDict([('name', call['name']), ('class', call['class']), ('why', problem['why']),
                                  ('config', call['config']), ('inputs', call['inputs']), ('outputs', call['outputs']),
-                                 ('input_masks', call['input_masks']), ('weights', call['weights'])]))
+                                 ('input_masks', call['input_masks']), ('weights', call['weights']),
+                                 ('states', call.get('states', []))]))
     return rows
 
 
@@ -229,40 +231,59 @@ def stub(conversion):
     for row in not_converted(conversion):
         is_function = row['class'] in ('Lambda', 'Activation')
         name = row['name'].split('/')[-1].partition('#')[0] if is_function else row['class']
+        cell = own_cell(row['config'])
+        name = cell.get('class_name', name)
         if name in seen:
             continue
         seen.add(name)
         lines = ['# %s, %s: %s' % (row['name'], row['class'], row['why']),
                  '# in:  %s' % ', '.join('%s %s' % (one, shape(one)) for one in row['inputs']),
                  '# out: %s' % ', '.join('%s %s' % (one, shape(one)) for one in row['outputs'])]
-        config = {key: value for key, value in row['config'].items()
+        config = {key: value for key, value in cell.get('config', row['config']).items()
                   if key not in ('name', 'trainable', 'dtype', 'function')}
         lines.append('# configuration: %s' % json.dumps(config)[:400])
         names = ['x'] if len(row['inputs']) == 1 else ['x%d' % (at + 1) for at in range(len(row['inputs']))]
         if is_function and name.isidentifier():
             lines += ['def %s(%s):' % (name, ', '.join(names)), "    raise NotImplementedError('%s')" % name]
         else:
-            lines += class_lines(row, config, names, weights)
+            sizes = [stored.headers[one][0][-1] for one in row['states'] if one in stored] if cell else None
+            lines += class_lines(row, name, config, names, weights, sizes)
         parts.append('\n'.join(lines) + '\n')
     return '\n\n'.join(parts)
 
 
-def class_lines(row, config, names, weights):
-    """The lines of a layer class to fill."""
+def own_cell(config):
+    """The entry of the cell in the configuration of an `RNN`, of several the first that is none of Keras', or {}."""
+    cell = config.get('cell') or {}
+    if cell.get('class_name') == 'StackedRNNCells':
+        cells = cell['config']['cells']
+        return next((one for one in cells if one['class_name'] not in KERAS_CELLS), cells[0])
+    return cell
+
+
+def class_lines(row, name, config, names, weights, sizes):
+    """The lines of a layer class to fill, or with `sizes`, those of its states, of a cell."""
     arguments = [key for key, value in config.items() if key.isidentifier() and not isinstance(value, dict)]
-    lines = ['@keras.saving.register_keras_serializable()', 'class %s(keras.layers.Layer):' % row['class'],
+    lines = ['@keras.saving.register_keras_serializable()', 'class %s(keras.layers.Layer):' % name,
              '    def __init__(self, %s**kwargs):' % ''.join('%s=%r, ' % (key, config[key]) for key in arguments),
              '        super().__init__(**kwargs)']
     lines += ['        self.%s = %s' % (key, key) for key in arguments]
+    if sizes is not None:
+        lines.append('        self.state_size = %r' % (sizes,))
+    count = row['config'].get('num_constants') if sizes is not None else 0
     if row['weights']:
-        lines += ['', '    def build(self, input_shape):']
-        for name in row['weights']:
-            own = name.split('/')[-1].partition('#')[0]
+        lines += ['', '    def build(self, input_shape):'] + (
+            ['        # a list: the shape of a step, and those of the constants'] if count else [])
+        for weight in row['weights']:
+            own = weight.split('/')[-1].partition('#')[0]
             own = own if own.isidentifier() else 'weight'
             lines.append('        self.%s = self.add_weight(shape=%s, name=%r)'
-                         % (own, tuple(weights.headers[name][0]), own))
-    mask = ', mask=None' if any(row['input_masks']) else ''
-    lines += ['', '    def call(self, inputs%s):' % mask]
-    if len(names) > 1:
-        lines.append('        %s = inputs' % ', '.join(names))
-    return lines + ["        raise NotImplementedError('%s')" % row['class']]
+                         % (own, tuple(weights.headers[weight][0]), own))
+    if sizes is not None:
+        lines += ['', '    def call(self, inputs, states%s):' % (', constants' if count else ''),
+                  '        # returns the output of a step, and the list of the new states']
+    else:
+        lines += ['', '    def call(self, inputs%s):' % (', mask=None' if any(row['input_masks']) else '')]
+        if len(names) > 1:
+            lines.append('        %s = inputs' % ', '.join(names))
+    return lines + ["        raise NotImplementedError('%s')" % name]

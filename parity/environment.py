@@ -5,8 +5,10 @@ import json
 import multiprocessing
 import os
 import platform
-import signal
 import subprocess
+import sys
+import types
+from unittest import mock
 
 import tf_session  # first: it fixes the import order
 import numpy as np
@@ -74,14 +76,19 @@ def differences(manifest):
 def in_processes(function, jobs, unit='jobs'):
     """Returns `function(job)` of all jobs in their order, computed by as many processes as there are cores.
 
-    `unit`: name of the jobs in the progress, in the plural.
+    They are forks of a server that has imported the function and run nothing: a fork of a process in which TensorFlow
+    has run would wait for ever for threads that it does not have.
+
+    # Arguments
+        unit: name of the jobs in the progress, in the plural.
     """
-    processes = min(len(jobs), tf_session.available_cores())
-    # The pool ends its processes by SIGTERM, for which `run_command` has a handler that raises.
-    with multiprocessing.get_context('fork').Pool(processes, initializer=signal.signal,
-                                                  initargs=(signal.SIGTERM, signal.SIG_DFL),
-                                                  maxtasksperchild=8) as pool, Progress(
-                                                      len(jobs), unit, on_terminal=len(jobs) > 1) as progress:
+    context, processes = multiprocessing.get_context('forkserver'), min(len(jobs), tf_session.available_cores())
+    context.set_forkserver_preload([function.__module__])
+    # The server, and a fork of it, would also import the program that runs here.
+    nothing = mock.patch.dict(sys.modules, __main__=types.ModuleType('__main__'))
+    path = os.pathsep.join(filter(None, (ROOT, os.environ.get('PYTHONPATH'))))
+    with nothing, mock.patch.dict(os.environ, PYTHONPATH=path), context.Pool(
+            processes, maxtasksperchild=8) as pool, Progress(len(jobs), unit, on_terminal=len(jobs) > 1) as progress:
         results = []
         for result in pool.imap(function, jobs, chunksize=1):
             results.append(result)

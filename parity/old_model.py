@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import re
 from unittest import mock
+import warnings
 
 import tf_session  # noqa: F401  first: it fixes the import order
 import h5py
@@ -18,10 +19,11 @@ import numpy as np
 import tensorflow as tf
 
 from command_line import UserError, tell
-from parity import lambda_code, tf_keras_config, trap_tests
+from parity import keras1_config, lambda_code, own_run, tf_keras_config, trap_tests
 from parity.bundle import MAXIMUM_JSON, one_line
 from parity.user_code import build, custom_objects
 from storage.files import load_json, open_regular
+from storage.run_directory import is_run
 
 MODELS = ('Model', 'Sequential')
 CODE = ('Lambda',)                  # classes whose configuration holds a program
@@ -33,6 +35,8 @@ REFUSALS = (ArithmeticError, AssertionError, AttributeError, ImportError, Lookup
 CUDNN = {'CuDNNLSTM': ('LSTM', dict(recurrent_activation='sigmoid')),
          'CuDNNGRU': ('GRU', dict(recurrent_activation='sigmoid', reset_after=True))}
 BUILD = 'put it into a file with a function that builds the model, and give --build FILE.py:FUNCTION --weights FILE'
+THEANO = ('python -c "import h5py; f = h5py.File(\'%s\', \'r+\'); [g.attrs.create(\'backend\', b\'theano\') '
+          'for g in (f, f.get(\'model_weights\', f))]"')
 
 Loaded = namedtuple('Loaded', 'model compiled slots cudnn')
 Loaded.__doc__ = """A model that `load` gives.
@@ -162,7 +166,8 @@ def from_config(path, config, custom, trust, built=''):
         tell('layers of cuDNN run as LSTM and GRU with sigmoid gates: %s' % ', '.join(names))
     known = dict(SCRIPT_NAMES, **custom)
     try:
-        with keras.utils.CustomObjectScope(known):
+        with keras.utils.CustomObjectScope(known), warnings.catch_warnings():
+            warnings.simplefilter('ignore')     # that a file has the arguments of Keras 1
             return keras.models.model_from_config(in_floatx(config), custom_objects=known)
     except REFUSALS as error:
         remedy = again(built) or unknown_name(error) or 'name the function that builds the model with --build'
@@ -223,7 +228,12 @@ def read_attributes(path):
 
 
 def from_newer(path, version, config, training):
-    """The configurations of model and training of a file of tf.keras or of Keras 2.3 as Keras 2.2.4 reads them."""
+    """The configurations of model and training of a file of another version as Keras 2.2.4 reads them."""
+    if keras1_config.is_keras_1(version):
+        if keras1_config.is_channels_first(config):
+            tell('%s: has channels first; if Theano trained it, its kernels are flipped, which the file does not tell: '
+                 'write that into it first: %s' % (path, THEANO % path))
+        return keras1_config.translated(path, config), training
     if not tf_keras_config.is_newer(version):
         return config, training
     if 'tf' in version:
@@ -247,6 +257,14 @@ def conversions():
         yield found
 
 
+def file_layers(path):
+    """The names of the layers in a weights file, and whether Keras 1 wrote it."""
+    with h5py.File(path, 'r') as file:
+        group = file['model_weights'] if 'layer_names' not in file.attrs else file
+        is_keras_1 = keras1_config.is_keras_1(group.attrs.get('keras_version', b'').decode('utf-8'))
+        return {name.decode('utf-8') for name in group.attrs['layer_names']}, is_keras_1
+
+
 def load_weights(model, path, by_name=False):
     """Loads a weights file, by position or by name; reports the layers for which a file by name has no weights.
 
@@ -255,8 +273,10 @@ def load_weights(model, path, by_name=False):
     """
     try:
         open_regular(path, links=True).close()
-        with conversions() as converted:
-            model.load_weights(path, by_name=by_name)
+        names, is_keras_1 = file_layers(path)
+        left = [layer.name for layer in model.layers if layer.weights and layer.name not in names]
+        with conversions() as converted:    # layers that were a Merge have changed the order of Keras 1
+            model.load_weights(path, by_name=by_name or is_keras_1 and not left)
         unlike = [(layer.name, trap_tests.unlike_cudnn(layer.get_config())) for layer in converted]
         wrong = ['%s (%s)' % (name, why) for name, why in unlike if why]
         if wrong:
@@ -264,13 +284,8 @@ def load_weights(model, path, by_name=False):
                  'the model is probably not the one that was trained: %s: build them with '
                  'recurrent_activation=\'sigmoid\''
                  % (path, ', '.join(wrong)))
-        if by_name:
-            with h5py.File(path, 'r') as file:
-                group = file['model_weights'] if 'layer_names' not in file.attrs else file
-                names = {name.decode('utf-8') for name in group.attrs['layer_names']}
-            left = [layer.name for layer in model.layers if layer.weights and layer.name not in names]
-            if left:
-                tell('%s: has no weights for: %s' % (path, ', '.join(left)))
+        if by_name and left:
+            tell('%s: has no weights for: %s' % (path, ', '.join(left)))
         return converted
     except UserError:
         raise
@@ -340,6 +355,9 @@ def make(options, custom):
             config = {'class_name': type(model).__name__, 'config': model.get_config()}
             model = from_config(what, config, custom, True)
         return model, what, options.weights, None, None
+    if is_run(options.model):
+        model, weights = own_run.build(options.model)
+        return model, options.model, weights, None, None
     what, config = options.model, read_json(options.model)
     if config and not options.weights:
         raise UserError('%s: is the JSON of a model, without weights: name their file with --weights' % what)

@@ -27,7 +27,10 @@ def readers(calls, tensor):
     for call in calls:
         if any(one is tensor for one in call.inputs):
             found.append(inner_layer(call.layer))
-            same = list(call.outputs) if isinstance(call.layer, SAME_NUMBERS) else []
+            # A layer that makes integers of integers passes ids on.
+            passes = isinstance(call.layer, SAME_NUMBERS) or all(
+                K.dtype(one).startswith('int') for one in [tensor] + list(call.outputs))
+            same = list(call.outputs) if passes else []
             if isinstance(call.layer, keras.layers.TimeDistributed):
                 same += [one.inputs[0] for one in calls if one.parent == call.name]
             for other in same:

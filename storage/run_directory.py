@@ -53,6 +53,10 @@ FORMAT = 'run directory of a global-attention sequence-to-sequence model'
 TRAINED = ('checkpoint/last', 'weights.h5')
 
 
+def is_run(folder):
+    return os.path.isfile(os.path.join(folder, 'config.json'))
+
+
 def last_run(folder='runs'):
     """The run directory in `folder` with the newest weights."""
     runs = [os.path.join(folder, name) for name in (os.listdir(folder) if os.path.isdir(folder) else [])]

@@ -1,6 +1,6 @@
 """Converts and checks many bundles in one process of Keras 3, as `regress.py convert` does with two for each.
 
-    python tests/convert_many.py FOLDER...      # each holds bundle/, and gets model/ and stages/
+    python tests/convert_many.py FOLDER...      # each holds bundle/ and may hold new_layers.py; gets model/ and stages/
 """
 import argparse
 import os
@@ -15,9 +15,10 @@ import keras3_convert  # noqa: E402
 
 
 def convert(folder, keep_weights):
-    options = argparse.Namespace(bundle=os.path.join(folder, 'bundle'), out=os.path.join(folder, 'model'), custom3=None,
+    custom3 = os.path.join(folder, 'new_layers.py')
+    options = argparse.Namespace(bundle=os.path.join(folder, 'bundle'), out=os.path.join(folder, 'model'),
                                  folder=os.path.join(folder, 'model'), stages=os.path.join(folder, 'stages'),
-                                 keep_weights=keep_weights)
+                                 custom3=custom3 if os.path.exists(custom3) else None, keep_weights=keep_weights)
     os.makedirs(options.out)
     made = keras3_convert.convert(options)
     bundles.write_json(os.path.join(options.out, 'conversion.json'), made)

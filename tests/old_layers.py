@@ -305,6 +305,19 @@ def recommender():
     return model
 
 
+def translator():
+    """An encoder and a decoder whose tables mask, the decoder's states from the encoder."""
+    source, target = L.Input((5,), name='source'), L.Input((6,), name='target')
+    encoded = L.LSTM(4, return_state=True, recurrent_activation='sigmoid', name='encoder')(
+        L.Embedding(9, 3, mask_zero=True, name='words')(source))
+    decoded = L.LSTM(4, return_sequences=True, recurrent_activation='sigmoid', name='decoder')(
+        L.Dense(3, name='dense')(L.Masking(name='valid')(L.Embedding(8, 3, name='table')(target))),
+        initial_state=encoded[1:])
+    model = Model([source, target], L.Dense(8, activation='softmax', name='out')(decoded))
+    model.compile('sgd', 'mse')
+    return model
+
+
 def lambdas():
     x, y = L.Input((5, 3), name='x'), L.Input((5, 3), name='y')
     flat = L.Reshape((15,), name='flat')(y)
@@ -330,6 +343,22 @@ def lambdas():
             L.Lambda(lambda z: K.repeat(z, 3), name='repeat')(flat)])
 
 
+def masked_starts():
+    """Recurrent layers with a mask and first states, as of a translator whose two tables mask, and cells in a row."""
+    source, target = L.Input((None,), name='source'), L.Input((None,), name='target')
+    encoded = L.LSTM(4, return_state=True, name='encoder')(L.Embedding(9, 3, mask_zero=True, name='words')(source))
+    table = L.Embedding(8, 3, mask_zero=True, name='table')(target)
+    state = L.Dense(4, name='dense')(encoded[0])
+    cells = [L.LSTMCell(3), L.GRUCell(3)]
+    return Model([source, target], L.LSTM(4, return_sequences=True, return_state=True, name='lstm')(
+        table, initial_state=encoded[1:]) + [
+            L.GRU(4, return_sequences=True, reset_after=True, name='gru')(table, initial_state=state),
+            L.SimpleRNN(4, return_sequences=True, go_backwards=True, name='back')(table, initial_state=state),
+            L.RNN(L.LSTMCell(4), return_sequences=True, name='cell')(table, initial_state=encoded[1:]),
+            L.RNN(L.StackedRNNCells(cells), return_sequences=True, name='cells')(table),
+            L.RNN([L.LSTMCell(4), L.GRUCell(4)], name='started')(table, initial_state=encoded[1:] + [state])])
+
+
 # Not to be converted
 
 def noise():
@@ -343,16 +372,11 @@ def shared_in_time():
     return Model([x, steps], [inner(x), L.TimeDistributed(inner, name='each')(steps)])
 
 
-def masked_cells():
-    x = L.Input((5, 3), name='x')
-    return Model(x, L.RNN([L.LSTMCell(3), L.LSTMCell(3)], name='cells')(L.Masking(name='valid')(x)))
-
-
 CONVERTED = (
     convolutions_1d, convolutions_2d, convolutions_2d_first, convolutions_3d, convolutions_3d_first, activations,
-    merges, recurrent, in_time, masked, unequal_masks, first_states, nested, stateful, documents, lambdas)
-TRAINED = (adversarial, branches, several_losses, recommender, tagger)
+    merges, recurrent, in_time, masked, unequal_masks, first_states, nested, stateful, documents, lambdas,
+    masked_starts)
+TRAINED = (adversarial, branches, several_losses, recommender, translator, tagger)
 REFUSED = {
     shared_in_time: 'inner: it runs in TimeDistributed and elsewhere, which no file of Keras 3 can hold',
-    noise: 'drawn: nothing says how to compute RandomStandardNormal',
-    masked_cells: "cells: on masked steps Keras 2.2.4 emits the first cell's state, Keras 3 the last one's"}
+    noise: 'drawn: nothing says how to compute RandomStandardNormal'}

@@ -1,6 +1,8 @@
 """A captured model file: its training, `regress.py check` on its bundle, and files that do not fit."""
 import json
 import os
+import subprocess
+import sys
 from unittest import mock
 import zipfile
 
@@ -226,3 +228,16 @@ def test_a_bundle_contains_plain_arrays_and_json_only(images):
         with zipfile.ZipFile(str(folder / name)) as archive:
             assert archive.namelist() == [array + '.npy' for array in entry['arrays']]
     assert compare.first_difference(compare.compare_sets(*[compare.read_set(str(folder))[0]] * 2)[0]) is None
+
+
+@pytest.mark.slow
+def test_check_runs_twice_in_a_process_where_tensorflow_has_run(tmp_path):
+    """Without a guard `if __name__`: the processes of `check` must not run the program again."""
+    (tmp_path / 'twice.py').write_text('import regress\nfolder = %r\n'
+                                       'print(regress.main(["capture", "--build", %r, folder]))\n'
+                                       'print([regress.main(["check", folder]) for _ in "ab"])'
+                                       % (str(tmp_path / 'bundle'), BUILDERS + ':small'))
+    done = subprocess.run([sys.executable, str(tmp_path / 'twice.py')], env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                          cwd=str(tmp_path), stdout=subprocess.PIPE, timeout=300)
+    lines = done.stdout.decode('utf-8').splitlines()
+    assert done.returncode == 0 and lines[0] == '0' and lines[-1] == '[0, 0]'

@@ -37,10 +37,15 @@ def conversions(python, tmp_path_factory):  # noqa: F811
         paths[build.__name__ + '-kept'] = kept = folder / (build.__name__ + '-kept')
         kept.mkdir()
         (kept / 'bundle').symlink_to(paths[build.__name__] / 'bundle')
-    environment = {key: value for key, value in os.environ.items() if key not in convert.ENVIRONMENT}
-    subprocess.check_call([python, '-W', 'ignore', str(ROOT / 'tests' / 'convert_many.py')] + [
-        str(path) for path in paths.values()], env=environment)
+    run_many(python, paths.values())
     return {name: read(name, path) for name, path in paths.items()}
+
+
+def run_many(python, folders):  # noqa: F811
+    """Converts and checks the bundles in some folders, in one other process."""
+    environment = {key: value for key, value in os.environ.items() if key not in convert.ENVIRONMENT}
+    subprocess.check_call([python, '-W', 'ignore', str(ROOT / 'tests' / 'convert_many.py')] + list(map(str, folders)),
+                          env=environment)
 
 
 def read(name, path):

@@ -20,7 +20,7 @@ COMMANDS = ('train', 'predict', 'evaluate', 'export', 'regress', 'serve')
 # From the top down: a module imports from lower rows, and a package from itself too.
 LAYERS = (
     COMMANDS, ('exporting',), ('attention_windows', 'reference', 'serving'), ('translator', 'training'),
-    ('decoding',), ('seq2seq_model', 'parity'), ('kernels',),
+    ('decoding',), ('parity',), ('seq2seq_model',), ('kernels',),
     ('decoder_cell', 'pointer_generator', 'question_encoder', 'token_loss'),
     ('model_layers', 'beam_search'), ('attention',), ('reports',), ('text',), ('storage',),
     ('tf_session',), ('search_options',), ('settings',), ('command_line',))
