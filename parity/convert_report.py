@@ -209,7 +209,25 @@ def readme(conversion):
         what=headline(conversion) + '. From %s.' % os.path.basename(conversion.source.rstrip('/')),
         install='Needs: pip install keras==%s %s, and KERAS_BACKEND=%s (or jax, torch).' % (
             versions['keras'], versions['backend'], versions['backend']), pad='', imports=imports, custom=custom,
-        inputs=names[0] if len(names) == 1 else '[%s]' % ', '.join(names), shapes=described, more=run + '\n')
+        inputs=names[0] if len(names) == 1 else '[%s]' % ', '.join(names), shapes=described,
+        more=run + '\n' + reset_lines(conversion))
+
+
+def reset_lines(conversion):
+    """For README.txt: what sets the states of layers of several cells to zeros, '' without such a layer."""
+    renamed, paths = conversion.facts.get('renamed', {}), []
+    for call in conversion.manifest['calls']:
+        config = call['config']
+        cell = config.get('cell') if config.get('stateful') and '#' not in call['name'] else None
+        if cell and cell.get('class_name') == 'StackedRNNCells':
+            own = call['name'][len(call['parent']) + 1 if call['parent'] else 0:]
+            inside = call['parent'].split('/') if call['parent'] else []
+            paths.append('model' + ''.join('.get_layer(%r)' % renamed.get(name, name) for name in inside + [own]))
+    if not paths:
+        return ''
+    return ('\nThe method reset_state of layers of several cells fails in Keras 3.15. This sets their states to '
+            'zeros:\n\n    for layer in [%s]:\n        for state in keras.tree.flatten(layer.states):\n'
+            '            state.assign(keras.ops.zeros_like(state))\n' % ', '.join(paths))
 
 
 def stub(conversion):

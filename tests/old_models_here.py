@@ -68,6 +68,12 @@ def running():
     return model
 
 
+def cells_in_a_row():
+    x = layers.Input(batch_shape=(2, 3, 2), name='x')
+    cells = [layers.LSTMCell(2, recurrent_activation='sigmoid'), layers.GRUCell(3, recurrent_activation='sigmoid')]
+    return keras.models.Model(x, layers.RNN(cells, stateful=True, name='a/cells')(x))
+
+
 def both_ways():
     """Bidirectional layers without a mask."""
     x = layers.Input((4, 3), name='x')

@@ -13,6 +13,7 @@ import regress
 from command_line import UserError
 from parity import convert
 from test_capture import BUILDERS, captured
+from test_commands import ROOT
 
 
 @pytest.fixture(scope='module')
@@ -154,3 +155,67 @@ def test_gates_of_hard_sigmoid_train_on_where_the_weights_are_kept(python, tmp_p
     assert report['training']['agrees'] and not report['training']['differs']
     text = (tmp_path / 'kept' / 'old_keras.py').read_text(encoding='utf-8')
     assert 'class OldRMSprop' in text and 'LocallyConnected' not in text
+
+
+@pytest.mark.slow
+def test_the_readme_resets_stateful_cells_where_keras_3_cannot(python, tmp_path, capsys):
+    captured(tmp_path / 'bundle', '--build', BUILDERS + ':cells_in_a_row', [])
+    _, report = converted(capsys, tmp_path / 'new', tmp_path / 'bundle')
+    assert report['old_keras'] == []
+    text = (tmp_path / 'new' / 'README.txt').read_text(encoding='utf-8')
+    lines = [line[4:] for line in text.split('\n') if line.startswith('    ')]
+    start = [line.startswith('for layer') for line in lines].index(True)
+    assert "model.get_layer('a_cells')" in lines[start]
+    again = ["assert (model.predict(x) != outputs).any()", "try:", "    model.layers[-1].reset_state()",
+             "except AttributeError:", "    pass", "else:", "    raise AssertionError('reset_state works now')"]
+    script = '\n'.join(["import os, numpy", "os.environ['KERAS_BACKEND'] = 'tensorflow'", "x = numpy.ones((2, 3, 2))"] +
+                       lines[:start] + again + lines[start:] + ["assert (model.predict(x) == outputs).all()"])
+    subprocess.check_call([python, '-c', script], cwd=str(tmp_path / 'new'), stderr=subprocess.DEVNULL)
+    captured(tmp_path / 'one', '--build', BUILDERS + ':stateful', [])
+    converted(capsys, tmp_path / 'other', tmp_path / 'one')
+    assert 'reset_state' not in (tmp_path / 'other' / 'README.txt').read_text(encoding='utf-8')
+
+
+CELL = '''
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable()
+class Attention(keras.layers.Layer):
+    state_size = 4
+
+    def build(self, shapes):                        # of a step, and of each constant
+        self.W = self.add_weight(shape=(shapes[0][-1], 4))
+        self.U = self.add_weight(shape=(shapes[1][-1], 4))
+
+    def call(self, inputs, states, constants):
+        weights = ops.softmax(ops.einsum('bsd,bd->bs', constants[0], states[0]))
+        context = ops.einsum('bs,bsd->bd', weights, constants[0])
+        h = ops.tanh(ops.matmul(inputs, self.W) + ops.matmul(context, self.U))
+        return h, [h]
+'''
+
+
+def test_the_cell_of_the_page_is_the_one_of_the_test():
+    text = (ROOT / 'docs' / 'convert.md').read_text(encoding='utf-8')
+    assert CELL.split('()\n')[1].strip() in '\n'.join(line[4:] for line in text.split('\n'))
+
+
+@pytest.mark.slow
+def test_a_cell_of_ones_own_with_constants_goes_on_with_its_port(python, tmp_path, capsys):
+    captured(tmp_path / 'bundle', '--build', BUILDERS + ':attentive', ['--steps', '2', '--loss', 'mse'])
+    new = str(tmp_path / 'new')
+    with pytest.raises(UserError, match=r'decoder \(RNN\): its cell Attention is no cell of Keras: define this class'):
+        regress.main(['convert', str(tmp_path / 'bundle'), new])
+    stub = tmp_path / 'new' / 'new_layers.py'
+    text = stub.read_text(encoding='utf-8')
+    assert 'def call(self, inputs, states, constants):' in text and 'self.state_size = [4]' in text
+    stub.write_text(CELL.replace('ops.softmax', 'ops.sigmoid'), encoding='utf-8')
+    with pytest.raises(UserError, match='model.differs.keras: first stage that differs: decoder'):
+        regress.main(['convert', str(tmp_path / 'bundle'), new, '--custom3', str(stub)])
+    stub.write_text(CELL, encoding='utf-8')
+    _, report = converted(capsys, tmp_path / 'new', tmp_path / 'bundle', '--custom3', stub, '--keep-weights')
+    assert report['old_keras'] == ['OldRNN', 'old_hard_sigmoid'] and not report['training']['differs']
+    assert len(report['training']['agrees']) >= 2
+    assert run_readme(python, tmp_path / 'new', tmp_path / 'bundle') < 1e-6
