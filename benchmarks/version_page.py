@@ -107,7 +107,8 @@ def answers(rows):
     """The rows with the same answer and the same changes together, the safe ones first."""
     base, groups = base_defaults(rows), OrderedDict()
     for name, row in rows.items():
-        if row.get('bundles' if row['module'] else 'check'):
+        own = {} if row['module'] else row.get('check')
+        if own is not None and (row.get('bundles') or 'error' in own):     # else an answer would be early
             groups.setdefault(answer(row, base), []).append(name)
     lines = [line('answer', 'instead of Keras 2.2.4 on TensorFlow 1.12.0', 'what changes'), '|---|---|---|']
     return lines + [line(said, together(names) + (', installed again' if PINNED in names else ''), what)
