@@ -267,6 +267,9 @@ class Graph(object):
         """Symbolic outputs of one call. Unsupported: with the reason."""
         if key_of(call) in self.split:
             raise Unsupported('it runs in TimeDistributed and elsewhere, which no file of Keras 3 can hold')
+        if call['name'] in self.arrays.manifest.get('nested_calls_that_differ', ()):
+            raise Unsupported('Keras 2.2.4 ran it with the masks of its first call: give --build a model that calls '
+                              'its layers, not it')
         own = self.own.get(call['layer'], self.own.get(call['class']))
         if own is not None and not inspect.isclass(own):
             return self.from_function(own, call, x)

@@ -56,6 +56,8 @@ class OldRNN(keras.layers.RNN):
         super().build(sequences_shape, initial_state_shape)
 
     def call(self, sequences, initial_state=None, constants=None, mask=None, training=False):
+        if mask is None:        # inside of a model, beside other arguments
+            mask = getattr(sequences, '_keras_mask', None)
         return super().call(sequences, initial_state, (mask, constants), training)  # RNN hands its mask to inner_loop
 
     def inner_loop(self, sequences, initial_state, mask, training=False):

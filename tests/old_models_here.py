@@ -74,6 +74,25 @@ def cells_in_a_row():
     return keras.models.Model(x, layers.RNN(cells, stateful=True, name='a/cells')(x))
 
 
+def masked_twice(is_nested=True):
+    """A layer with masks and first states, called twice; inside of a model, Keras 2.2.4 keeps the first mask."""
+    a, b, state = layers.Input((5,), name='a'), layers.Input((5,), name='b'), layers.Input((3,), name='state')
+    table, x, h = layers.Embedding(9, 3, mask_zero=True, name='table'), layers.Input((None, 3)), layers.Input((3,))
+    gru = layers.GRU(3, name='gru', recurrent_activation='sigmoid')
+    inner = keras.models.Model([x, h], gru(x, initial_state=h), name='inner')
+    outputs = [inner([table(ids), state]) if is_nested else gru(table(ids), initial_state=state) for ids in (a, b)]
+    return keras.models.Model([a, b, state], outputs)
+
+
+def masked_twice_without_a_model():
+    return masked_twice(False)
+
+
+def masked_once_in_a_model():
+    model = masked_twice()
+    return keras.models.Model([model.inputs[0], model.inputs[2]], model.outputs[0])
+
+
 def both_ways():
     """Bidirectional layers without a mask."""
     x = layers.Input((4, 3), name='x')

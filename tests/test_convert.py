@@ -218,4 +218,14 @@ def test_a_cell_of_ones_own_with_constants_goes_on_with_its_port(python, tmp_pat
     _, report = converted(capsys, tmp_path / 'new', tmp_path / 'bundle', '--custom3', stub, '--keep-weights')
     assert report['old_keras'] == ['OldRNN', 'old_hard_sigmoid'] and not report['training']['differs']
     assert len(report['training']['agrees']) >= 2
-    assert run_readme(python, tmp_path / 'new', tmp_path / 'bundle') < 1e-6
+    assert run_readme(python, tmp_path / 'new', tmp_path / 'bundle') < 1e-5
+
+
+@pytest.mark.slow
+def test_a_nested_model_that_kept_its_first_mask_is_refused_with_what_to_build(python, tmp_path, capsys):
+    with pytest.raises(UserError, match='Keras 2.2.4 ran it with the masks of its first call: give --build'):
+        regress.main(['convert', '--build', BUILDERS + ':masked_twice', str(tmp_path / 'refused')])
+    for name in ('masked_twice_without_a_model', 'masked_once_in_a_model'):
+        captured(tmp_path / name, '--build', BUILDERS + ':' + name, [])
+        _, report = converted(capsys, tmp_path / ('new_' + name), tmp_path / name)
+        assert report['old_keras'] == ['OldRNN']
