@@ -76,8 +76,7 @@ def check_capture(folder, manifest):
     require(isinstance(model, dict) and isinstance(model.get('class_name'), str) and 'config' in model,
             '%s: model is not an object with class_name and config: %s', path, REMEDY)
     require(isinstance(training, dict), '%s: training is not an object: %s', path, REMEDY)
-    settings = manifest.get('keras', {})
-    require(isinstance(settings, dict) and settings.get('learning_phase') in (None, 0, 1),
+    require((manifest.get('keras') or {}).get('learning_phase') in (None, 0, 1),
             '%s: learning_phase of keras is none of null, 0 and 1: %s', path, REMEDY)
     if training:
         require(isinstance(training.get('optimizer'), str) and isinstance(training.get('config'), dict) and
