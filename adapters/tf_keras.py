@@ -47,6 +47,7 @@ def import_keras(name):
     found = getattr(module, '__version__', tf.__version__)
     if found.startswith('3'):
         sys.exit('tf_keras.py: %s is Keras %s here: keras3.py runs a bundle in Keras 3' % (name, found))
+    module.backend.clear_session()      # and the learning phase that a model before this one has fixed
     if version < (2, 0):
         config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
         module.backend.set_session(tf.Session(config=config))
