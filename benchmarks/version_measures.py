@@ -210,5 +210,5 @@ def core_tests(python, row, expected):
     _, stdout, told = run(python, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-m', 'not slow',
                           *['tests/test_%s.py' % name for name in TESTS], check=False)
     lines = stdout.splitlines()
-    failed = sorted(line.split(' ')[1].split('[')[0] for line in lines if line.startswith(('FAILED', 'ERROR')))
+    failed = sorted({line.split(' ')[1].split('[')[0] for line in lines if line.startswith(('FAILED', 'ERROR'))})
     return OrderedDict([('result', lines[-1].split(' in ')[0].strip('= ') if lines else told), ('failed', failed)])

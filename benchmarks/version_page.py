@@ -136,10 +136,16 @@ def figures(rows):
         resumed = row.get('resumed', {'error': 'not measured'})
         cells.append(resumed.get('error') or ('same bits' if float(resumed['difference']) == 0 else
                                               'within %s' % resumed['difference']))
-        cells.append(row.get('tests', {'result': 'not measured'})['result'])
+        cells.append(passed(row['tests']['result']) if 'tests' in row else 'not measured')
         lines.append(line(*cells + [', '.join('%s %s' % (one[1], kind) for kind, one in row.get('speed', {}).items())
                                     or 'not measured']))
     return lines
+
+
+def passed(result):
+    """'530 of 531' from the last line of pytest."""
+    counts = {word: int(count) for count, word in re.findall('([0-9]+) (passed|failed|error)', result)}
+    return '%d of %d' % (counts.get('passed', 0), sum(counts.values())) if counts else result
 
 
 def models(rows):

@@ -121,6 +121,11 @@ def test_rows_that_differ_in_one_version_are_one_in_words():
         'Keras 3.15.1 with the [remedies](traps.md), on jax and torch; Keras 3.15.1')
 
 
+def test_the_tests_of_a_row_are_counted():
+    assert version_page.passed('26 failed, 505 passed, 203 deselected, 9 warnings') == '505 of 531'
+    assert version_page.passed('2 passed, 1 error') == '2 of 3' and version_page.passed('no module') == 'no module'
+
+
 def test_an_answer_names_what_changes():
     same = {'stages': {}, 'first': None}
     row = {'stack': 'tf1.15.5-keras2.2.4', 'module': '', 'check': dict(same, arrays=1), 'bundles': {'clipped': same}}
