@@ -52,7 +52,7 @@ def parse(argv):
     # argparse has no optional argument that may come after an option.
     old.add_argument('dir', metavar='DIR', help='folder for the bundle').required = False
     new = add('convert', 'convert an old Keras model to Keras 3, and prove that each layer agrees')
-    new.add_argument('model', metavar='MODEL', help='model file, JSON of a model, or bundle; left out with --build')
+    new.add_argument('model', metavar='MODEL', help='model file, its JSON, bundle, or run; left out with --build')
     new.add_argument('dir', metavar='DIR', help='folder for the new files').required = False
     new.add_argument('--to', nargs='+', metavar='FORMAT', choices=('keras3', 'onnx'), default=['keras3'],
                      help='keras3, or keras3 onnx: model.onnx too; after the paths')
