@@ -9,7 +9,7 @@ import re
 import keras
 import keras3_operations
 import numpy as np
-from keras3_layers import Maker, Unsupported, assign
+from keras3_layers import Maker, Unsupported, assign, with_raised_epsilon
 from parity.bundle import one_line
 
 MODELS = ('Model', 'Sequential', 'Functional')
@@ -367,7 +367,7 @@ class Graph(object):
             if config['layer']['class_name'] in MODELS:
                 raise Unsupported('the bundle has no calls of the layers of this model: the batch has a fixed size')
         started = len(call['inputs']) > 1 or bool(isinstance(config, dict) and config.get('stateful'))
-        return self.maker.make(kind, config, name, masked, started)
+        return self.maker.make(kind, with_raised_epsilon(kind, config, len(x[0].shape)), name, masked, started)
 
     def made_model(self, call, place, name, x):
         before = len(self.problems)

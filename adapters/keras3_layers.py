@@ -13,6 +13,7 @@ ONE_PRODUCT = ('Dense', 'Conv1D', 'Conv2D', 'Conv3D', 'Conv2DTranspose', 'Conv3D
                'SeparableConv1D', 'SeparableConv2D', 'SimpleRNN', 'LocallyConnected1D', 'LocallyConnected2D')
 CELLS = ('LSTMCell', 'GRUCell', 'SimpleRNNCell')
 LOOP_KEYS = ('return_sequences', 'return_state', 'go_backwards', 'stateful', 'unroll')
+SMALLEST_EPSILON = 1.001e-5     # TensorFlow raises that of BatchNormalization over (B, rows, columns, channels)
 LOST_KEYS = ('batch_input_shape', 'batch_size', 'implementation', 'input_length', 'input_dtype', 'num_constants',
              'input_dim', 'input_shape', 'dtype', 'name')
 OBJECTS = {'_regularizer': keras.regularizers, '_constraint': keras.constraints}
@@ -124,6 +125,14 @@ def layer_config(kind, config, own, classes, keep):
     if kind == 'Flatten' or kind == 'Embedding':
         made.pop('activity_regularizer', None)
     return made
+
+
+def with_raised_epsilon(kind, config, rank):
+    """The configuration of a layer as TensorFlow computes it on inputs of this rank."""
+    axis = config.get('axis', -1) if kind == 'BatchNormalization' and rank == 4 else None
+    if axis not in (-1, 3, [-1], [3]):
+        return config
+    return dict(config, epsilon=max(config.get('epsilon', 1e-3), SMALLEST_EPSILON))
 
 
 def construct(cls, config, name):

@@ -14,7 +14,8 @@ ACTIVATIONS = ('softmax', 'elu', 'selu', 'softplus', 'softsign', 'relu', 'tanh',
 def drawn(model):
     """The model with weights, also biases and moving averages, that no initializer gives."""
     random = np.random.RandomState(3)
-    K.batch_set_value([(one, random.uniform(0.3 if 'variance' in one.name else -0.7, 1., K.int_shape(one)))
+    K.batch_set_value([(one, random.uniform(0.3 if 'variance' in one.name else -0.7, 1., K.int_shape(one)) *
+                        (1e-5 if one.name.startswith('small_variance/moving_variance') else 1.))
                        for one in model.weights])
     return model
 
@@ -70,6 +71,7 @@ def convolutions_2d(form='channels_last'):
         L.Flatten(name='flat', **options)(x), L.SpatialDropout2D(0.3, name='dropout', **options)(x),
         L.BatchNormalization(axis=-1 if last else 1, name='normed')(x),
         L.BatchNormalization(axis=1, scale=False, name='no_scale')(x),
+        L.BatchNormalization(epsilon=1e-6, name='small_variance')(x),
         L.BatchNormalization(axis=2, center=False, scale=False, epsilon=0.01, momentum=0.9, name='no_center')(x),
         L.PReLU(name='slopes')(x), L.PReLU(shared_axes=[1, 2], name='shared_slopes')(x),
         L.Softmax(axis=1, name='axis')(x)]
