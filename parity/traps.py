@@ -58,7 +58,7 @@ TRAPS = (
          tests.forget_bias, 'the same', 'the second quarter of the bias, as it is stored', 'as it is stored'),
     Trap('masked_steps', 'A masked step keeps the states and repeats the output before it', RECURRENT,
          tests.masked_steps,
-         'the same, outside of `Bidirectional`; pass the mask, beside `initial_state` as `mask=`',
+         'the same, outside of `Bidirectional`; pass the mask, beside first states as an argument',
          '`pack_padded_sequence` gives 0 there: `torch.where(mask, new, old)` at each step',
          '`sequence_lens` gives 0 there; only for padding at the end'),
     Trap('bidirectional_mask', 'In `Bidirectional` a masked step repeats an output too; Keras 3 writes zeros there',

@@ -57,7 +57,7 @@ CANNOT = [
 # The first lines of blocks that show text, output or formulas.
 NO_COMMANDS = [
     r' ', r'[^\t]+\t', r'大卫', r'live = \[', r'no stage differs', r'1 thread ', r'from keras import ops', r'import sys$',
-    r'with Translator', r'first stage that differs',
+    r'with Translator', r'first stage that differs', r'class Attention',
 ]
 COMMANDS = re.compile(r'(?:[A-Z_]+=\S+ )*(?:[.\w/]*python[\d.]*|make|cut|curl|pip|parallel|sbatch|for|\$L|[.]venv/\S+) '
                       r'|[A-Z]+=')
