@@ -11,6 +11,7 @@ import concurrent.futures
 import os
 import re
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NOTEBOOKS = ('tutorial.ipynb', 'tutorial.zh-CN.ipynb')
@@ -36,11 +37,15 @@ def execute(path, solutions=False):
     """The notebook at `path`, run from its own folder, without what changes from run to run."""
     import nbclient
     import nbformat
+    from traitlets.config import Config
     notebook = nbformat.read(path, as_version=4)
     if solutions:
         notebook = with_solutions(notebook)
-    nbclient.NotebookClient(notebook, timeout=900, kernel_name='python3',
-                            resources={'metadata': {'path': os.path.dirname(os.path.abspath(path))}}).execute()
+    # Sockets in a folder of its own: a free TCP port can be another's by the time the kernel binds it.
+    with tempfile.TemporaryDirectory() as sockets:
+        config = Config(KernelManager={'transport': 'ipc', 'ip': os.path.join(sockets, 'kernel')})
+        nbclient.NotebookClient(notebook, timeout=900, kernel_name='python3', config=config,
+                                resources={'metadata': {'path': os.path.dirname(os.path.abspath(path))}}).execute()
     notebook.metadata = {'kernelspec': notebook.metadata['kernelspec'], 'language_info': {'name': 'python'}}
     for cell in notebook.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in KEPT}
