@@ -1,4 +1,5 @@
-"""The memory that is available on this machine or in this container."""
+"""The memory that is available on this machine or in this container, and what this process has used."""
+import resource
 
 # Files that may hold the limit of a container.
 LIMITS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes')
@@ -19,3 +20,13 @@ def available_memory():
         except (OSError, ValueError):  # no such file, or no limit: 'max'
             pass
     return min(limits) if limits else None
+
+
+def peak_memory():
+    """The most memory that this program has used, in bytes."""
+    try:
+        # Not ru_maxrss, which a program inherits from the one that started it.
+        with open('/proc/self/status') as stream:
+            return next(int(line.split()[1]) for line in stream if line.startswith('VmHWM:')) * 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,6 +1,9 @@
 """The estimates of the memory of trainings and searches, compared with measured peaks; the refusal of large runs."""
 import builtins
 import io
+import os
+import subprocess
+import sys
 import types
 
 import pytest
@@ -13,7 +16,7 @@ from storage import machine
 from training import memory_estimate
 from command_line import UserError
 from settings import resolve_settings
-from test_commands import cheap, no_tensorflow, write_pairs  # noqa: F401  fixtures
+from test_commands import ROOT, cheap, no_tensorflow, write_pairs  # noqa: F401  fixtures
 
 GIB = 2. ** 30
 # Settings, B, S, T, peak of benchmarks/long_inputs.py in GiB.
@@ -103,3 +106,12 @@ def test_the_command_refuses_before_it_imports_tensorflow_or_writes(cheap, tmp_p
     result = cheap('train.py', '--train', 'a', '--memory-limit', '0.4', '--run', 'r')
     assert result.stderr.splitlines()[-1].startswith('train.py: training takes about ')
     assert result.code == 1 and not (tmp_path / 'r').exists()
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/status'), reason='needs /proc')
+def test_the_peak_of_a_program_is_its_own_and_not_that_of_the_one_that_started_it():
+    peak = 'from storage.machine import peak_memory; print(peak_memory())'
+    starts = 'import subprocess, sys; held = b"1" * 2 ** 28; subprocess.check_call([sys.executable, "-c", %r])' % peak
+    inner = int(subprocess.check_output([sys.executable, '-c', starts], cwd=str(ROOT)))
+    outer = int(subprocess.check_output([sys.executable, '-c', 'held = b"1" * 2 ** 28; ' + peak], cwd=str(ROOT)))
+    assert 2 ** 20 < inner < 2 ** 27 < 2 ** 28 < outer

@@ -1,9 +1,9 @@
 """Estimates the time and memory of a training from a few timed steps, and writes nothing."""
-import resource
 import time
 
 from command_line import tell
 from reports.progress import duration
+from storage.machine import peak_memory
 
 TIMED = 8  # updates and validation batches, at most
 
@@ -30,7 +30,7 @@ def estimate(trainer):
     batches, started = evenly_spread(plan), time.monotonic()
     trainer.evaluate(validation, batches)
     scoring = (time.monotonic() - started) / cells(validation, batches) * cells(validation, plan)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.
+    memory = peak_memory() / 2. ** 20
     validations = trainer.updates_per_epoch // settings.validate_every if settings.validate_every else 0
     validations = settings.epochs * max(1, validations)
     size = sum(array.size * array.itemsize for array in trainer.arrays().values())
