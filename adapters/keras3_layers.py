@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import old_keras
 from parity.bundle import one_line
+from parity.numpy_layers import epsilon_used
 
 SCALE = 1.2                 # (1/6) 1.2 x = 0.2 x: slope 0.2 of Keras 2's hard_sigmoid with Keras 3's slope 1/6
 GATES = {'LSTM': (4, (0, 1, 3)), 'ConvLSTM2D': (4, (0, 1, 3)), 'GRU': (3, (0, 1))}
@@ -13,7 +14,6 @@ ONE_PRODUCT = ('Dense', 'Conv1D', 'Conv2D', 'Conv3D', 'Conv2DTranspose', 'Conv3D
                'SeparableConv1D', 'SeparableConv2D', 'SimpleRNN', 'LocallyConnected1D', 'LocallyConnected2D')
 CELLS = ('LSTMCell', 'GRUCell', 'SimpleRNNCell')
 LOOP_KEYS = ('return_sequences', 'return_state', 'go_backwards', 'stateful', 'unroll')
-SMALLEST_EPSILON = 1.001e-5     # TensorFlow raises that of BatchNormalization over (B, rows, columns, channels)
 LOST_KEYS = ('batch_input_shape', 'batch_size', 'implementation', 'input_length', 'input_dtype', 'num_constants',
              'input_dim', 'input_shape', 'dtype', 'name')
 OBJECTS = {'_regularizer': keras.regularizers, '_constraint': keras.constraints}
@@ -129,10 +129,9 @@ def layer_config(kind, config, own, classes, keep):
 
 def with_raised_epsilon(kind, config, rank):
     """The configuration of a layer as TensorFlow computes it on inputs of this rank."""
-    axis = config.get('axis', -1) if kind == 'BatchNormalization' and rank == 4 else None
-    if axis not in (-1, 3, [-1], [3]):
+    if kind != 'BatchNormalization':
         return config
-    return dict(config, epsilon=max(config.get('epsilon', 1e-3), SMALLEST_EPSILON))
+    return dict(config, epsilon=epsilon_used(config.get('epsilon', 1e-3), rank, config.get('axis', -1)))
 
 
 def construct(cls, config, name):

@@ -20,6 +20,7 @@ sys.path.insert(0, ROOT)
 
 from settings import with_defaults  # noqa: E402
 from storage.files import file_sha256  # noqa: E402
+from storage.machine import peak_memory  # noqa: E402
 from text import preparation  # noqa: E402
 
 VALUES = dict(source_tokenizer='space', target_tokenizer='space', source_vocabulary=50000, target_vocabulary=50000,
@@ -28,7 +29,7 @@ VALUES = dict(source_tokenizer='space', target_tokenizer='space', source_vocabul
 
 def report(what, started, count=None):
     seconds = time.time() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.
+    peak = peak_memory() / 2. ** 20
     print('%-28s %8.2f s %9s  peak %4.0f MB' % (what, seconds, '%.0f/s' % (count / seconds) if count else '', peak),
           flush=True)
 

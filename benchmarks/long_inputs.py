@@ -12,13 +12,13 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from command_line import non_negative_int, positive_int  # noqa: E402  the checkout is on the path now
 import settings  # noqa: E402
+from storage.machine import peak_memory  # noqa: E402
 
 LOCAL = ('local-m', 'local-p')
 KINDS = ('dot', 'general', 'scaled_dot', 'location', 'concat') + LOCAL
@@ -103,7 +103,7 @@ def measure_layer(kind, kernels, length, options, queue):
 
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2. ** 20
+    return peak_memory() / 2. ** 30
 
 
 def plot(rows, path):

@@ -12,7 +12,7 @@ from command_line import UserError, tell
 from parity import forward, layer_calls, old_model, updates
 from parity.bundle import one_line
 from parity.compare import EXACT
-from parity.numpy_layers import SMALLEST_EPSILON
+from parity.numpy_layers import epsilon_used, is_fused
 
 FILE, PREFIX = EXACT
 PARTS = 'forward', 'training'
@@ -21,22 +21,19 @@ LARGE = 2 ** 26     # bytes of a part (outputs and weights, or updates), above w
 
 def batch_normalization(x, mean, var, beta, gamma, axis=-1, epsilon=1e-3):
     """`K.batch_normalization` for floats of 64 bits: TensorFlow's fused one has 32."""
-    if K.ndim(x) == 4 and axis in (3, -1):
-        epsilon = max(epsilon, SMALLEST_EPSILON)
     shape = [1] * K.ndim(x)
     shape[axis] = -1
     mean, var, beta, gamma = [one if one is None else tf.reshape(one, shape) for one in (mean, var, beta, gamma)]
-    return tf.nn.batch_normalization(x, mean, var, beta, gamma, epsilon)
+    return tf.nn.batch_normalization(x, mean, var, beta, gamma, epsilon_used(epsilon, K.ndim(x), axis))
 
 
 def in_training(x, gamma, beta, reduction_axes, epsilon=1e-3):
     """`K.normalize_batch_in_training` for floats of 64 bits."""
     if sorted(reduction_axes) != list(range(K.ndim(x)))[:-1]:
         return tensorflow_backend._broadcast_normalize_batch_in_training(x, gamma, beta, reduction_axes, epsilon)
-    fused = K.ndim(x) == 4
     normed, mean, var = tensorflow_backend._regular_normalize_batch_in_training(
-        x, gamma, beta, reduction_axes, max(epsilon, SMALLEST_EPSILON) if fused else epsilon)
-    if fused:       # its variance is that of the population, n / (n - 1) of the batch's
+        x, gamma, beta, reduction_axes, epsilon_used(epsilon, K.ndim(x), -1))
+    if is_fused(K.ndim(x), -1):     # its variance is that of the population, n / (n - 1) of the batch's
         count = tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), x.dtype)
         var *= count / (count - 1.)
     return normed, mean, var

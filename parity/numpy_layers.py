@@ -4,7 +4,7 @@ Each function takes the configuration of a layer, its inputs, its mask and its w
 """
 import numpy as np
 
-SMALLEST_EPSILON = 1.001e-5     # TensorFlow 1.12 raises that of BatchNormalization over (B, rows, columns, channels)
+SMALLEST_EPSILON = 1.001e-5     # of the fused kernel for BatchNormalization: TensorFlow 1.12 raises a smaller one
 
 
 def sigmoid(x):
@@ -65,6 +65,16 @@ def recurrent(config, inputs, mask, weights, kind='LSTM', masked='repeat', reset
     return np.stack(outputs, axis=1) if config.get('return_sequences') else output
 
 
+def is_fused(rank, axis):
+    """Whether TensorFlow's fused kernel normalises inputs with `rank` axes: (B, rows, columns, channels)."""
+    return rank == 4 and axis in (-1, 3, [-1], [3])
+
+
+def epsilon_used(epsilon, rank, axis):
+    """The epsilon with which TensorFlow computes a `BatchNormalization` of this configured one."""
+    return max(epsilon, SMALLEST_EPSILON) if is_fused(rank, axis) else epsilon
+
+
 def batch_norm(config, inputs, mask, weights, epsilon=None, own=False, scale=True, center=1., order=None):
     x, names = inputs[0], [name for name in ('scale', 'center') if config.get(name, True)]
     gamma, beta = [weights[names.index(name)] if name in names else float(name == 'scale')
@@ -73,8 +83,7 @@ def batch_norm(config, inputs, mask, weights, epsilon=None, own=False, scale=Tru
     axis = config.get('axis', -1)
     axis = axis[0] if isinstance(axis, list) else axis
     if epsilon is None:
-        epsilon = config.get('epsilon', 1e-3)
-        epsilon = max(epsilon, SMALLEST_EPSILON) if x.ndim == 4 and axis in (3, -1) else epsilon
+        epsilon = epsilon_used(config.get('epsilon', 1e-3), x.ndim, axis)
     x = np.moveaxis(x, axis, -1)
     if own:
         mean, variance = x.mean(axis=tuple(range(x.ndim - 1))), x.var(axis=tuple(range(x.ndim - 1)))

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from parity.bundle import NUMBERS
-from parity.numpy_layers import SMALLEST_EPSILON
+from parity.numpy_layers import SMALLEST_EPSILON, is_fused
 
 TOLERANCE = 1e-5
 CUDNN_FUNCTIONS = (('recurrent_activation', 'sigmoid'), ('activation', 'tanh'))     # of a layer of cuDNN
@@ -121,7 +121,7 @@ def stateful(call, arrays):
 def fused(call, arrays):
     """Whether TensorFlow's fused kernel normalises: pictures whose channels are last."""
     x, axis = array(arrays, call['inputs']), call['config'].get('axis', -1)
-    return x is not None and x.ndim == 4 and axis in (3, -1, [3], [-1])
+    return x is not None and is_fused(x.ndim, axis)
 
 
 def batch_norm(call, arrays):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import regress
+from parity.convert import OWN_PYTHON
 from test_capture import BUILDERS, captured
 from test_commands import ROOT
 
@@ -27,8 +28,7 @@ def imports(python, names, backend):
 
 def find_python(variable):
     """(a Python with a framework, which an environment variable can name; backend of Keras 3), or skips the test."""
-    known = [os.environ.get(variable), os.environ.get('PORT_PYTHON'), str(ROOT / '.venv-keras3' / 'bin' / 'python')]
-    known += PYTHONS
+    known = [os.environ.get(variable), os.environ.get('PORT_PYTHON'), OWN_PYTHON] + list(PYTHONS)
     for python in filter(None, map(shutil.which, filter(None, known))):
         for backend in BACKENDS:
             if imports(python, NEEDS[variable], backend):

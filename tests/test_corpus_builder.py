@@ -361,6 +361,7 @@ sys.path.insert(0, 'benchmarks')
 import generate_corpus
 from settings import with_defaults
 from storage.files import file_sha256
+from storage.machine import peak_memory
 from text import preparation
 count, folder = int(sys.argv[1]), sys.argv[2]
 generate_corpus.main(['--pairs', str(count), folder + '/t'])
@@ -372,8 +373,7 @@ plan = text.train.plan(64, 1, 0, shuffle=True)
 assert len(text.train) == count - 1000 and len(plan) > 100
 for indices in plan[:100]:
     text.train.batch(indices)
-# Not ru_maxrss, which a process inherits from the one that started it, here pytest with TensorFlow.
-print([int(line.split()[1]) // 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')][0])
+print(peak_memory() // 2 ** 20)
 """
 
 
