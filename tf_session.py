@@ -42,6 +42,22 @@ def available_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
+class _Session(tf.Session):
+    """A session whose callables, which Keras' functions hold, may be freed after it was closed.
+
+    TensorFlow's own print an error on stderr then, whenever Python collects them.
+    """
+
+    class _Callable(tf.Session._Callable):
+        def __del__(self):
+            if not self._session._closed:
+                super().__del__()
+
+    def _make_callable_from_options(self, options):
+        self._extend_graph()
+        return self._Callable(self, options)
+
+
 def new_session(threads=0, parallel_runs=False):
     """A session with a graph of its own, so that one process can hold several models.
 
@@ -71,7 +87,7 @@ def new_session(threads=0, parallel_runs=False):
             config.session_inter_op_thread_pool.add(num_threads=threads)
     # This rewriting of graphs crashes on some, by chance of their addresses. Every bit is the same without it.
     config.graph_options.rewrite_options.dependency_optimization = RewriterConfig.OFF
-    return tf.Session(graph=tf.Graph(), config=config)
+    return _Session(graph=tf.Graph(), config=config)
 
 
 @contextlib.contextmanager
@@ -101,7 +117,7 @@ def repeatable(dtype='float32'):
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     K.set_floatx(dtype)
     try:
-        with _opened_once(tf.Session(graph=tf.Graph(), config=config)) as session:
+        with _opened_once(_Session(graph=tf.Graph(), config=config)) as session:
             seed_weights(1)
             yield session
     finally:

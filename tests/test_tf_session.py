@@ -45,3 +45,13 @@ def test_a_session_that_is_closed_leaves_the_graphs_of_others_alone():
         with tf_session.temporary(threads=1):
             assert K.learning_phase() is not phase
         assert K.learning_phase() is phase
+
+
+def test_a_function_that_is_freed_after_its_session_was_closed_says_nothing(capfd):
+    with tf_session.temporary(threads=1):
+        function = K.function([], [K.constant(2.)])
+        assert function([]) == [2.]
+        assert function._callable_fn
+    del function
+    gc.collect()
+    assert capfd.readouterr().err == ''
