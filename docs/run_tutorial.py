@@ -33,6 +33,17 @@ def with_solutions(notebook):
     return notebook
 
 
+def join_streams(outputs):
+    """The outputs of a cell with neighbouring texts of a stream as one: a busy machine divides a text anywhere."""
+    joined = []
+    for output in outputs:
+        if joined and output['output_type'] == 'stream' and output['name'] == joined[-1].get('name'):
+            joined[-1]['text'] += output['text']
+        else:
+            joined.append(output)
+    return joined
+
+
 def execute(path, solutions=False):
     """The notebook at `path`, run from its own folder, without what changes from run to run."""
     import nbclient
@@ -49,6 +60,8 @@ def execute(path, solutions=False):
     notebook.metadata = {'kernelspec': notebook.metadata['kernelspec'], 'language_info': {'name': 'python'}}
     for cell in notebook.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in KEPT}
+        if 'outputs' in cell:
+            cell.outputs = join_streams(cell.outputs)
         for output in cell.get('outputs', ()):
             output.get('data', {}).pop(WIDGET, None)       # the picture beside it stays
             if 'metadata' in output:

@@ -63,6 +63,16 @@ def test_the_outputs_are_committed_without_errors_and_small(name):
     assert len(''.join(text for _, text in printed(notebook))) > 3000
 
 
+def test_a_text_that_arrives_in_pieces_is_one_output():
+    def stream(name, text):
+        return {'output_type': 'stream', 'name': name, 'text': text}
+    picture = {'output_type': 'display_data', 'data': {}}
+    assert run_tutorial.join_streams([
+        stream('stdout', 'a [1.'), stream('stdout', ']'), stream('stdout', '\n'), picture, stream('stdout', 'b'),
+        stream('stderr', 'c'), picture, picture]) == [
+            stream('stdout', 'a [1.]\n'), picture, stream('stdout', 'b'), stream('stderr', 'c'), picture, picture]
+
+
 def test_only_the_words_with_weight_are_coloured_in_a_notebook_too():
     with matplotlib.rc_context({'figure.facecolor': (1, 1, 1, 0)}):  # as `%matplotlib inline` sets it
         frame = np.asarray(tutorial_figures.alignment_frame(['tea', 'sun'], ['a'], np.array([[1., 0.]]), 0)).astype(int)
