@@ -9,10 +9,11 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
-from parity import version_traps  # noqa: E402  the checkout is on the path now
+from parity import compare, version_traps  # noqa: E402  the checkout is on the path now
 
 PAGE = os.path.join(os.path.dirname(HERE), 'docs', 'versions.md')
 BEGIN, END = '<!-- %s: written by benchmarks/version_map.py page -->', '<!-- end of %s -->'
+NOT_MEASURED = '-'
 STAGES = ('encoder_states', 'decoder_states', 'logits', 'gradient', 'step_50')
 ANSWERS = SAFE, ROUNDING, CHANGES, STOPS = (
     'safe: bit for bit', 'safe within rounding', '**changes results**', 'does not run')
@@ -121,24 +122,33 @@ def largest(stages, name):
     return '%s (%s)' % (figures[2] if figures[2] < 1e6 else '%.0e' % figures[2], figures[1]) if figures else '0'
 
 
+def first_difference(check):
+    """The first stage that differs, and in bold the first one beyond the tolerances."""
+    beyond, first = check['first'], min(check['stages'], key=compare.STAGES.index, default=None)
+    names = ['`%s`' % first] if first not in (None, beyond) else []
+    names += ['**%s**' % beyond] if beyond else []
+    return ', '.join(names) or 'none'
+
+
 def figures(rows):
-    """ULP and relative differences of the reference outputs, flips, runs, exported models."""
-    lines = [line(*('stack', 'compared') + tuple('`%s`' % name for name in STAGES) + (
-        'flips, samples', 'flips, Multi30k', 'resumed run', 'core tests', 'speed')), '|---' * (7 + len(STAGES)) + '|']
+    """ULP and relative differences of the reference outputs, flips, runs, tests, speed."""
+    lines = [line(*('stack', 'arrays', 'first difference') + tuple('`%s`' % name for name in STAGES) + (
+        'flips, samples', 'flips, Multi30k', 'resumed run', 'core tests', 'speed')), '|---' * (8 + len(STAGES)) + '|']
     for name, row in rows.items():
         check = row.get('check', {})
         if row['module'] or 'arrays' not in check:
             continue
-        cells = [title(name), '%s arrays%s' % (check['arrays'], ', a part' if check.get('part') else '')]
+        cells = [title(name), '%s%s' % (check['arrays'], ', a part' if check.get('part') else ''),
+                 first_difference(check)]
         cells += [largest(check['stages'], stage) for stage in STAGES]
-        cells += ['%s of %s' % tuple(row['flips'][run]) if run in row.get('flips', ()) else 'not measured'
+        cells += ['%s of %s' % tuple(row['flips'][run]) if run in row.get('flips', ()) else NOT_MEASURED
                   for run in ('sample', 'multi30k')]
-        resumed = row.get('resumed', {'error': 'not measured'})
+        resumed = row.get('resumed', {'error': NOT_MEASURED})
         cells.append(resumed.get('error') or ('same bits' if float(resumed['difference']) == 0 else
                                               'within %s' % resumed['difference']))
-        cells.append(passed(row['tests']['result']) if 'tests' in row else 'not measured')
+        cells.append(passed(row['tests']['result']) if 'tests' in row else NOT_MEASURED)
         lines.append(line(*cells + [', '.join('%s %s' % (one[1], kind) for kind, one in row.get('speed', {}).items())
-                                    or 'not measured']))
+                                    or NOT_MEASURED]))
     return lines
 
 
@@ -159,7 +169,7 @@ def models(rows):
         for model in names:
             one = row.get('bundles', {}).get(model)
             stages = one and one.get('stages') or {}
-            cells.append('-' if one is None else 'refused' if 'error' in one else '**%s**' % one['first']
+            cells.append(NOT_MEASURED if one is None else 'refused' if 'error' in one else '**%s**' % one['first']
                          if one['first'] else '%d ULP' % max(figures[2] for figures in stages.values())
                          if stages else 'same bits')
         lines.append(line(title(name), *cells))

@@ -126,6 +126,14 @@ def test_the_tests_of_a_row_are_counted():
     assert version_page.passed('2 passed, 1 error') == '2 of 3' and version_page.passed('no module') == 'no module'
 
 
+@pytest.mark.parametrize('stages, beyond, told', [
+    ([], None, 'none'), (['gradient', 'p_gen'], None, '`p_gen`'), (['loss'], 'loss', '**loss**'),
+    (['step_1', 'logits', 'loss'], 'loss', '`logits`, **loss**')])
+def test_the_first_difference_is_that_of_the_calculation_and_the_one_beyond_rounding(stages, beyond, told):
+    check = {'stages': {stage: ['1e-7', '1e-6', 9] for stage in stages}, 'first': beyond}
+    assert version_page.first_difference(check) == told
+
+
 def test_an_answer_names_what_changes():
     same = {'stages': {}, 'first': None}
     row = {'stack': 'tf1.15.5-keras2.2.4', 'module': '', 'check': dict(same, arrays=1), 'bundles': {'clipped': same}}
