@@ -185,7 +185,7 @@ VERSION_TRAPS = (
                 'An update counts itself before it computes its rate, an order that Keras leaves open: the first one '
                 'has the rate of the second',
                 'Keras 2.3: rates that decay on TensorFlow 1.13, 1.14, 2.0 and 2.1, Adam on 1.13 and 2.0; Keras 2.2 on '
-                'TensorFlow 1.13: Adam in one of two graphs', counted_rates,
+                'TensorFlow 1.13 and 1.14: Adam in one of two graphs', counted_rates,
                 'a version of Keras 2.4 or later', 'decayed'),
     VersionTrap('other_defaults', '[defaults](#defaults) of layers built by code',
                 'A layer or an optimiser that is built by code has [other defaults](#defaults): gates, `reset_after`, '
