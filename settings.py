@@ -86,7 +86,7 @@ PRESETS = collections.OrderedDict([
     ('multi30k', dict(
         source_tokenizer='bpe', target_tokenizer='bpe', source_vocabulary=8000, target_vocabulary=8000,
         share_vocabulary=True, score='general', units=256, embedding=256, encoder_units=512, tie_embeddings=True,
-        batch_size=64, learning_rate=2e-3, dropout=.5, word_dropout=.1, label_smoothing=.1, averaging=.999,
+        batch_size=64, learning_rate=6e-3, warmup=100, dropout=.5, word_dropout=.1, label_smoothing=.1, averaging=.999,
         beam_width=5, length_penalty=1.))])
 
 METAVARS = {int: 'N', float: 'X', str: 'NAME,NAME', 'file': 'FILE', 'folder': 'DIR'}
