@@ -31,7 +31,7 @@ SMALLER = {
 }
 # Runs that a page uses, and that another page, `make demo` or a command that cannot run here trains.
 NEEDED = {'alignments.md': ['translate', 'translate-guided'], 'README.md': ['translate'], 'porting.md': ['my'],
-          'results.md': ['translate', 'de-en'], 'serving.md': ['translate', 'my']}
+          'results.md': ['translate', 'de-en', 'en-zh'], 'serving.md': ['translate', 'my']}
 CANNOT = [
     (r'make (demo|tutorial|reference-check|distributed|site)\b', 'test_docs.py, test_tutorial.py and .ci/run run it'),
     (r'make (onnx|serve-setup)\b', 'installs packages from the network'),
@@ -49,7 +49,8 @@ CANNOT = [
     (r'python3 -m http\.server', 'runs until it is stopped: tests/test_web_page.py opens such a page'),
     (r'compare old\.npz new\.npz', 'compares what two environments made'),
     (r'make version-map', 'takes hours and gigabytes'),
-    (r'benchmarks/peers\.py', 'needs a checkout of tensorflow/nmt'),
+    (r'benchmarks/(translation_)?peers\.py', 'needs a checkout of tensorflow/nmt, or JoeyNMT'),
+    (r'--hypotheses nmt\.out', 'needs the output of tensorflow/nmt'),
     (r'benchmarks/variants\.py', 'trains 24 models, hours'),
     (r'docs/old_models/build\.py', 'needs the weights of two packages of PyPI'),
     (r'^\S*python regress\.py check$', 'takes minutes: `make reference-check`, a step of .ci/run'),
@@ -59,8 +60,8 @@ NO_COMMANDS = [
     r' ', r'[^\t]+\t', r'大卫', r'live = \[', r'no stage differs', r'1 thread ', r'from keras import ops', r'import sys$',
     r'with Translator', r'first stage that differs', r'class Attention',
 ]
-COMMANDS = re.compile(r'(?:[A-Z_]+=\S+ )*(?:[.\w/]*python[\d.]*|make|cut|curl|pip|parallel|sbatch|for|\$L|[.]venv/\S+) '
-                      r'|[A-Z]+=')
+COMMANDS = re.compile(r'(?:[A-Z_]+=\S+ )*'
+                      r'(?:[.\w/]*python[\d.]*|make|cut|paste|curl|pip|parallel|sbatch|for|\$L|[.]venv/\S+) |[A-Z]+=')
 
 
 def blocks(page):
@@ -147,6 +148,10 @@ def make_files(folder):
         write(name + '.en.gz', english)
     for name in ('moses.out', 'mine.out', 'other.out', 'in.txt', 'my.txt'):
         write(name, english)
+    for part in ('train', 'test'):
+        first = 5 if part == 'train' else 0
+        write('3am/%s.en' % part, english[first:])
+        write('3am/%s.zh' % part, [pair[1] for pair in pairs[first:]])
     write('my.zh', [' '.join(pair[1]) for pair in pairs])
     write('my.align', ['0-0'] * len(pairs))
     tabs = ['%s . %s\t%s' % (line, line, line) for line in english]
