@@ -26,8 +26,8 @@ class DecoderCell(Layer):
 
     # Arguments
         cells: Keras cells, the lowest first.
-        attention: a `GlobalAttention` or `LocalAttention`, or `None` for the baseline without attention.
-        combine: the `Dense` layer of eq. 5, or `None` with `attention=None`.
+        attention: a `GlobalAttention`, `LocalAttention` or `MemoryNetwork`; `None` for the baseline without attention.
+        combine: the `Dense` layer of eq. 5; `None` with `attention=None` and with a `MemoryNetwork`.
         input_feeding: Boolean, concatenate the previous attentional state to the input (section 3.3).
         residual: Boolean, add the input of each cell after the first to its output.
         dropout, noise, sites: rate, `Noise`, and one site for each cell.
@@ -103,8 +103,13 @@ class DecoderCell(Layer):
                 inputs = inputs + below
         # Attention: all hypotheses of a sentence read its one memory.
         attentional, weights = inputs, None
-        if self.attention is not None:
-            sentences, source_length = tf.shape(memory.states)[0], tf.shape(memory.states)[1]
+        sentences, source_length = tf.shape(memory.mask)[0], tf.shape(memory.mask)[1]
+        if self.attention is not None and self.combine is None:
+            query = tf.reshape(inputs, tf.stack([sentences, -1, units]))                                # (B, K, D)
+            attended = self.attention.attend(query, memory.states, memory.mask)
+            attentional = tf.reshape(attended.state, [-1, units])                                       # (N, D)
+            weights = tf.reshape(attended.weights, tf.stack([-1, source_length]))                       # (N, S)
+        elif self.attention is not None:
             positions = tf.reshape(position, tf.stack([sentences, -1]))                                 # (B, K)
             weights = []
             for _ in range(self.hops):

@@ -3,7 +3,7 @@ import collections
 import numbers
 
 from command_line import UserError, non_negative_float, require
-from settings import DECODING, SETTINGS, check_work, length_penalty
+from settings import DECODING, SETTINGS, check_work
 
 MAXIMUM_RATIO = 1000
 
@@ -21,6 +21,11 @@ min_length: number of tokens before `</s>` is allowed. max_length, max_length_ra
 A min_length raises the limits that depend on the source length.
 no_repeat_ngram: no n-gram of this length occurs twice in an output; 0 allows all.
 """
+
+
+def length_penalty(text):
+    """The `length_penalty` of `Options`, for argparse."""
+    return text if text == 'average' else SETTINGS['length_penalty'].parse(text)
 
 
 def check(options, name=str):

@@ -15,7 +15,8 @@ from decoder_cell import DecoderCell, Memory
 import kernels
 from model_layers import Alignment, Dropout, Noise, Slice, SourceMask, TiedOutput, Unmasked, WordDropout, ZeroState
 from pointer_generator import KnownIds, PointerGenerator
-from question_encoder import SentenceEnds, encode_question_and_story
+from stories.memory_network import MemoryNetwork, encode_memories
+from stories.question_encoder import SentenceEnds, fuse_sentences, read_parts
 from text.vocabulary import PAD
 
 
@@ -25,7 +26,7 @@ class Seq2Seq(object):
     # Arguments
         settings: object with the attributes of `settings.SETTINGS` (groups model, attention and training).
         source_size, target_size: sizes V of the vocabularies.
-        separators: `questions.Separators` of the source vocabulary, which `encoder` 'dmn' needs.
+        separators: `questions.Separators` of the source vocabulary, which the encoders of stories need.
 
     # Attributes
         training_model: Keras model, source ids `(B, S)` and decoder input ids `(B, T)` to logits `(B, T, V)`. With
@@ -41,6 +42,7 @@ class Seq2Seq(object):
         output_states: what the last product multiplies, `(B, T, D)`, or `(B, T, E)` with tied embeddings.
         pointer_inputs: with `copy`, the inputs of the `PointerGenerator`.
         noise: the `Noise` whose step the training loop sets.
+        linear: variable, 1 during the linear start of a memory network; the training loop sets it.
         kit: the `kernels.Kit` of its settings.
     """
 
@@ -48,6 +50,7 @@ class Seq2Seq(object):
         self.settings, self.target_size, self.separators = settings, target_size, separators
         self.kit = kernels.kit(settings)
         self.noise = Noise(settings.seed)
+        self.linear = K.variable(0, dtype='int32', name='linear')
         self._noise_sites = 0
 
         source_ids, target_ids = self._build_inputs()
@@ -68,7 +71,7 @@ class Seq2Seq(object):
         self.alignment_model = None if weights is None else Model(inputs, [logits, weights])
         # What a decoder step reads, for the search
         keys = None if self.attention is None else self.attention.step_keys(memory)
-        mask = self._sentence_ends > .5 if settings.encoder == 'dmn' else K.not_equal(self.source, PAD)
+        mask = K.not_equal(self.source, PAD) if settings.encoder == 'recurrent' else self._sentence_ends > .5
         self.memory = Memory(memory, mask, keys)
 
     # Parts of the graph
@@ -97,17 +100,18 @@ class Seq2Seq(object):
     def _build_encoder(self, source_ids):
         """Returns the encoder states `(B, S, Dm)`; `initial_states` are those of the decoder."""
         settings = self.settings
-        if settings.encoder != 'dmn':
+        if settings.encoder == 'recurrent':
             memory, last_states = self._encode(self.source_embedding(source_ids))
             self.initial_states = self._bridge(last_states)
             return memory
         self._sentence_ends = SentenceEnds(self.separators)(self.source)                                # (B, S)
-        memory, question_states = encode_question_and_story(
-            self.source, source_ids, self._sentence_ends, self.separators, self.source_embedding, self._drop,
-            self._recurrent, lambda sentences: self._encode(sentences)[0],
-            (settings.encoder_units or settings.units, settings.units), settings.exact_match)
-        self.initial_states = question_states * settings.decoder_layers
-        return memory
+        parts = read_parts(self.source, source_ids, self.separators, self.source_embedding, self._drop, self._recurrent,
+                           (settings.encoder_units or settings.units, settings.units), settings.exact_match)
+        self.initial_states = parts.question_states * settings.decoder_layers
+        if settings.encoder == 'memory':
+            return encode_memories(parts, self._sentence_ends, self.separators, self.source_embedding.input_dim,
+                                   settings.units, settings.hops, self._kernel_initializer())        # (B, 1 + N, M)
+        return fuse_sentences(parts.sentence_state, self._sentence_ends, lambda sentences: self._encode(sentences)[0])
 
     def _next_site(self):
         self._noise_sites += 1
@@ -174,10 +178,16 @@ class Seq2Seq(object):
         return initial
 
     def _build_attention(self):
-        """Returns the attention layer and the `Dense` layer of eq. 5; `None` twice without attention."""
+        """Returns the attention layer and the `Dense` layer of eq. 5; `None` twice without attention.
+
+        A memory network is both: its last hop is the attentional state.
+        """
         settings = self.settings
         if settings.score == 'none':
             return None, None
+        if settings.encoder == 'memory':
+            linear = tf.logical_and(K.cast(K.learning_phase(), tf.bool), self.linear > 0)
+            return MemoryNetwork(settings.hops, linear if settings.linear_start else None, name='memory_network'), None
         options = {'score': settings.score, 'scale': settings.attention_scale,
                    'normalize': settings.attention_normalize, 'name': 'attention',
                    'kernel_initializer': self._kernel_initializer()}
@@ -204,7 +214,7 @@ class Seq2Seq(object):
             self.cell = DecoderCell(cells, self.attention, combine, True, settings.residual, settings.dropout,
                                     self.noise, [self._next_site() for _ in cells], settings.hops, name='decoder_cell')
             initial = [ZeroState(2 * units)(self.source)] + self.initial_states + [ZeroState(1)(self.source)]
-            mask = self._sentence_ends if settings.encoder == 'dmn' else SourceMask()(self.source)
+            mask = SourceMask()(self.source) if settings.encoder == 'recurrent' else self._sentence_ends
             decoder = self.kit.decoder_loop(self.cell, return_sequences=True, name='decoder')
             outputs = decoder(x, initial_state=initial, constants=[memory, mask])                       # (B, T, 2D)
             attentional, top = Slice(0, units)(outputs), Slice(units, 2 * units)(outputs)
@@ -221,6 +231,9 @@ class Seq2Seq(object):
                                 hops=settings.hops)
         if self.attention is None:
             return x, x, None
+        if combine is None:
+            attentional, weights = self.attention([memory, x, self._sentence_ends])
+            return attentional, x, weights
         attentional, alignments = x, []
         for _ in range(settings.hops):
             context, weights = self.attention([memory, attentional])

@@ -77,10 +77,10 @@ PRESETS = collections.OrderedDict([
     ('answer', dict(
         data='samples/answer', target_tokenizer='word', max_source_length=400, epochs=16, dropout=.1, word_dropout=0.,
         metric='exact-match')),
-    # In addition to those of answer, if --format is babi: 3 hops, as MemN2N (Sukhbaatar et al. 2015).
+    # In addition to those of answer, if --format is babi: a memory network of 3 hops (Sukhbaatar et al. 2015).
     ('answer --format babi', dict(
-        encoder='dmn', hops=3, cell='gru', score='general', units=64, embedding=64, init_scale=0., learning_rate=2e-3,
-        dropout=0., max_source_length=2000)),
+        encoder='memory', linear_start=1200, hops=3, cell='gru', score='dot', units=64, embedding=64, init_scale=0.,
+        learning_rate=5e-3, dropout=0., epochs=20, batch_size=64, max_source_length=2000)),
     # Task 1 of Multi30k, lower-cased and tokenised; name its files with --train, --val and --test. Subwords of both
     # languages together spare it <unk>, and the length penalty was chosen on the validation text.
     ('multi30k', dict(
@@ -96,8 +96,8 @@ COMMON = (
     'cell', 'units', 'embedding', 'epochs', 'max_minutes', 'batch_size', 'learning_rate', 'dropout', 'beam_width',
     'threads')
 
-CORPORA = [name for name in PRESETS if name.split()[0] not in TASKS]
-NEED_FILES = ('multi30k',)  # presets of a corpus that samples/ does not have
+CORPORA = [name for name in PRESETS if name.split()[0] not in TASKS]    # samples/ does not have them
+GUIDED = {'multi30k': .1}   # presets that use --alignments auto with this weight, where the aligner is installed
 
 
 def _table():
@@ -156,8 +156,9 @@ def _table():
         'attention steps for each output token; each attentional state is the query of the next', 1, 100)
     add('attention', 'input_feeding', False, bool, 'concatenate the last attentional state to the next input')
 
-    choose('model', 'encoder', 'recurrent', ('recurrent', 'dmn'), 'recurrent: reads the source as one sequence; '
-           'dmn: reads the question and each sentence of a story separately, as dynamic memory networks do')
+    choose('model', 'encoder', 'recurrent', ('recurrent', 'dmn', 'memory'),
+           'recurrent: reads the source as one sequence; dmn, memory: read the question and each sentence of a story '
+           'separately, as dynamic memory networks, and as end-to-end memory networks do')
     choose('model', 'exact_match', 'state', ('state', 'flag'), "what dmn knows of a story's word that the question has "
            "too: the question's state there, or only 1 (flag)")
     choose('model', 'cell', 'lstm', ('lstm', 'gru'), 'kind of recurrent cell')
@@ -190,6 +191,8 @@ def _table():
     add('training', 'accumulate', 1, int, 'batches whose gradients make one update, weighted by tokens', 1, WIDTH)
     add('training', 'group_by_length', False, bool,
         'batches of one update have similar lengths: with several workers none waits for a longer batch')
+    add('training', 'linear_start', 0, int,
+        'first updates of --encoder memory, without softmax; then the optimizer begins again', 0, COUNT)
     choose('training', 'optimizer', 'adam', ('adam', 'sgd', 'rmsprop'), 'rule that updates the weights')
     add('training', 'learning_rate', 4e-3, float,
         'maximum learning rate; the default suits adam, and sgd needs about 1', 1e-12, 1e38)
@@ -254,7 +257,7 @@ SETTINGS = collections.OrderedDict((row.name, row) for row in _table())
 ADDED = {'spacing_marks': False, 'kernels': 'keras', 'encoder': 'recurrent', 'exact_match': 'flag', 'hops': 1,
          'checkpoint_minutes': 0., 'init_from': None, 'alignments': None, 'guided_alignment': 0.,
          'group_by_length': False, 'sampled_softmax': 0, 'columns': None, 'long_sources': 'drop',
-         'keep_vocabulary': 'no'}
+         'keep_vocabulary': 'no', 'linear_start': 0}
 # The options of the search for which a run has defaults.
 DECODING = tuple(row.name for row in SETTINGS.values() if row.group == 'decoding')
 
@@ -299,11 +302,6 @@ def add_options(parser):
             options.update(type=row.parse if row.kind in (int, float) else str, choices=row.choices,
                            metavar=METAVARS.get(row.kind))
         groups[row.group].add_argument(row.option, **options)
-
-
-def length_penalty(text):
-    """The `length_penalty` of `search_options.Options`, for argparse."""
-    return text if text == 'average' else SETTINGS['length_penalty'].parse(text)
 
 
 def check(settings):
@@ -380,8 +378,13 @@ def check_model(settings):
             '--attention %s needs a score: choose one in place of --score none', settings.attention)
     require(score != 'none' or settings.hops == 1 and settings.encoder == 'recurrent',
             '--hops and --encoder dmn need attention, which --score none does not have: choose another score')
-    require(settings.encoder == 'recurrent' or not settings.copy,
-            '--copy needs attention to words, and --encoder dmn attends to sentences: omit one of them')
+    require(settings.encoder == 'recurrent' or not settings.copy, '--copy needs attention to words, and --encoder %s '
+            'attends to sentences: omit one of them', settings.encoder)
+    require(settings.encoder == 'memory' or not settings.linear_start,
+            '--linear-start belongs to --encoder memory: omit one of them')
+    plain = score == 'dot' and settings.attention == 'global' and not settings.attention_scale
+    require(settings.encoder != 'memory' or plain and not settings.input_feeding, '--encoder memory needs --score dot '
+            'and --attention global, without --attention-scale and --input-feeding')
     for name in ('attention_scale', 'input_feeding', 'copy', 'coverage_loss', 'coverage_penalty', 'guided_alignment'):
         require(score != 'none' or not getattr(settings, name),
                 '%s needs attention, which --score none does not have: omit one of them', SETTINGS[name].option)

@@ -14,7 +14,7 @@ import platform
 import textwrap
 
 from command_line import CommandParser, Stopped, command, require, run_command, tell
-from settings import (AUTO, COMMON, CORPORA, NEED_FILES, PRESETS, SETTINGS, add_options, check, resolve_settings,
+from settings import (AUTO, COMMON, CORPORA, GUIDED, PRESETS, SETTINGS, add_options, check, resolve_settings,
                       shown)
 from storage.config_file import config_bytes, read_config_file
 from storage.files import file_sha256
@@ -65,6 +65,8 @@ def presets_text():
         lines += ['', '--%s %s' % ('preset' if name in CORPORA else 'task', name)]
         lines += textwrap.wrap(' '.join(words) or 'the defaults above', 110, initial_indent='    ',
                                subsequent_indent='    ', break_on_hyphens=False)
+        if name in GUIDED:
+            lines.append('    ' + word_aligner.of_preset(name))
     return '\n'.join(lines)
 
 
@@ -92,17 +94,28 @@ def choose(argv, workers, stack):
     """Options, settings, path and, with --resume, the run, which closes with `stack`."""
     options = parse(argv)
     settings = resolve_settings(options.given, options.preset)
+    if options.preset in GUIDED and not options.resume:
+        guide(settings, options)
     path, run = options.run or run_path(settings), None
     if options.resume:
         run = stack.enter_context(RunDirectory.open(path, lock=workers.is_first))
         settings = start.resumed_settings(options.given, run)
     check(settings)
-    require(options.preset not in NEED_FILES or settings.train or 'data' in options.given,
+    require(options.preset not in CORPORA or settings.train or 'data' in options.given,
             '--preset %s needs the files of its corpus: name them with --train, --val and --test', options.preset)
     require(workers.size == 1 or not options.dry_run, '--dry-run estimates one process: run it without horovodrun')
     check_group(settings, workers)
     workers.threads = settings.threads
     return options, settings, path, run
+
+
+def guide(settings, options):
+    """Adds what a preset does where the aligner is installed, if the other settings allow it."""
+    free = not {'alignments', 'guided_alignment'} & set(options.given)
+    if free and settings.score != 'none' and settings.long_sources == 'drop' and word_aligner.installed_program():
+        settings.alignments, settings.guided_alignment = AUTO, GUIDED[options.preset]
+        tell('--preset %s: --alignments %s --guided-alignment %s, since %s is installed; without: --guided-alignment 0'
+             % (options.preset, AUTO, settings.guided_alignment, word_aligner.PROGRAM))
 
 
 def run_path(settings):

@@ -9,6 +9,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 import settings  # noqa: E402  the checkout is on the path now
+from text.word_aligner import of_preset  # noqa: E402
 
 PATH = os.path.join(HERE, 'settings.md')
 HEAD = '''# Settings
@@ -44,7 +45,8 @@ def page():
         option = '--preset' if name in settings.CORPORA else '--task'
         words = ' '.join('%s %s' % (settings.SETTINGS[key].option, settings.shown(value))
                          for key, value in values.items())
-        lines.append('- `%s %s`: %s' % (option, name, '`%s`' % words if words else 'the defaults above'))
+        more = '; ' + of_preset(name) if name in settings.GUIDED else ''
+        lines.append('- `%s %s`: %s%s' % (option, name, '`%s`' % words if words else 'the defaults above', more))
     return '\n'.join(lines) + '\n'
 
 

@@ -3,7 +3,8 @@
 The graphs hold what `seq2seq_model.py` computes at inference; the search is a loop in `adapters/onnx_translate.py`.
 Letters in shapes: B sentences, K hypotheses of each, S source length, D and Dm decoder and encoder state, V vocabulary.
 
-    encoder.onnx  source (B, S) ids -> memory (B, S, Dm), keys (B, S, n), mask (B, S), state_0 ... (B, 1, D)
+    encoder.onnx  source (B, S) ids -> memory (B, S, Dm), keys (B, S, n), mask (B, S), state_0 ... (B, 1, D); a memory
+                  network has memory (B, S, (H + 1) D) for H hops, and as keys the question (B, 1, D)
     step.onnx     tokens (B, K), time (1,), count (1,), memory, keys, mask, state_0 ... (B, K, D), with input feeding
                   attentional (B, K, D) -> logits (B, K, V), their logarithm of the sum of exponentials `normaliser`
                   (B, K, 1), top_values and top_ids (B, K, count), weights (B, K, S), switch (B, K, 1) with copying, new
@@ -123,12 +124,20 @@ def bridge(graph, settings, last, size):
     return first
 
 
+def memory_width(settings):
+    """Dm, or M = (H + 1) D of a memory network."""
+    if settings['encoder'] == 'memory':
+        return (settings['hops'] + 1) * settings['units']
+    return settings['encoder_units'] or settings['units']
+
+
 def encoder(settings, weights, separators=None):
     """`encoder.onnx`, from a run's settings (dict), weights by neutral name, and `questions.Separators`."""
     graph, size = Graph(weights), settings['encoder_units'] or settings['units']
     valid = graph.op('Not', graph.op('Equal', 'source', graph.constant(0, 'int64')))
     if separators:
-        memory, valid, first = onnx_story.encode(graph, settings, valid, separators, recurrent_layer, encoder_layers)
+        memory, valid, first, asked = onnx_story.encode(graph, settings, valid, separators, recurrent_layer,
+                                                        encoder_layers)
     else:
         lengths = graph.op('ReduceSum', graph.op('Cast', valid, to=TensorProto.INT32), axes=[1], keepdims=0)
         x = graph.op('Gather', graph.weight('source_embedding/embeddings'), 'source')
@@ -136,8 +145,11 @@ def encoder(settings, weights, separators=None):
         memory = graph.op('Transpose', x, perm=[1, 0, 2])                           # (B, S, Dm)
         first = bridge(graph, settings, last, size)
     mask = graph.op('Cast', valid, to=TensorProto.FLOAT)
-    keys, score = memory, settings['score']
-    if score in ('concat', 'additive'):
+    keys, score, size = memory, settings['score'], memory_width(settings)
+    key_shape = ['B', 'S', 'n']
+    if settings['encoder'] == 'memory':
+        keys, key_shape = asked, ['B', 1, 'n']
+    elif score in ('concat', 'additive'):
         keys = graph.op('MatMul', memory, graph.weight('attention/memory_kernel'))
         if settings['attention_normalize']:
             keys = graph.op('Add', keys, graph.weight('attention/bias'))
@@ -145,7 +157,7 @@ def encoder(settings, weights, separators=None):
         keys = graph.op('MatMul', memory, graph.constant(weights['attention/kernel'].T))
     first = [graph.op('Unsqueeze', state, axes=[1]) for state in first]
     real, outputs = TensorProto.FLOAT, {}
-    named = [('memory', memory, ['B', 'S', size]), ('keys', keys, ['B', 'S', 'n']), ('mask', mask, ['B', 'S'])]
+    named = [('memory', memory, ['B', 'S', size]), ('keys', keys, key_shape), ('mask', mask, ['B', 'S'])]
     named += [('state_%d' % i, state, ['B', 1, settings['units']]) for i, state in enumerate(first)]
     for name, tensor, shape in named:
         graph.rename(tensor, name)
@@ -222,6 +234,18 @@ def align(graph, settings, scores, h):
     return weights
 
 
+def hops_of_memory(graph, settings, x):
+    """The hops of a memory network from the decoder's state x (B, K, D): u_H; names the alignment 'weights'."""
+    blocks = graph.op('Split', 'memory', axis=-1, outputs=settings['hops'] + 1)     # each (B, S, D)
+    u, each_hop = graph.op('Add', x, 'keys'), []                                    # u_0 = q + h_t
+    for keys, values in zip(blocks, blocks[1:]):
+        scores = graph.op('MatMul', u, graph.op('Transpose', keys, perm=[0, 2, 1]))
+        each_hop.append(align(graph, settings, scores, u))
+        u = graph.op('Add', u, graph.op('MatMul', each_hop[-1], values))
+    graph.rename(graph.op('Mean', *each_hop), 'weights')
+    return u
+
+
 def log_sum_exp(graph, x, size):
     """The logarithm of the sum of exponentials over the last axis (B, K, V) -> (B, K, 1), by blocks.
 
@@ -254,7 +278,9 @@ def step(settings, weights):
             x = graph.op('Add', x, below)
     real, outputs, attentional = TensorProto.FLOAT, {}, x
     open_shape = ['B', 'K', units]
-    if settings['score'] != 'none':
+    if settings['encoder'] == 'memory':
+        attentional, outputs['weights'] = hops_of_memory(graph, settings, x), (real, ['B', 'K', 'S'])
+    elif settings['score'] != 'none':
         each_hop = []
         for _ in range(settings['hops']):                                           # the query is the last result
             each_hop.append(align(graph, settings, scores(graph, settings, attentional), attentional))
@@ -285,8 +311,8 @@ def step(settings, weights):
         graph.rename(switch, 'switch')
         outputs['switch'] = (real, ['B', 'K', 1])
     inputs = {'tokens': (TensorProto.INT64, ['B', 'K']), 'time': (real, [1]), 'count': (TensorProto.INT64, [1]),
-              'memory': (real, ['B', 'S', settings['encoder_units'] or units]), 'keys': (real, ['B', 'S', 'n']),
-              'mask': (real, ['B', 'S'])}
+              'memory': (real, ['B', 'S', memory_width(settings)]), 'mask': (real, ['B', 'S']),
+              'keys': (real, ['B', 1 if settings['encoder'] == 'memory' else 'S', 'n'])}
     if settings['input_feeding']:
         inputs['attentional'] = (real, open_shape)
         graph.rename(attentional, 'new_attentional')

@@ -1,8 +1,9 @@
-"""The question encoder, `--encoder dmn`, as nodes of an ONNX graph: what `question_encoder.py` computes at inference.
+"""The encoders of stories as nodes of an ONNX graph: what the modules of `stories` compute at inference.
 
 Letters: B sources, S their length, Q length of a question, N sentences of a story, L length of a sentence, E embedding,
-D and Dm decoder and encoder state.
+D and Dm decoder and encoder state; H hops and M = (H + 1) D of a memory network.
 """
+import numpy as np
 from onnx import TensorProto
 
 END = 3
@@ -18,8 +19,9 @@ def encode(graph, settings, valid, separators, recurrent_layer, encoder_layers):
         recurrent_layer, encoder_layers: the functions of `onnx_graph`.
 
     # Returns
-        Encoder states (B, S, Dm), their mask (B, S), true at the last token of each sentence, and the first states
-        (B, D) of the decoder's layers.
+        Encoder states (B, S, Dm), or memories (B, S, M) with `encoder` 'memory'; their mask (B, S), true at the last
+        token of each sentence; the first states (B, D) of the decoder's layers; the question q (B, 1, D) of a memory
+        network, else `None`.
     """
     op, table = graph.op, graph.weight('source_embedding/embeddings')
     one_way = dict(settings, bidirectional=False)
@@ -66,15 +68,42 @@ def encode(graph, settings, valid, separators, recurrent_layer, encoder_layers):
     x = op('Reshape', x, ids(graph, 0, -1, settings['embedding'] + settings['units'] + width))          # (L, B N, .)
     _, last = recurrent_layer(graph, one_way, x, at_least_one(graph, op('Reshape', sizes, ids(graph, -1))),
                               'sentence_encoder')
-    story = op('Reshape', last[0], op('Concat', batch, count, ids(graph, -1), axis=0))                  # (B, N, Dm)
-    # Fusion, with a residual connection; a sentence's state is at its last token.
-    story = op('Transpose', story, perm=[1, 0, 2])
+    story, asked = op('Reshape', last[0], op('Concat', batch, count, ids(graph, -1), axis=0)), None     # (B, N, Dm)
     sentences = op('ReduceSum', integer(graph, ends), axes=[1], keepdims=0)
-    fused = op('Add', encoder_layers(graph, settings, story, at_least_one(graph, sentences))[0], story)
+    if settings['encoder'] == 'memory':
+        asked = op('Slice', sum_of_words(graph, settings, questions, separators), ids(graph, 0),
+                   ids(graph, settings['units']), ids(graph, 1))
+        asked = op('Unsqueeze', asked, axes=[1])                                                        # (B, 1, D)
+        ages = graph.weight('memories/ages')
+        newest = op('Unsqueeze', op('Sub', sentences, ids(graph, 1)), axes=[1])                         # (B, 1)
+        age = op('Min', op('Sub', newest, op('Unsqueeze', each, axes=[0])), ids(graph, len(graph.weights[ages]) - 1))
+        age = op('Gather', ages, op('Max', age, ids(graph, 0)))
+        fused = op('Add', op('Add', sum_of_words(graph, settings, words, separators), age),
+                   op('MatMul', story, graph.weight('memory_state/kernel')))                            # (B, N, M)
+    else:  # fusion, with a residual connection
+        story = op('Transpose', story, perm=[1, 0, 2])
+        fused = op('Add', encoder_layers(graph, settings, story, at_least_one(graph, sentences))[0], story)
+        fused = op('Transpose', fused, perm=[1, 0, 2])
+    # A sentence's state is at its last token.
     at_end = op('And', belongs, op('Unsqueeze', ends, axes=[1]))
     at_end = op('Transpose', op('Cast', at_end, to=TensorProto.FLOAT), perm=[0, 2, 1])                  # (B, S, N)
-    memory = op('MatMul', at_end, op('Transpose', fused, perm=[1, 0, 2]))
-    return memory, ends, states * settings['decoder_layers']
+    return op('MatMul', at_end, fused), ends, states * settings['decoder_layers'], asked
+
+
+def sum_of_words(graph, settings, words, separators):
+    """Ids (..., L) to the sums of their vectors (..., M), each weighted by its place, without the marks."""
+    op, table, size = graph.op, graph.weights['memory_embedding/embeddings'], settings['units']
+    is_word = [float(i and i not in separators.marks) for i in range(len(table))]
+    counts = op('Gather', graph.constant(is_word), words)                                               # (..., L)
+    total = op('Max', op('ReduceSum', counts, axes=[-1]), graph.constant(1.))
+    place = op('Div', op('CumSum', counts, graph.constant(-1, 'int32')), total)
+    k = np.tile(np.arange(1, size + 1) / float(size), settings['hops'] + 1)
+    words = op('Gather', graph.weight('memory_embedding/embeddings'), words)                            # (..., L, M)
+
+    def total_of(factors):
+        return op('ReduceSum', op('Mul', words, op('Unsqueeze', factors, axes=[-1])), axes=[-2], keepdims=0)
+    return op('Sub', op('Mul', total_of(counts), graph.constant(1. - k)),
+              op('Mul', total_of(op('Mul', counts, place)), graph.constant(1. - 2. * k)))
 
 
 def layout(graph, valid, separators):

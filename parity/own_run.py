@@ -23,7 +23,8 @@ def build(path):
     run = RunDirectory.open(path)
     settings = with_defaults(dict(run.read_config(), kernels='keras', guided_alignment=0.))
     check(settings)
-    for name, has_none in (('--copy', settings.copy), ('--encoder dmn', settings.encoder == 'dmn')):
+    for name, has_none in (('--copy', settings.copy),
+                           ('--encoder ' + settings.encoder, settings.encoder != 'recurrent')):
         if has_none:
             raise UserError('%s: was trained with %s, whose layers have no port each: write its bundle with regress.py '
                             'export, and run it with docs/port_keras3/model.py' % (path, name))

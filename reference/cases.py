@@ -11,7 +11,8 @@ import numpy as np
 
 from reference import numpy_search
 from reference.numpy_losses import coverage_losses
-from reference.numpy_model import END, PAD, START, UNK, NumpyModel
+from reference.numpy_memories import model_of
+from reference.numpy_model import END, PAD, START, UNK
 
 LIMIT = 9           # maximum number of tokens of an output
 FIRST_WORD = END + 1
@@ -48,6 +49,7 @@ CASES = OrderedDict([
     ('guided-lstm', dict(score='concat', bidirectional=True, input_feeding=True, guided_alignment=0.5)),
     ('dmn-gru', dict(score='general', encoder='dmn', hops=3, cell='gru', bidirectional=True, guided_alignment=0.5)),
     ('dmn-state-gru', dict(score='dot', encoder='dmn', exact_match='state', hops=2, cell='gru', bidirectional=True)),
+    ('memory-gru', dict(score='dot', encoder='memory', hops=2, cell='gru', exact_match='state')),
     # The fast kernels; all other cases record those of Keras.
     ('fast-feeding-lstm', dict(score='general', kernels='fast', bidirectional=True, input_feeding=True,
                                decoder_layers=2, residual=True, tie_embeddings=True, label_smoothing=0.1)),
@@ -83,8 +85,9 @@ def describe(name):
     settings = dict(BASE, **dict(CASES, **TRAININGS)[name])
     vocabulary = (VOCABULARY[0],) * 2 if settings['share_vocabulary'] else VOCABULARY
     entry = {'kind': 'training' if name in TRAININGS else 'case', 'model': settings, 'vocabulary': list(vocabulary)}
-    if settings.get('encoder') == 'dmn':
-        entry['separators'] = [SEPARATORS[0], list(SEPARATORS[1])]
+    if 'encoder' in settings:
+        marks = [list(SEPARATORS[1])] if settings['encoder'] == 'memory' else []
+        entry['separators'] = [SEPARATORS[0], list(SEPARATORS[1])] + marks
     if name in TRAININGS:
         entry['tolerance'] = list(TRAINING_TOLERANCE)
     else:
@@ -195,8 +198,8 @@ def draw_once(name, shapes, random):
 def has_varied_outputs(name, arrays):
     """Whether the searches end at several lengths, with clear margins, and all their options have an effect."""
     entry = describe(name)
-    model = NumpyModel(entry['model'], {key[10:]: value for key, value in arrays.items() if key[:10] == 'parameter/'},
-                       entry.get('separators'))
+    model = model_of(entry['model'], {key[10:]: value for key, value in arrays.items() if key[:10] == 'parameter/'},
+                     entry.get('separators'))
     source, copied = arrays['padded/source'], arrays.get('padded/copied')
     limits = np.full(len(source), LIMIT)
     greedy = numpy_search.greedy(model, source, limits, copied)

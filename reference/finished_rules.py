@@ -8,7 +8,7 @@ import itertools
 
 import numpy as np
 
-from reference.numpy_model import NumpyModel
+from reference.numpy_memories import model_of
 from reference.numpy_search import beam, keep_place
 from text.vocabulary import SPECIALS
 
@@ -38,7 +38,7 @@ def results_by_rule(entry, parameters, source, limits, copied=None):
         entry: dict, the entry of a manifest. parameters: weights by neutral name.
         limits: maximum number of tokens of each output, `(B,)`. copied: as `NumpyModel.forward` takes it.
     """
-    model = NumpyModel(entry['model'], parameters, entry.get('separators'))
+    model = model_of(entry['model'], parameters, entry.get('separators'))
     return OrderedDict((name, beam(model, source, limits, copied=copied, next_beam=rule, **entry['beam']))
                        for name, rule in RULES.items())
 

@@ -44,8 +44,8 @@ def check_file(path, entry, arrays):
 def _check_case(path, entry, model, arrays):
     sizes = _check_sizes(path, entry, model, arrays)
     _check_beam(entry)
-    if model.encoder == 'dmn':
-        _check_separators(entry, sizes[0])
+    if model.encoder != 'recurrent':
+        _check_separators(entry, sizes[0], 3 if model.encoder == 'memory' else 2)
     for batch in BATCHES:
         source = _ids(path, arrays, batch + '/source', sizes[0])
         _check_location(model, batch + '/source', source)
@@ -68,7 +68,7 @@ def _check_case(path, entry, model, arrays):
 def _check_training(path, entry, model, arrays):
     sizes = _check_sizes(path, entry, model, arrays)
     require(not model.copy and not model.guided_alignment and model.encoder == 'recurrent',
-            'trainings of a set have neither copy nor guided_alignment nor encoder dmn')
+            'trainings of a set have neither copy nor guided_alignment nor an encoder of stories')
     source, target = [_ids(path, arrays, 'input/' + side, size, END + 1)
                       for side, size in zip(('source', 'target'), sizes)]
     require(len(source) == len(target) and not len(source) % model.batch_size and source[:, 0].all() and
@@ -112,8 +112,11 @@ def _check_tables(path, model, sizes, arrays):
     gates = {'lstm': 4, 'gru': 3}[model.cell]
     width = (model.encoder_units or model.units) // (2 if model.bidirectional else 1)
     expected = {'source_embedding/embeddings': (sizes[0], model.embedding),
-                'decoder_1/recurrent_kernel': (model.units, gates * model.units),
-                'encoder_1/%srecurrent_kernel' % ('forward/' if model.bidirectional else ''): (width, gates * width)}
+                'decoder_1/recurrent_kernel': (model.units, gates * model.units)}
+    if model.encoder == 'memory':
+        expected['memory_embedding/embeddings'] = sizes[0], (model.hops + 1) * model.units
+    else:
+        expected['encoder_1/%srecurrent_kernel' % ('forward/' if model.bidirectional else '')] = width, gates * width
     if not model.share_vocabulary:
         expected['target_embedding/embeddings'] = (sizes[1], model.embedding)
     check_arrays(path, arrays, {'parameter/' + name: (shape, 'f') for name, shape in expected.items()})
@@ -133,11 +136,11 @@ def _check_location(model, name, source):
             '%s has more than %d tokens, the most of --score location', name, model.max_source_length)
 
 
-def _check_separators(entry, size):
-    """The ids that divide a question and its story."""
+def _check_separators(entry, size, count):
+    """The ids that divide a question and its story: one, and lists of ids."""
     found = entry.get('separators')
-    whole = isinstance(found, list) and len(found) == 2 and isinstance(found[1], list)
-    require(whole and all(type(i) is int and 0 <= i < size for i in found[:1] + found[1]),
+    whole = isinstance(found, list) and len(found) == count and all(isinstance(ids, list) for ids in found[1:])
+    require(whole and all(type(i) is int and 0 <= i < size for i in sum(found[1:], found[:1])),
             'separators in %s are not ids of the vocabulary', MANIFEST)
 
 

@@ -45,6 +45,13 @@ states: encoder states (N, S, Dm). mask: their valid positions (N, S). copied: w
 position outputs (N, S); ids from V on are the names of that row.
 """
 
+Story = namedtuple('Story', 'question question_states sentences ends states')
+Story.__doc__ = """A source in parts.
+
+question: ids. question_states: the last states of its recurrent layer, each (1, D). sentences: their ids. ends:
+positions of their last tokens. states: their last states, each (Dm,).
+"""
+
 States = namedtuple('States', 'attentional cells position')
 States.__doc__ = """What one decoder step passes to the next.
 
@@ -173,34 +180,43 @@ class NumpyModel(object):
         # Returns
             Encoder states `(B, S, Dm)`, their mask `(B, S)`, and the first states of the decoder's layers.
         """
-        settings, table = self.settings, self.weights['source_embedding/embeddings']
-        stories = [self.split(row[row != PAD].tolist()) for row in source]
-        vectors, firsts, flag = [], [], settings.get('exact_match', 'flag') == 'flag'
-        for question, sentences in stories:
-            ids = np.array([question or [PAD]])
-            outputs, states = self._layer('question_encoder', table[ids], ids != PAD)
-            firsts.append(states)
+        stories = self.read_stories(source)
+        counts = [len(story.ends) for story in stories]
+        mask = np.arange(max(max(counts), 1)) < np.array(counts)[:, None]                               # (B, N)
+        x = np.zeros(mask.shape + (self.settings['encoder_units'] or self.settings['units'],))
+        x[mask] = np.reshape([state for story in stories for state in story.states], (-1, x.shape[-1]))
+        fused = self.encode_vectors(x, mask)[0] + x                                                     # (B, N, Dm)
+        memory, valid = np.zeros(source.shape + fused.shape[-1:]), np.zeros(source.shape, bool)
+        for row, story in enumerate(stories):
+            memory[row, story.ends], valid[row, story.ends] = fused[row, :len(story.ends)], True
+        return memory, valid, self.first_states(stories)
+
+    def first_states(self, stories):
+        """The first states of the decoder's layers: the last ones of the questions."""
+        states = [np.concatenate(layer_states) for layer_states in zip(*[story.question_states for story in stories])]
+        return [states] * self.settings['decoder_layers']
+
+    def read_stories(self, source):
+        """Reads the question and each sentence of sources, ids `(B, S)`: a list of `Story`."""
+        table, flag = self.weights['source_embedding/embeddings'], self.settings.get('exact_match', 'flag') == 'flag'
+        stories = []
+        for row in source:
+            question, sentences = self.split(row[row != PAD].tolist())
+            ids, states = np.array([question or [PAD]]), []
+            outputs, question_states = self._layer('question_encoder', table[ids], ids != PAD)
             for _, words in sentences:
                 match = np.array([[float(word > END and word == other) for other in ids[0]] for word in words])
                 match = match.max(axis=1, keepdims=True) if flag else match @ outputs[0]
-                joined = np.concatenate([table[words], np.repeat(states[0], len(words), axis=0), match], axis=1)
-                last = self._layer('sentence_encoder', joined[None], np.ones((1, len(words)), bool))[1][0]
-                vectors.append(last[0])                                                                 # (Dm,)
-        counts = [len(sentences) for _, sentences in stories]
-        mask = np.arange(max(max(counts), 1)) < np.array(counts)[:, None]                               # (B, N)
-        x = np.zeros(mask.shape + (settings['encoder_units'] or settings['units'],))
-        x[mask] = np.reshape(vectors, (-1, x.shape[-1]))
-        fused = self.encode_vectors(x, mask)[0] + x                                                         # (B, N, Dm)
-        memory, valid = np.zeros(source.shape + fused.shape[-1:]), np.zeros(source.shape, bool)
-        for row, (_, sentences) in enumerate(stories):
-            for number, (end, _) in enumerate(sentences):
-                memory[row, end], valid[row, end] = fused[row, number], True
-        states = [np.concatenate(layer_states) for layer_states in zip(*firsts)]
-        return memory, valid, [states] * settings['decoder_layers']
+                asked = np.repeat(question_states[0], len(words), axis=0)
+                joined = np.concatenate([table[words], asked, match], axis=1)
+                states.append(self._layer('sentence_encoder', joined[None], np.ones((1, len(words)), bool))[1][0][0])
+            ends, sentences = zip(*sentences) if sentences else ([], [])
+            stories.append(Story(question, question_states, sentences, list(ends), states))
+        return stories
 
     def split(self, ids):
         """One source without padding: the question's ids, and (position of its last token, ids) of each sentence."""
-        question_end, sentence_ends = self.separators
+        question_end, sentence_ends = self.separators[:2]
         first = ids.index(question_end) + 1 if question_end in ids else 0
         sentences, words = [], []
         for position in range(first, len(ids)):
@@ -306,18 +322,7 @@ class NumpyModel(object):
                 x = x + below
         attentional = stages['decoder_states'] = x                                                      # (N, D)
         if self.score != 'none':
-            each_hop = []
-            for _ in range(settings.get('hops', 1)):
-                query = attentional                                                 # the result of the last hop
-                stages['scores'] = self.scores(query, memory.states)                                    # (N, S)
-                stages['masked_scores'], stages['weights'] = self.align(
-                    stages['scores'], query, memory.mask, states.position)
-                each_hop.append(stages['weights'])
-                stages['context'] = np.einsum('ns,nsd->nd', stages['weights'], memory.states)           # (N, Dm)
-                joined = np.concatenate([stages['context'], query], axis=-1)        # eq. 5: tanh(W_c [c_t; h_t])
-                attentional = np.tanh(joined @ self.weights['attentional_state/kernel'])
-            stages['weights'] = np.mean(each_hop, axis=0)                           # the alignment: mean of all hops
-            stages['attentional_states'] = attentional
+            attentional = self.attend(stages, memory, states.position)
         logits = self.logits(attentional)                                                               # (N, V)
         if settings.get('copy'):
             # Eq. 8: sigmoid(w_h* . c_t + w_s . h_t + w_x . x_t + b), the three vectors concatenated.
@@ -330,6 +335,21 @@ class NumpyModel(object):
             logits = self.mixture(logits, stages['p_gen'], stages['copy_distribution'], memory.copied)  # (N, V + X)
         stages['logits'] = logits
         return stages, States(attentional, cells, states.position + 1)
+
+    def attend(self, stages, memory, position):
+        """Adds the stages of the attention to those of a step; returns the attentional state `(N, D)`."""
+        attentional, each_hop = stages['decoder_states'], []
+        for _ in range(self.settings.get('hops', 1)):
+            query = attentional                                                     # the result of the last hop
+            stages['scores'] = self.scores(query, memory.states)                                        # (N, S)
+            stages['masked_scores'], stages['weights'] = self.align(stages['scores'], query, memory.mask, position)
+            each_hop.append(stages['weights'])
+            stages['context'] = np.einsum('ns,nsd->nd', stages['weights'], memory.states)               # (N, Dm)
+            joined = np.concatenate([stages['context'], query], axis=-1)            # eq. 5: tanh(W_c [c_t; h_t])
+            attentional = np.tanh(joined @ self.weights['attentional_state/kernel'])
+        stages['weights'] = np.mean(each_hop, axis=0)                               # the alignment: mean of all hops
+        stages['attentional_states'] = attentional
+        return attentional
 
     def logits(self, attentional):
         """Eq. 6 without its softmax: W_s h~_t, `(N, D)` to `(N, V)`."""

@@ -86,9 +86,10 @@ def forward_stages(model):
     stages = OrderedDict([('encoder_states', encoder_states), ('initial_states', tf.stack(initial_states, axis=1)),
                           ('decoder_states', model.decoder_states)])
     if settings.score != 'none':
-        memory = model.memory
-        query = model.decoder_states
-        for hop in range(settings.hops):
+        memory, query = model.memory, model.decoder_states
+        if settings.encoder == 'memory':
+            output = model.attention.attend(query, memory.states, memory.mask)
+        for hop in range(settings.hops if settings.encoder != 'memory' else 0):
             output = model.attention.attend(query, memory.states, model.attention.keys(memory.states), memory.mask)
             if hop + 1 < settings.hops:
                 query = model.cell.combine.call(K.concatenate([output.context, query]))

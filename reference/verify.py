@@ -11,6 +11,7 @@ from parity import compare
 from reference import numpy_search
 from reference.cases import LIMIT
 from reference.numpy_losses import coverage_losses, guided_alignment_losses, loss, token_losses
+from reference.numpy_memories import model_of
 from reference.numpy_model import END, PAD, START, NumpyModel
 
 # (relative, absolute) tolerances of float32 and float64 graphs against float64 NumPy
@@ -26,7 +27,7 @@ def parameters_of(arrays, prefix='parameter/'):
 
 
 def numpy_model_of(entry, arrays):
-    return NumpyModel(entry['model'], parameters_of(arrays), entry.get('separators'))
+    return model_of(entry['model'], parameters_of(arrays), entry.get('separators'))
 
 
 def guide_of(model, arrays, prefix):

@@ -5,7 +5,7 @@ import tf_session  # first: it fixes the import order
 import numpy as np
 import tensorflow as tf
 from keras import backend as K
-from reference import numpy_model
+from reference import numpy_memories
 from text import batches
 from text.vocabulary import UNK
 from seq2seq_model import Seq2Seq
@@ -68,7 +68,7 @@ class Small(object):
         tf_session.seed_weights(self.settings.seed)
         self.model = Seq2Seq(self.settings, VOCABULARY, VOCABULARY, separators)
         self.weights = set_weights(self.model, seed, scale)
-        self.numpy = numpy_model.NumpyModel(vars(self.settings), self.weights, separators)
+        self.numpy = numpy_memories.model_of(vars(self.settings), self.weights, separators)
         self._one_step, self.fed = None, {}  # `fed`: what else the model takes
 
     def whole(self, batch, training=False):

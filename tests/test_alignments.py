@@ -1,4 +1,5 @@
 """Links between tokens: their files, what does not fit a run, their scores, and the aligner of `--alignments auto`."""
+import json
 import math
 import os
 import pathlib
@@ -18,7 +19,7 @@ from command_line import UserError
 from reports.alignment_scores import alignment_scores
 from settings import check, resolve_settings
 from storage.files import file_sha256
-from test_commands import ROOT, one_line, run
+from test_commands import ROOT, cheap, no_tensorflow, one_line, run  # noqa: F401
 from text import preparation, word_aligner
 from text.alignments import Gold, read_alignments
 from text.corpus import corpus_paths
@@ -303,6 +304,19 @@ def test_a_guided_run_is_resumed_with_its_links(fake):
     one_line(run('train.py', *options, '--run', 'other', cwd=fake), 'train.py', 'EFLOMAL', 'make align')
     assert run('train.py', '--run', 'r', '--overwrite', '--train', 'a.tsv', '--epochs', '1', cwd=fake).code == 0
     assert not (fake / 'r' / 'alignments.txt').exists()
+
+
+def test_the_preset_is_guided_where_the_aligner_is_installed(fake, cheap, monkeypatch):  # noqa: F811
+    def printed(*options):
+        done = cheap('train.py', '--preset', 'multi30k', '--train', str(fake / 'a.tsv'), *options + ('--print-config',))
+        config = json.loads(done.stdout.decode('utf-8'))
+        return config['guided_alignment'], config['alignments'], 'eflomal-align is installed' in done.stderr
+
+    assert printed() == (.1, 'auto', True)
+    assert printed('--guided-alignment', '0') == (0, None, False)
+    assert printed('--score', 'none') == printed('--long-sources', 'truncate') == (0, None, False)
+    monkeypatch.setenv('EFLOMAL', str(fake / 'none'))
+    assert printed() == (0, None, False)
 
 
 @pytest.mark.slow

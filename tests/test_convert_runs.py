@@ -70,7 +70,8 @@ def test_convert_takes_a_run_and_the_ports_of_its_layers(python, tmp_path, capsy
     subprocess.check_call([python, '-c', script], cwd=str(tmp_path / 'new'), stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize('changes, told', [(dict(copy=True), '--copy'), (dict(encoder='dmn'), 'dmn')])
+@pytest.mark.parametrize('changes, told', [(dict(copy=True), '--copy'), (dict(encoder='dmn'), 'dmn'),
+                                           (dict(encoder='memory', score='dot'), 'memory')])
 def test_a_run_whose_layers_have_no_port_each_is_refused_with_the_other_way(tmp_path, changes, told):
     path = str(random_run(tmp_path / 'run', **changes))
     with pytest.raises(UserError, match='run: was trained with .*%s, whose layers have no port each: .*export' % told):

@@ -45,6 +45,9 @@ KINDS = [
     (dict(encoder='dmn', exact_match='flag', score='additive', bidirectional=False, cell='gru',
           share_vocabulary=True, hops=2, source_tokenizer='word', target_tokenizer='word'),
      BEAM + ['--min-length', '15']),
+    (dict(encoder='memory', hops=3, cell='gru', score='dot', source_tokenizer='word'), BEAM),
+    (dict(encoder='memory', hops=1, exact_match='state', score='dot', share_vocabulary=True, decoder_layers=2,
+          source_tokenizer='word', target_tokenizer='word'), []),
     (dict(hops=2, input_feeding=True, attention='local-m', score='dot'), BEAM + ['--length-penalty', 'average']),
     (dict(hops=3, copy=True, source_tokenizer='word', target_tokenizer='word'), BEAM),
     (dict(copy=True, source_tokenizer='word', target_tokenizer='word'), []),
@@ -75,7 +78,7 @@ def exported(request, tmp_path_factory):
     path = random_run(folder / 'run', **changes)
     export.main(['--format', 'onnx'] + options + [str(path), str(folder / 'folder')])
     asked = export.parse(options + ['x', 'y'])
-    texts = STORIES if changes.get('encoder') == 'dmn' else TEXTS
+    texts = STORIES if 'encoder' in changes else TEXTS
     with Translator.load(str(path), threads=1) as translator:
         outputs = translator.translate(texts, **search_options.merge(translator.settings, asked)._asdict())
         yield folder / 'folder', translator, texts, outputs

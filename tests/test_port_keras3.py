@@ -14,9 +14,10 @@ FOLDER = os.path.join(str(ROOT), 'docs', 'port_keras3')
 PYTHONS = (os.environ.get('KERAS3_PYTHON', ''), 'python3.13', 'python3.12', 'python3.11', 'python3.10', 'python3')
 FILES = {'torch': ['general-lstm.float32.npz', 'concat-gru.float32.npz', 'local-p-gru.float32.npz', 'sample.npz',
                    'location-lstm.float32.npz', 'none-lstm.float32.npz', 'copy-gru.float32.npz',
-                   'guided-lstm.float32.npz', 'dmn-gru.float32.npz', 'dmn-state-gru.float32.npz'],
+                   'guided-lstm.float32.npz', 'dmn-gru.float32.npz', 'dmn-state-gru.float32.npz',
+                   'memory-gru.float32.npz'],
          'jax': ['concat-lstm.float64.npz', 'local-m-lstm.float64.npz', 'copy-lstm.float64.npz', 'dmn-gru.float64.npz',
-                 'sample-finished.npz']}
+                 'memory-gru.float64.npz', 'sample-finished.npz']}
 
 
 def find_python(backend):

@@ -324,7 +324,7 @@ def random_run(path, words=('one', 'two', 'three'), **changes):
     from settings import with_defaults
     from small_models import set_weights
     from text.questions import separators
-    stories = changes.get('encoder') == 'dmn'
+    stories = changes.get('encoder') in ('dmn', 'memory')
     words = Vocabulary(list(SPECIALS) + list(words) + ['|', '.', '?'] * stories)
     config = dict(defaults(), **dict(dict(units=4, embedding=4, threads=1, target_tokenizer='word'), **changes))
     vocabularies = {'vocab.%s.txt' % side: words.to_bytes() for side in ('source', 'target')}

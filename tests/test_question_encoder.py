@@ -5,7 +5,7 @@ import tf_session  # noqa: F401  first: it fixes the import order
 import numpy as np
 from keras import backend as K
 from command_line import UserError
-from question_encoder import find_layout
+from stories.question_encoder import find_layout
 from reference import numpy_model
 from small_models import Batch, Small, settings
 from text.batches import make_batch
@@ -36,6 +36,9 @@ def test_layout_of_a_source():
     assert ends == [[6, 10], [2, 4], [], [4, 7], [5], [5, 7], [5]]
     assert layout.offset[0, 4:11].tolist() == [0, 1, 2, 0, 1, 2, 3]
     assert layout.sentence[3, 2:8].tolist() == [0, 0, 0, 1, 1, 1]
+    # A row without padding: its last sentence begins at 0 too.
+    row = K.get_session().run(find_layout(ids, SEPARATORS), {ids: BATCH.source[:1]})
+    assert row.offset[0, 4:].tolist() == [0, 1, 2, 0, 1, 2, 3]
 
 
 @pytest.mark.parametrize('case', [
@@ -121,7 +124,7 @@ def test_gradient_is_the_slope_of_the_loss():
 def test_separators_of_a_vocabulary():
     vocabulary = Vocabulary(list(SPECIALS) + ['Ann', '\u2581|', '.', 'end.', '\u3002'])
     assert separators(settings(), vocabulary) is None
-    assert separators(settings(encoder='dmn'), vocabulary) == Separators(5, (6, 7, 8))
+    assert separators(settings(encoder='dmn'), vocabulary) == Separators(5, (6, 7, 8), (6, 8))
     with pytest.raises(UserError, match='question | story'):
         separators(settings(encoder='dmn'), Vocabulary(list(SPECIALS) + ['Ann', '.']))
 

@@ -260,6 +260,28 @@ def test_a_sampled_softmax_draws_the_words_that_a_run_never_stopped_draws(cut, t
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('update', [3, 5, 6])     # the softmax begins with update 5, counted from 0
+def test_a_memory_network_cut_where_its_linear_start_ends_is_one_never_stopped(cut, tmp_path, update):
+    story = '1 %s went to the %s.\n2 %s took the ball.\n3 Where is %s?\t%s\t1\n'
+    people, places = ['Ann', 'Bob', 'Eve'], ['hall', 'park', 'shop', 'yard']
+    drawn = random.Random(0)
+    for name, count in (('train', 40), ('val', 6)):
+        with open(str(tmp_path / name), 'w', encoding='utf-8') as stream:
+            for _ in range(count):
+                (who, other), place = drawn.sample(people, 2), drawn.choice(places)
+                stream.write(story % (who, place, other, who, place))
+    begin = ['--task', 'answer', '--format', 'babi', '--train', 'train', '--val', 'val', '--batch-size', '10',
+             '--epochs', '2', '--units', '8', '--embedding', '8', '--linear-start', '5', '--dropout', '0.1',
+             '--threads', '1', '--seed', '2']
+    whole = run('train.py', '--run', 'whole', *begin, cwd=tmp_path)
+    assert whole.code == 0, whole.stderr
+    assert cut(tmp_path, 'update', update, 'SIGTERM', '--run', 'cut', *begin).code == 143
+    assert state_of(tmp_path / 'cut')['update'] == update
+    resume(tmp_path, 'cut')
+    assert outcome(tmp_path / 'cut') == outcome(tmp_path / 'whole')
+
+
+@pytest.mark.slow
 def test_more_epochs_continue_where_the_run_ended(trained, tmp_path):  # noqa: F811
     path = tmp_path / 'run'
     fewer = [{'8': '5'}.get(text, text) if before == '--epochs' else text

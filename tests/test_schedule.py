@@ -46,6 +46,27 @@ def test_the_best_is_the_lowest_perplexity_or_the_highest_score_and_of_equals_th
             (0., 0), (3., 0), (3., 1), (3., 2), (4., 0)]
 
 
+def test_a_linear_start_ends_with_its_updates_or_when_the_text_is_learned_or_learning_ends():
+    def end(*perplexities):
+        log = [dict(step=10 * number, train_perplexity=value) for number, value in enumerate(perplexities, 1)]
+        return schedule.end_of_linear_start(with_defaults(dict(linear_start=45)), log)
+
+    assert end() == end(4., 3., 2.5, 2.4) == end(4., 3., 2.5, 2.4, 2.6) == end(4., 3., 3.) == 45
+    assert end(4., 1.04) == end(4., 1.04, 1.5, 1.03) == 20 and end(1.01) == 10
+    assert end(4., 3., 3.1) == end(4., 3., 3.1, 2.) == 30
+    assert schedule.end_of_linear_start(with_defaults({}), [dict(step=10, train_perplexity=1.)]) == 0
+
+
+def test_in_a_linear_start_the_last_validation_is_the_best():
+    state, kept = first_state(), []
+    for number, (score, perplexity) in enumerate([(5., 4.), (7., 3.), (9., 2.), (6., 1.9), (6.5, 1.8)], 1):
+        row = dict(step=10 * number, train_perplexity=perplexity)
+        state = after_validation(with_defaults(dict(linear_start=30)),
+                                 state._replace(update=10 * number, log=state.log + [row]), score)
+        kept.append((state.best, state.since_best))
+    assert kept == [(5., 0), (7., 0), (7., 1), (6., 0), (6., 1)]
+
+
 def test_plateau_lowers_the_rate_after_so_many_validations_and_then_waits_again():
     states = history([5., 5., 5., 5., 5., 5., 4., 4., 4.], decay='plateau', decay_patience=2, decay_factor=.1)
     assert [state.rate_scale for state in states] == pytest.approx([1, 1, .1, .1, .01, .01, .01, .01, .001])
@@ -103,7 +124,7 @@ def test_keeping_checkpoints_step_by_step_equals_choosing_at_the_end():
 GOOD = first_state()._replace(
     epoch=2, position=3, micro_step=23, update=12, validated=10, best=4.5, sums=[1., 2., 3., 4.],
     kept=[{'file': '20.h5', 'sha256': '0' * 64, 'step': 20, 'score': 4.5}],
-    log=[{'epoch': 2, 'step': 10, 'seconds': 3.5, 'val_perplexity': 4.5}])
+    log=[{'epoch': 2, 'step': 10, 'seconds': 3.5, 'train_perplexity': 5., 'val_perplexity': 4.5}])
 
 
 def test_a_state_is_restored_from_json():
@@ -111,7 +132,8 @@ def test_a_state_is_restored_from_json():
         assert schedule.read_state(with_defaults({}), json.loads(json.dumps(state._asdict())), 10) == state
 
 
-KEYS = strategies.sampled_from(['step', 'score', 'file', 'sha256', 'seconds', 'val_perplexity', 'x'])
+KEYS = strategies.sampled_from(
+    ['step', 'score', 'file', 'sha256', 'seconds', 'train_perplexity', 'val_perplexity', 'x'])
 SCALARS = (strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats()
            | strategies.text(max_size=3))
 VALUES = strategies.recursive(SCALARS, lambda inner: strategies.lists(inner, max_size=4)

@@ -160,9 +160,10 @@ the source; `questions` is the number of questions that count.
 """
 
 
-Separators = collections.namedtuple('Separators', 'question_end sentence_ends')
-Separators.__doc__ = """Source ids that divide `question | story`: the id of `|`, and a tuple of those that end a
-sentence."""
+Separators = collections.namedtuple('Separators', 'question_end sentence_ends marks')
+Separators.__doc__ = """Source ids that divide `question | story`: the id of `|`, a tuple of those that end a sentence,
+and a tuple of those among them that are no words."""
+Separators.__new__.__defaults__ = (),
 
 SENTENCE_ENDS = ('.', '!', '?', '\u3002', '\uff01', '\uff1f')
 
@@ -173,14 +174,15 @@ def separators(settings, vocabulary):
     # Raises
         UserError: the vocabulary has no `|`.
     """
-    if settings.encoder != 'dmn':
+    if settings.encoder == 'recurrent':
         return None
     ends = tuple(id_ for id_, token in enumerate(vocabulary.tokens) if token.endswith(SENTENCE_ENDS))
+    marks = tuple(id_ for id_ in ends if vocabulary.tokens[id_].strip('\u2581') in SENTENCE_ENDS)
     question_ends = [id_ for id_, token in enumerate(vocabulary.tokens) if token.strip('\u2581') == '|']
     if not question_ends:
-        raise UserError('--encoder dmn needs sources of the form "question | story": no training source has a | that '
-                        'is a token; choose --format babi or qa, or --encoder recurrent')
-    return Separators(question_ends[0], ends)
+        raise UserError('--encoder %s needs sources of the form "question | story": no training source has a | that '
+                        'is a token; choose --format babi or qa, or --encoder recurrent' % settings.encoder)
+    return Separators(question_ends[0], ends, marks)
 
 
 def supporting_positions(question, tokenize, lengths):

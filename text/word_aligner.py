@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 
 from command_line import ROOT, UserError
+from settings import AUTO, GUIDED
 from storage.files import user_error
 
 LINKS_FILE = 'alignments.txt'  # in a run directory: a line for each pair of the training text
@@ -22,18 +23,24 @@ PLACEHOLDER = '-'  # in place of a pair without tokens: aligners refuse empty li
 _SPACE = re.compile(r'\s')
 
 
-def find_program():
-    """The aligner: what EFLOMAL names, that of `make align`, or the one on PATH.
-
-    # Raises
-        UserError: there is none.
-    """
+def installed_program():
+    """The aligner, or `None`: what EFLOMAL names, that of `make align`, or the one on PATH."""
     named = os.environ.get('EFLOMAL')
-    program = shutil.which(named or OWN_PROGRAM) or (None if named else shutil.which(PROGRAM))
+    return shutil.which(named or OWN_PROGRAM) or (None if named else shutil.which(PROGRAM))
+
+
+def find_program():
+    """The same. UserError: there is none."""
+    program, named = installed_program(), os.environ.get('EFLOMAL')
     if program is None:
         raise UserError('--alignments auto needs %s%s: call make align, or name the program with EFLOMAL'
                         % (PROGRAM, ', and EFLOMAL=%s is no program' % named if named else ''))
     return program
+
+
+def of_preset(name):
+    """What a preset adds where the aligner is installed, for the help and the docs."""
+    return 'where eflomal is installed (make align): --alignments %s --guided-alignment %s' % (AUTO, GUIDED[name])
 
 
 def token_line(tokens):

@@ -23,6 +23,9 @@ def step_bytes(settings, source_size, target_size, batch, source_length, target_
     weights = (source_size * settings.embedding + target_size * (settings.embedding + settings.units)
                + 8 * depth * (width + settings.units + settings.embedding) * max(width, settings.units))
     logits = batch * target_length * target_size
+    if settings.encoder == 'memory':    # a word has a vector for each hop, and one more
+        width *= settings.hops + 1
+        weights += source_size * width
     steps = batch * depth * (source_length * (width + settings.embedding)
                              + target_length * (settings.units + settings.embedding))
     in_blocks, attended, at_a_time = attends_in_blocks(settings), source_length, target_length

@@ -63,6 +63,10 @@ class Accumulating(Optimizer):
         self.updates = [tf.cond(self.apply > 0, apply, lambda: tf.group(*added))]
         return self.updates
 
+    def restart(self):
+        """Begins again with the weights as they are: no updates done, slots zero."""
+        K.batch_set_value([(weight, K.get_value(weight) * 0) for weight in self.weights])
+
     @staticmethod
     def _variables_like(params, name):
         return [K.zeros(K.int_shape(weight), dtype=K.dtype(weight), name='%s_%s' % (weight.op.name, name))

@@ -24,6 +24,9 @@ METRICS = collections.OrderedDict([('perplexity', ('val_perplexity', False)), ('
                                    ('rouge-l', ('val_rouge_l', True)), ('exact-match', ('val_exact_match', True))])
 
 
+LEARNED = 1.05  # training perplexity that ends a linear start
+
+
 def first_state():
     """The state before the first step."""
     return State(epoch=0, position=0, micro_step=0, update=0, validated=0, best=None, since_best=0, rate_scale=1.,
@@ -46,7 +49,8 @@ def read_state(settings, values, batches):
             and isinstance(state.sums, list) and len(state.sums) == 4 and all(map(number, state.sums))
             and all(isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
                     for rows in (state.kept, state.log))
-            and all(number(row.get(key)) for row in state.log for key in ('seconds', 'step', column))
+            and all(number(row.get(key)) for row in state.log
+                    for key in ('seconds', 'step', 'train_perplexity', column))
             and all(number(pointer.get('score')) and number(pointer.get('step'))
                     and isinstance(pointer.get('file'), str) and 'sha256' in pointer for pointer in state.kept)
             and (state.validated == 0) == (not state.log) == (state.best is None))
@@ -68,6 +72,22 @@ def learning_rate(settings, update, per_epoch, rate_scale=1.):
     return settings.learning_rate * warmup * decay
 
 
+def end_of_linear_start(settings, log):
+    """The update with which the softmax of a memory network begins.
+
+    That is `--linear-start`, or the first validation before it at which the linear model has learned the text, or does
+    not learn any more: its weights would only grow, and the softmax of large scores has no slope to learn by.
+    """
+    before = math.inf
+    for row in log:
+        if row['step'] >= settings.linear_start:
+            break
+        if row['train_perplexity'] < LEARNED or row['train_perplexity'] > before:
+            return row['step']
+        before = row['train_perplexity']
+    return settings.linear_start
+
+
 def validation_due(settings, state, batches):
     """Whether to validate now: at the end of an epoch of this many batches, or every `--validate-every` updates."""
     between = settings.validate_every and state.update % settings.validate_every == 0
@@ -80,8 +100,11 @@ def is_better(settings, score, best):
 
 
 def after_validation(settings, state, score):
-    """The state after a validation with this score; `since_best` is 0 if it is the best."""
-    if is_better(settings, score, state.best):
+    """The state after a validation with this score; `since_best` is 0 if it is the best.
+
+    In a linear start the last one is: the softmax, with which it is scored, is not yet trained.
+    """
+    if is_better(settings, score, state.best) or state.update < end_of_linear_start(settings, state.log):
         return state._replace(best=score, since_best=0, since_drop=0)
     state = state._replace(since_best=state.since_best + 1, since_drop=state.since_drop + 1)
     if settings.decay == 'plateau' and state.since_drop >= settings.decay_patience:

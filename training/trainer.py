@@ -63,7 +63,7 @@ class Trainer(object):
         show: function of the log's row, called after each validation, while the validated weights are in place.
         decoded_score: function without arguments that returns the score of `settings.metric`, if it needs decoding.
         checkpoint: (arrays, state) to resume from, the last of `run`; `None` for a new training.
-        separators: `questions.Separators` of the source vocabulary, for `encoder` 'dmn'.
+        separators: `questions.Separators` of the source vocabulary, for the encoders of stories.
         workers: `Workers` that share the training; worker 0 has a run, the others have none.
     """
 
@@ -221,6 +221,11 @@ class Trainer(object):
         state, workers, started = self.state, self.workers, time.monotonic()
         counts, source_counts = zip(*map(self._token_counts, group))
         own, results = workers.own(len(group)), np.zeros((len(group), 3))
+        if self.settings.linear_start:
+            end = schedule.end_of_linear_start(self.settings, state.log)
+            K.set_value(self.model.linear, int(state.update < end))
+            if state.update == end:
+                self.optimizer.restart()    # its slots are those of another model
         K.set_value(self.optimizer.learning_rate, self.learning_rate(state.update))
         if workers.size > 1:
             K.set_value(self.optimizer.idle, int(not own))

@@ -302,8 +302,8 @@ def main(reference, folder):
     for name, entry in manifest['files'].items():
         with np.load(os.path.join(reference, name), allow_pickle=False) as stored:
             arrays = dict(stored)
-        if entry['model'].get('encoder') == 'dmn':
-            print('%s: the encoder dmn is not in this port' % name, file=sys.stderr)
+        if 'separators' in entry:
+            print('%s: the encoder %s is not in this port' % (name, entry['model']['encoder']), file=sys.stderr)
         elif entry['kind'] != 'training' or 'input/batches' in arrays:
             np.savez(os.path.join(folder, name), **(train if entry['kind'] == 'training' else port)(entry, arrays))
 

@@ -19,7 +19,7 @@ import keras  # noqa: E402
 from keras import layers, ops, tree  # noqa: E402
 import numpy as np  # noqa: E402
 
-from story import encode_story  # noqa: E402
+from story import Ages, encode_memories, encode_story, hops  # noqa: E402
 
 PAD, UNK, START, END = range(4)
 
@@ -92,7 +92,7 @@ class Seq2Seq(object):
     # Arguments
         settings: dict, the `model` settings of a bundle.
         parameters: arrays by the bundle's names, such as `encoder_1/forward/kernel`; each becomes one weight.
-        separators: those of the bundle, for `--encoder dmn`.
+        separators: those of the bundle, for the encoders of stories.
     """
 
     def __init__(self, settings, parameters, separators=None):
@@ -122,7 +122,11 @@ class Seq2Seq(object):
             for state in 'hc' if is_lstm else 'h':
                 self.layers['bridge_%d_%s' % (n, state)] = (
                     layers.Dense(units, activation=tanh) if bridged else layers.Identity())
-        if settings['score'] != 'none':
+        self.is_memory_network = settings.get('encoder') == 'memory'
+        if self.is_memory_network:
+            count, width = parameters['memories/ages'].shape
+            self.layers.update(memories=Ages(count, width), memory_state=layers.Dense(width, use_bias=False))
+        elif settings['score'] != 'none':
             self.layers['attention'] = Attention(settings, size)
             self.layers['attentional_state'] = layers.Dense(units, activation=tanh, use_bias=False)
         if not settings['tie_embeddings']:
@@ -162,7 +166,8 @@ class Seq2Seq(object):
         """What all steps look at: encoder states (B, S, Dm), their mask (B, S), `copied`; and the states before the
         first step: those of each layer, and h~_0 = 0 (B, D)."""
         if self.separators:
-            memory, valid, last = encode_story(self, np.asarray(source))
+            encode = encode_memories if self.is_memory_network else encode_story
+            memory, valid, last = encode(self, np.asarray(source))
         else:
             valid = ops.not_equal(source, PAD)
             memory, last = self.encode(self.source_embedding(source), valid)
@@ -184,7 +189,10 @@ class Seq2Seq(object):
             x = output + x if settings['residual'] and n > 1 else output
             new_cells.append(new)
         stages, attentional = {'decoder_states': x}, x
-        if settings['score'] != 'none':
+        if self.is_memory_network:
+            stages.update(hops(x, memory, valid, settings['hops']))
+            attentional = stages['attentional_states']
+        elif settings['score'] != 'none':
             each_hop = []
             for _ in range(settings.get('hops', 1)):                                # the query is the last result
                 stages.update(self.layers['attention'](attentional, memory, valid, t=t))

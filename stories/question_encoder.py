@@ -58,7 +58,7 @@ def find_layout(ids, separators):
     last = tf.logical_not(tf.pad(story[:, 1:], [[0, 0], [0, 1]]))
     ends = tf.logical_and(story, tf.logical_or(tf.logical_and(end_mark, following), last))
     sentence = tf.cumsum(tf.cast(ends, tf.int32), axis=1, exclusive=True)
-    membership = tf.one_hot(sentence, tf.maximum(tf.reduce_max(sentence), 1), dtype=K.floatx())         # (B, S, N)
+    membership = tf.one_hot(sentence, tf.reduce_max(sentence) + 1, dtype=K.floatx())         # (B, S, N)
     membership *= tf.cast(story, K.floatx())[:, :, None]
     starts = tf.cumsum(tf.reduce_sum(membership, axis=1), axis=1, exclusive=True)                       # (B, N)
     offset = tf.cumsum(tf.cast(story, tf.int32), axis=1, exclusive=True) - tf.cast(
@@ -209,26 +209,40 @@ class MemoryAtEnds(Layer):
         return input_shape[1][0], input_shape[1][1], input_shape[0][2]
 
 
-def encode_question_and_story(source, ids, ends, separators, embed, drop, recurrent, encode, sizes, match):
-    """Builds the encoder.
+Parts = collections.namedtuple('Parts', 'question sentences question_states sentence_state')
+Parts.__doc__ = """A source read in parts: ids of the question `(B, Q)` and of the sentences `(B N, L)`, the last states
+of the question, a list of `(B, D)`, and of the sentences `(B N, Dm)`."""
+
+
+def read_parts(source, ids, separators, embed, drop, recurrent, sizes, match):
+    """Builds the layers that read the question and each sentence.
 
     # Arguments
         source, ids: source ids `(B, S)`, and the same after word dropout.
-        ends: output of `SentenceEnds` for the source.
         separators: `questions.Separators`.
         embed, drop: functions of ids and of a tensor: the source embedding, and dropout.
         recurrent: function of a size and Keras arguments to a recurrent layer of the model's cell.
-        encode: function of sentence vectors `(B, N, Dm)` to the encoder's states `(B, N, Dm)`.
         sizes: Dm and D.
         match: kind of exact match of `WithQuestion`.
 
     # Returns
-        Encoder states `(B, S, Dm)`, masked except at the ends of sentences, and the question's last states `(B, D)`.
+        `Parts`.
     """
     question, sentences = QuestionIds(separators)([source, ids]), SentenceIds(separators)([source, ids])
     options = dict(return_sequences=True, return_state=True)
     outputs, *question_states = recurrent(sizes[1], name='question_encoder', **options)(drop(embed(question)))
     words = WithQuestion(match)([drop(embed(sentences)), question_states[0], sentences, question, outputs])
     sentence_state = recurrent(sizes[0], name='sentence_encoder', **options)(words)[1]                 # (B N, Dm)
+    return Parts(question, sentences, question_states, sentence_state)
+
+
+def fuse_sentences(sentence_state, ends, encode):
+    """Builds the encoder states `(B, S, Dm)` of `--encoder dmn`, masked except at the ends of sentences.
+
+    # Arguments
+        sentence_state: of `Parts`.
+        ends: output of `SentenceEnds` for the source.
+        encode: function of sentence vectors `(B, N, Dm)` to the encoder's states `(B, N, Dm)`.
+    """
     story = SentencesOfStory()([sentence_state, ends])                                                  # (B, N, Dm)
-    return MemoryAtEnds()([Add()([encode(story), story]), ends]), question_states
+    return MemoryAtEnds()([Add()([encode(story), story]), ends])

@@ -1,0 +1,1 @@
+"""Encoders of questions about stories: `--encoder dmn` and `--encoder memory`."""
