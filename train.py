@@ -169,7 +169,7 @@ Data = collections.namedtuple('Data', 'text hashes vocabularies separators check
 Data.__doc__ = """What a training reads before its model is built.
 
 text: `PreparedText`. hashes: {part: [sha256 of a file]}. vocabularies: {file name: `Vocabulary`}. separators: of
-stories, for `--encoder dmn`. The weights start from checkpoint: that of `--resume`, or from previous: the run of
+stories, for their encoders. The weights start from checkpoint: that of `--resume`, or from previous: the run of
 `--init-from`, and from vectors: `initial_weights.read_vectors`.
 """
 

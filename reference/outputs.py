@@ -89,10 +89,11 @@ def forward_stages(model):
         memory, query = model.memory, model.decoder_states
         if settings.encoder == 'memory':
             output = model.attention.attend(query, memory.states, memory.mask)
-        for hop in range(settings.hops if settings.encoder != 'memory' else 0):
-            output = model.attention.attend(query, memory.states, model.attention.keys(memory.states), memory.mask)
-            if hop + 1 < settings.hops:
-                query = model.cell.combine.call(K.concatenate([output.context, query]))
+        else:
+            for hop in range(settings.hops):
+                output = model.attention.attend(query, memory.states, model.attention.keys(memory.states), memory.mask)
+                if hop + 1 < settings.hops:
+                    query = model.cell.combine.call(K.concatenate([output.context, query]))
         stages.update([('scores', output.scores), ('masked_scores', output.masked_scores),
                        ('weights', model.alignment_model.outputs[1]), ('context', output.context),
                        ('attentional_states', model.attentional_states)])
