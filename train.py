@@ -94,8 +94,7 @@ def choose(argv, workers, stack):
     """Options, settings, path and, with --resume, the run, which closes with `stack`."""
     options = parse(argv)
     settings = resolve_settings(options.given, options.preset)
-    if options.preset in GUIDED and not options.resume:
-        guide(settings, options)
+    options.guided = options.preset in GUIDED and not options.resume and guide(settings, options)
     path, run = options.run or run_path(settings), None
     if options.resume:
         run = stack.enter_context(RunDirectory.open(path, lock=workers.is_first))
@@ -110,12 +109,13 @@ def choose(argv, workers, stack):
 
 
 def guide(settings, options):
-    """Adds what a preset does where the aligner is installed, if the other settings allow it."""
+    """Adds what a preset does where the aligner is installed, if the other settings allow it; returns whether."""
     free = not {'alignments', 'guided_alignment'} & set(options.given)
-    if free and settings.score != 'none' and settings.long_sources == 'drop' and word_aligner.installed_program():
-        settings.alignments, settings.guided_alignment = AUTO, GUIDED[options.preset]
-        tell('--preset %s: --alignments %s --guided-alignment %s, since %s is installed; without: --guided-alignment 0'
-             % (options.preset, AUTO, settings.guided_alignment, word_aligner.PROGRAM))
+    plain = settings.score != 'none' and settings.long_sources == 'drop' and settings.format == 'pairs'
+    if not (free and plain and word_aligner.installed_program()):
+        return False
+    settings.alignments, settings.guided_alignment = AUTO, GUIDED[options.preset]
+    return True
 
 
 def run_path(settings):
@@ -145,6 +145,9 @@ def lead(argv, workers):
             if settings.alignments == AUTO and not options.resume:
                 word_aligner.find_program()  # before the text is read
             data = read_data(options, settings, path, run, workers)
+            if options.guided:
+                tell('--preset %s: --alignments %s --guided-alignment %s, since %s is installed; without: '
+                     '--guided-alignment 0' % (options.preset, AUTO, settings.guided_alignment, word_aligner.PROGRAM))
         workers.share({'hashes': data.hashes, 'vocabularies': start.vocabulary_hashes(data.text),
                        'models': {name: model.decode('latin-1') for name, model in files_of(data).items()}})
         with workers.agreeing():

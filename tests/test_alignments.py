@@ -310,13 +310,25 @@ def test_the_preset_is_guided_where_the_aligner_is_installed(fake, cheap, monkey
     def printed(*options):
         done = cheap('train.py', '--preset', 'multi30k', '--train', str(fake / 'a.tsv'), *options + ('--print-config',))
         config = json.loads(done.stdout.decode('utf-8'))
-        return config['guided_alignment'], config['alignments'], 'eflomal-align is installed' in done.stderr
+        return config['guided_alignment'], config['alignments']
 
-    assert printed() == (.1, 'auto', True)
-    assert printed('--guided-alignment', '0') == (0, None, False)
-    assert printed('--score', 'none') == printed('--long-sources', 'truncate') == (0, None, False)
+    assert printed() == (.1, 'auto')
+    assert printed('--guided-alignment', '0') == (0, None)
+    assert printed('--score', 'none') == printed('--long-sources', 'truncate') == printed('--format', 'qa') == (0, None)
+    # A mistake gives one line with the aligner too.
+    one_line(cheap('train.py', '--preset', 'multi30k'), 'train.py', '--preset multi30k needs the files')
     monkeypatch.setenv('EFLOMAL', str(fake / 'none'))
-    assert printed() == (0, None, False)
+    assert printed() == (0, None)
+
+
+@pytest.mark.slow
+def test_a_guided_preset_says_so(fake):
+    done = run('train.py', '--preset', 'multi30k', '--train', 'a.tsv', '--val', 'a.tsv', '--units', '8', '--embedding',
+               '8', '--encoder-units', '8', '--source-tokenizer', 'char', '--target-tokenizer', 'char', '--epochs', '1',
+               '--run', 'r', cwd=fake)
+    assert done.code == 0, done.stderr
+    assert '--alignments auto --guided-alignment 0.1, since eflomal-align is installed' in done.stderr
+    assert (fake / 'r' / 'alignments.txt').exists()
 
 
 @pytest.mark.slow
