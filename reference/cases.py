@@ -86,13 +86,17 @@ def describe(name):
     vocabulary = (VOCABULARY[0],) * 2 if settings['share_vocabulary'] else VOCABULARY
     entry = {'kind': 'training' if name in TRAININGS else 'case', 'model': settings, 'vocabulary': list(vocabulary)}
     if 'encoder' in settings:
-        marks = [list(SEPARATORS[1])] if settings['encoder'] == 'memory' else []
-        entry['separators'] = [SEPARATORS[0], list(SEPARATORS[1])] + marks
+        entry['separators'] = recorded_separators(settings['encoder'], *SEPARATORS, marks=SEPARATORS[1])
     if name in TRAININGS:
         entry['tolerance'] = list(TRAINING_TOLERANCE)
     else:
         entry['beam'] = SEARCHES.get(name, BEAM)
     return entry
+
+
+def recorded_separators(encoder, question_end, sentence_ends, marks):
+    """The `Separators` as a manifest's entry has them; only a memory network reads the marks."""
+    return [question_end, list(sentence_ends)] + ([list(marks)] if encoder == 'memory' else [])
 
 
 def draw_sentences(random, lengths, size):

@@ -77,8 +77,7 @@ def run_job(job):
     model['guided_alignment'] = 0.  # sentences have no gold alignments
     separators = loaded.models[0].separators
     if separators:
-        marks = [list(separators.marks)] if loaded.settings.encoder == 'memory' else []
-        entry['separators'] = [separators.question_end, list(separators.sentence_ends)] + marks
+        entry['separators'] = cases.recorded_separators(loaded.settings.encoder, *separators)
     sides = ((loaded.source_tokenizer, loaded.source_vocabulary), (loaded.target_tokenizer, loaded.target_vocabulary))
     recorded = outputs.subword_models(loaded.run, loaded.settings)
     recorded.update(('vocabulary/' + side, np.array(vocabulary.tokens))

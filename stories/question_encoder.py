@@ -58,7 +58,7 @@ def find_layout(ids, separators):
     last = tf.logical_not(tf.pad(story[:, 1:], [[0, 0], [0, 1]]))
     ends = tf.logical_and(story, tf.logical_or(tf.logical_and(end_mark, following), last))
     sentence = tf.cumsum(tf.cast(ends, tf.int32), axis=1, exclusive=True)
-    membership = tf.one_hot(sentence, tf.reduce_max(sentence) + 1, dtype=K.floatx())         # (B, S, N)
+    membership = tf.one_hot(sentence, tf.reduce_max(sentence) + 1, dtype=K.floatx())                    # (B, S, N)
     membership *= tf.cast(story, K.floatx())[:, :, None]
     starts = tf.cumsum(tf.reduce_sum(membership, axis=1), axis=1, exclusive=True)                       # (B, N)
     offset = tf.cumsum(tf.cast(story, tf.int32), axis=1, exclusive=True) - tf.cast(
