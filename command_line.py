@@ -14,6 +14,7 @@ import signal
 import sys
 import textwrap
 
+CO_GENERATOR = 0x20     # as in `inspect`, whose import takes as long as all others here
 SHOWN = 500  # characters at both ends of a long message about wrong usage
 VERSION = '2.0.0'  # of this project: `--version`, the manifests of runs, the image's label
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -46,12 +47,79 @@ class Stopped(Exception):
         self.signum = signum
 
 
-class Terminated(BaseException):
+class Terminated(KeyboardInterrupt):
     """A command received SIGTERM. Raised in the main thread, so that incomplete files are removed."""
 
 
-def _terminate(*_):
-    raise Terminated
+class _StopSignals:
+    """Raises KeyboardInterrupt or `Terminated` for SIGINT and SIGTERM, again and again until one is on its way out.
+
+    The exception of a signal may be lost: a package catches everything while it is imported, Python ignores what a
+    destructor or the callback of a weak reference raises, and a function in C may raise something else or crash.
+
+    # Attributes
+        received: the last of the two signals, or `None`.
+    """
+
+    NUMBERS = signal.SIGINT, signal.SIGTERM
+    # Functions that Python calls when something is removed; the last one is a `__del__`.
+    CALLBACKS = (('cb', '<frozen importlib._bootstrap>'), ('remove', 'weakref.py'), ('_remove', '_weakrefset.py'),
+                 ('<lambda>', 'pywrap_tensorflow_internal.py'))
+    AGAIN = .1      # seconds until the exception is raised again, unless it is being handled
+    PATIENCE = 50   # so often what handles another exception may go on: it cleans up, or it is a part of the work
+
+    def __init__(self):
+        self.received, self._waited = None, 0
+
+    def install(self):
+        for number in self.NUMBERS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's background job ignores SIGINT
+                signal.signal(number, self._receive)
+
+    @contextlib.contextmanager
+    def held(self):
+        """Both signals wait for the end of the `with` block, where an exception would do harm."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, self.NUMBERS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.NUMBERS)
+
+    def end(self):
+        """From here on nothing is raised again."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _receive(self, number, frame):
+        self.received = number
+        signal.signal(signal.SIGALRM, self._raise_again)
+        signal.setitimer(signal.ITIMER_REAL, self.AGAIN, self.AGAIN)
+        # A generator may be one that Python closes because nobody needs it, as a destructor.
+        if not frame.f_code.co_flags & CO_GENERATOR and not self._is_lost_in(frame):
+            raise self._exception()
+
+    def _raise_again(self, _, frame):
+        handled = sys.exc_info()[1]  # in `except`, `finally` and `__exit__`: what has begun to clean up goes on
+        self._waited += handled is not None
+        if isinstance(handled, KeyboardInterrupt) or handled and self._waited < self.PATIENCE:
+            return
+        if not self._is_lost_in(frame):
+            raise self._exception()
+
+    def _exception(self):
+        return Terminated() if self.received == signal.SIGTERM else KeyboardInterrupt()
+
+    @classmethod
+    def _is_lost_in(cls, frame):
+        """Whether Python would print an exception of this frame and go on."""
+        while frame:
+            name, file = frame.f_code.co_name, os.path.basename(frame.f_code.co_filename)
+            if name == '__del__' or (name, file) in cls.CALLBACKS:
+                return True
+            frame = frame.f_back
+        return False
+
+
+stop_signals = _StopSignals()
 
 
 def require(condition, message, *values):
@@ -170,11 +238,10 @@ def examples(doc, program):
 
 
 def _end_imports(kind, error, trace):
-    """`sys.excepthook` of commands: one line for Ctrl-C and for missing packages during the imports."""
+    """`sys.excepthook` of commands: one line for a signal and for missing packages during the imports."""
     name = os.path.basename(sys.argv[0])
-    if issubclass(kind, KeyboardInterrupt):
-        tell('%s: stopped by SIGINT' % name)
-        os._exit(130)
+    if stop_signals.received:
+        _end_stopped(name)
     elif issubclass(kind, ImportError) and (kind is ModuleNotFoundError or sys.version_info[:2] != (3, 6)):
         tell('%s: this Python (%s, %d.%d) lacks packages (%s): %s'
              % ((name, sys.executable) + sys.version_info[:2] + (error, _remedy())))
@@ -198,6 +265,7 @@ def _remedy():
 if os.path.dirname(os.path.abspath(getattr(sys.modules['__main__'], '__file__', ''))) in (
         [ROOT] + [os.path.join(ROOT, room) for room in ('parity', 'tests', 'benchmarks', 'docs')]):
     sys.excepthook = _end_imports
+    stop_signals.install()
 
 
 def positive_int(text):
@@ -246,6 +314,37 @@ def run_command(main, name):
         main: function of the list of arguments.
         name: the command's file name, for messages.
     """
+    try:
+        with stop_signals.held():
+            stop_signals.install()
+            _use_utf8()
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BaseException as error:
+        if stop_signals.received:
+            _end_stopped(name)  # whatever a package made of the exception
+        code = _exit_code(error, name)
+    stop_signals.end()
+    sys.exit(code)
+
+
+def _exit_code(error, name):
+    """Tells an exception that ends a command, and raises it again if it is a bug."""
+    if isinstance(error, UserError):
+        tell('%s: %s' % (name, ' '.join(str(error).split('\n'))))
+        return 1
+    if isinstance(error, Stopped):
+        tell('%s: %s' % (name, error))
+        return 128 + error.signum
+    if isinstance(error, BrokenPipeError):
+        # The reader has closed the pipe, which is not an error. Python would report it again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    raise error
+
+
+def _use_utf8():
+    """The three standard streams in UTF-8, in any locale."""
     for stream in ('stdin', 'stdout', 'stderr'):
         if getattr(sys, stream) is None:  # closed before the start, as by >&-
             setattr(sys, stream, open(os.devnull, 'r' if stream == 'stdin' else 'w'))
@@ -253,25 +352,13 @@ def run_command(main, name):
         # text/ splits the lines of stdin, on \n alone. A path may hold surrogates, which stand for odd bytes.
         setattr(sys, stream, io.TextIOWrapper(raw, encoding='utf-8', errors='backslashreplace' if stream == 'stderr'
                                               else 'surrogateescape', newline='\n', line_buffering=stream != 'stdin'))
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code = main(sys.argv[1:])
+
+
+def _end_stopped(name):
+    """Ends the process after a signal, when all `with` and `finally` blocks have ended."""
+    stop_signals.end()
+    number = signal.Signals(stop_signals.received)
+    tell('%s: stopped by %s' % (name, number.name))
+    with contextlib.suppress(OSError):
         sys.stdout.flush()
-    except UserError as error:
-        tell('%s: %s' % (name, ' '.join(str(error).split('\n'))))
-        code = 1
-    except Stopped as error:
-        tell('%s: %s' % (name, error))
-        code = 128 + error.signum
-    except (KeyboardInterrupt, Terminated) as error:
-        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-        tell('%s: stopped by %s' % (name, number.name))
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        # All `with` and `finally` blocks have ended. Destructors of TensorFlow would print more messages.
-        os._exit(128 + number)
-    except BrokenPipeError:
-        # The reader has closed the pipe, which is not an error. Python would report it again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    os._exit(128 + number)  # destructors of TensorFlow would print more messages

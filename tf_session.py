@@ -7,12 +7,13 @@ import re
 
 import settings  # noqa: F401  sets the environment that NumPy and TensorFlow read when imported
 import numpy as np
-from command_line import UserError, require
+from command_line import UserError, require, stop_signals
 
 for _name, _versions, _told in (('tensorflow', '1[.]1[2-5][.]', '1.12 to 1.15'),
                                 ('keras', '2[.][23][.]', '2.2 or 2.3')):
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # Keras announces its backend on stderr
+        # Keras announces its backend on stderr. An exception in the import of TensorFlow is lost or crashes Python.
+        with contextlib.redirect_stderr(io.StringIO()), stop_signals.held():
             _version = importlib.import_module(_name).__version__
     except (ImportError, AttributeError) as error:     # Keras 2.3 misses functions of TensorFlow 1.12
         raise UserError('%s cannot be imported here (%s): install the pinned versions (make setup)' % (

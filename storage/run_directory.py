@@ -176,7 +176,8 @@ class RunDirectory(object):
         return self
 
     def __exit__(self, kind, *_):
-        if kind is KeyboardInterrupt and self._is_new and not os.path.lexists(self.file('checkpoint/last')):
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        if stopped and self._is_new and not os.path.lexists(self.file('checkpoint/last')):
             self._discard()  # stopped before its first checkpoint: no half-made run
         self.close()
 

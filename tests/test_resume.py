@@ -325,7 +325,7 @@ def test_a_run_stopped_in_its_first_epoch_says_how_to_continue(cut, trained, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('signum, code', [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize('signum, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_run_stopped_before_its_first_batch_starts_again_with_the_same_command(trained, tmp_path,  # noqa: F811
                                                                                  signum, code):
     path = tmp_path / 'run'
@@ -337,8 +337,8 @@ def test_a_run_stopped_before_its_first_batch_starts_again_with_the_same_command
     process.send_signal(signum)  # while the model is built
     _, err = process.communicate()
     assert process.returncode == code
-    if signum == signal.SIGINT:
-        assert err.decode().splitlines()[-1] == 'train.py: stopped by SIGINT' and not path.exists()
+    if signum != signal.SIGKILL:
+        assert err.decode().splitlines()[-1] == 'train.py: stopped by %s' % signum.name and not path.exists()
     again = run('train.py', *begin, cwd=trained.home)
     assert again.code == 0, again.stderr
 

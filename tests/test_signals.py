@@ -65,6 +65,55 @@ NEWER = [('predict', 'output_formats.write_page', set()),
          pytest.param('serve', 'listen', set(), marks=SERVE)]
 
 
+# What loses an exception: a package that catches all, Python in destructors and callbacks, a function in C.
+LOST = {'a bare except': """
+try:
+    stop()
+except:
+    pass
+""", 'a destructor': """
+class Thing:
+    def __del__(self):
+        stop()
+Thing()
+""", 'a callback of the import system': """
+exec(compile('def cb(_): stop()', '<frozen importlib._bootstrap>', 'exec'))
+thing = type('Thing', (), {})()
+reference = weakref.ref(thing, cb)
+del thing
+""", 'an error of C': """
+try:
+    stop()
+except BaseException:
+    pass
+raise AttributeError('keys')
+"""}
+LOSES = """
+import os, time, weakref
+from command_line import run_command
+def stop():
+    os.kill(os.getpid(), %d)
+    time.sleep(.01)
+def main(_):
+    try:
+        exec(%r, dict(globals()))
+        time.sleep(60)
+    finally:
+        time.sleep(.5)
+        print('cleaned')
+run_command(main, 'x.py')
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['int', 'term'])
+@pytest.mark.parametrize('kind', sorted(LOST))
+def test_a_lost_exception_of_a_signal_is_raised_again_and_what_cleans_up_ends(kind, number):
+    done = subprocess.run([sys.executable, '-c', LOSES % (number, LOST[kind])], cwd=str(ROOT), env=environment(),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr.decode('utf-8')) == (
+        128 + number, b'cleaned\n', 'x.py: stopped by %s\n' % number.name)
+
+
 def start_at(command, stage, number, folder, trained):  # noqa: F811
     folder.mkdir()
     (folder / 'run').symlink_to(trained.path)
