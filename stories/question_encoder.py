@@ -1,13 +1,13 @@
-"""The encoder of questions about stories, after dynamic memory networks: `--encoder dmn`.
+"""Reads questions about stories, for `--encoder memory` and `dmn`, and fuses sentences as dynamic memory networks do.
 
 The source is one sequence, `question | story`. One recurrent layer reads the question; its last states are the first
 states of the decoder. One recurrent layer reads each sentence of the story. Each of its inputs is the word's
 embedding, the question's last state (as in the example `babi_rnn` of Keras) and the exact match: the question's state
 at this word, 0 where the question does not contain it. So a sentence tells which part of the question it is about,
-whatever the name is. The encoder's own layers then read the sentences in order: the "input fusion layer" of Xiong et
-al., here with a residual connection. The decoder attends to the sum. A sentence's state is at the position of its last
-token, and the mask hides all other positions, so attention, search, alignments and pictures work on positions of the
-source as with any encoder.
+whatever the name is. `memory_network.py` makes memories of these states. With `dmn` the encoder's own layers then
+read the sentences in order: the "input fusion layer" of Xiong et al., here with a residual connection. The decoder
+attends to the sum. A sentence's state is at the position of its last token, and the mask hides all other positions,
+so attention, search, alignments and pictures work on positions of the source as with any encoder.
 
 Letters: B batch, S source length, Q length of a question, N sentences of a story, L length of a sentence, E embedding
 size, D and Dm sizes of decoder and encoder states.
