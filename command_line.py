@@ -51,7 +51,7 @@ class Terminated(KeyboardInterrupt):
     """A command received SIGTERM. Raised in the main thread, so that incomplete files are removed."""
 
 
-class _StopSignals:
+class _StopSignals(object):
     """Raises KeyboardInterrupt or `Terminated` for SIGINT and SIGTERM, again and again until one is on its way out.
 
     The exception of a signal may be lost: a package catches everything while it is imported, Python ignores what a
