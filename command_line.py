@@ -47,15 +47,12 @@ class Stopped(Exception):
         self.signum = signum
 
 
-class Terminated(KeyboardInterrupt):
-    """A command received SIGTERM. Raised in the main thread, so that incomplete files are removed."""
-
-
 class _StopSignals(object):
-    """Raises KeyboardInterrupt or `Terminated` for SIGINT and SIGTERM, again and again until one is on its way out.
+    """Raises KeyboardInterrupt in the main thread for SIGINT and SIGTERM, again and again until it is on its way out.
 
-    The exception of a signal may be lost: a package catches everything while it is imported, Python ignores what a
-    destructor or the callback of a weak reference raises, and a function in C may raise something else or crash.
+    Incomplete files are removed as it passes. It may be lost: a package catches everything while it is imported, Python
+    ignores what a destructor or the callback of a weak reference raises, and a function in C may raise something else
+    or crash.
 
     # Attributes
         received: the last of the two signals, or `None`.
@@ -94,29 +91,23 @@ class _StopSignals(object):
         signal.signal(signal.SIGALRM, self._raise_again)
         signal.setitimer(signal.ITIMER_REAL, self.AGAIN, self.AGAIN)
         # A generator may be one that Python closes because nobody needs it, as a destructor.
-        if not frame.f_code.co_flags & CO_GENERATOR and not self._is_lost_in(frame):
-            raise self._exception()
+        if not frame.f_code.co_flags & CO_GENERATOR:
+            self._raise_in(frame)
 
     def _raise_again(self, _, frame):
         handled = sys.exc_info()[1]  # in `except`, `finally` and `__exit__`: what has begun to clean up goes on
         self._waited += handled is not None
-        if isinstance(handled, KeyboardInterrupt) or handled and self._waited < self.PATIENCE:
-            return
-        if not self._is_lost_in(frame):
-            raise self._exception()
+        if not isinstance(handled, KeyboardInterrupt) and (handled is None or self._waited >= self.PATIENCE):
+            self._raise_in(frame)
 
-    def _exception(self):
-        return Terminated() if self.received == signal.SIGTERM else KeyboardInterrupt()
-
-    @classmethod
-    def _is_lost_in(cls, frame):
-        """Whether Python would print an exception of this frame and go on."""
+    def _raise_in(self, frame):
+        """Raises KeyboardInterrupt, unless Python would print an exception of this frame and go on."""
         while frame:
             name, file = frame.f_code.co_name, os.path.basename(frame.f_code.co_filename)
-            if name == '__del__' or (name, file) in cls.CALLBACKS:
-                return True
+            if name == '__del__' or (name, file) in self.CALLBACKS:
+                return
             frame = frame.f_back
-        return False
+        raise KeyboardInterrupt
 
 
 stop_signals = _StopSignals()

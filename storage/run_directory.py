@@ -176,8 +176,7 @@ class RunDirectory(object):
         return self
 
     def __exit__(self, kind, *_):
-        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
-        if stopped and self._is_new and not os.path.lexists(self.file('checkpoint/last')):
+        if kind is KeyboardInterrupt and self._is_new and not os.path.lexists(self.file('checkpoint/last')):
             self._discard()  # stopped before its first checkpoint: no half-made run
         self.close()
 
