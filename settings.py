@@ -79,8 +79,8 @@ PRESETS = collections.OrderedDict([
         metric='exact-match')),
     # In addition to those of answer, if --format is babi: a memory network of 3 hops (Sukhbaatar et al. 2015).
     ('answer --format babi', dict(
-        encoder='memory', linear_start=1200, hops=3, cell='gru', score='dot', units=64, embedding=64, init_scale=0.,
-        learning_rate=5e-3, dropout=0., epochs=20, batch_size=64, max_source_length=2000)),
+        encoder='memory', linear_start=15, hops=3, cell='gru', score='dot', units=64, embedding=64, init_scale=0.,
+        learning_rate=5e-3, dropout=0., epochs=30, patience=12, batch_size=64, max_source_length=2000)),
     # Task 1 of Multi30k, lower-cased and tokenised; name its files with --train, --val and --test. Subwords of both
     # languages together spare it <unk>, and the length penalty was chosen on the validation text.
     ('multi30k', dict(
@@ -192,7 +192,7 @@ def _table():
     add('training', 'group_by_length', False, bool,
         'batches of one update have similar lengths: with several workers none waits for a longer batch')
     add('training', 'linear_start', 0, int,
-        'first updates of --encoder memory, without softmax; then the optimizer begins again', 0, COUNT)
+        'most epochs of --encoder memory without softmax; then the optimizer begins again', 0, COUNT)
     choose('training', 'optimizer', 'adam', ('adam', 'sgd', 'rmsprop'), 'rule that updates the weights')
     add('training', 'learning_rate', 4e-3, float,
         'maximum learning rate; the default suits adam, and sgd needs about 1', 1e-12, 1e38)
@@ -216,8 +216,7 @@ def _table():
     add('training', 'coverage_loss', 0.0, float,
         'weight of the coverage loss, which penalises repeated attention to the same word', 0, 1000)
     add('training', 'guided_alignment', 0.0, float,
-        "weight of the cross-entropy between attention and --alignments, or the supporting facts of bAbI",
-        0, 1000)
+        "weight of the cross-entropy between attention and --alignments, or the supporting facts of bAbI", 0, 1000)
     add('training', 'weight_decay', 0.0, float, 'decoupled weight decay, times the learning rate', 0, 1000)
     add('training', 'averaging', 0.99, float,
         'decay of the running average of the weights that is validated and kept; 0: none', 0, BELOW_ONE)
@@ -276,9 +275,11 @@ def resolve_settings(given, preset=None):
     """Settings as attributes: the dict `given` overrides the preset, that the task, and that the defaults."""
     task = given.get('task', 'translate')
     values = dict(defaults(), **PRESETS[task])
-    values.update(PRESETS.get('%s --format %s' % (task, given.get('format')), {}))
-    values.update(PRESETS.get(preset, {}))
-    return with_defaults(dict(values, **given))
+    for part in (PRESETS.get('%s --format %s' % (task, given.get('format')), {}), PRESETS.get(preset, {}), given):
+        values.update(part)
+    if 'linear_start' not in given:     # the softmax needs as many epochs
+        values['linear_start'] = min(values['linear_start'], values['epochs'] // 2) * (values['encoder'] == 'memory')
+    return with_defaults(values)
 
 
 def shown(value):
@@ -382,6 +383,7 @@ def check_model(settings):
             'attends to sentences: omit one of them', settings.encoder)
     require(settings.encoder == 'memory' or not settings.linear_start,
             '--linear-start belongs to --encoder memory: omit one of them')
+    require(settings.linear_start < settings.epochs, '--linear-start %d needs more --epochs', settings.linear_start)
     plain = score == 'dot' and settings.attention == 'global' and not settings.attention_scale
     require(settings.encoder != 'memory' or plain and not settings.input_feeding, '--encoder memory needs --score dot '
             'and --attention global, without --attention-scale and --input-feeding')

@@ -6,6 +6,7 @@ import numpy as np
 from keras import backend as K
 from command_line import UserError
 from reference import numpy_memories, numpy_model
+from settings import resolve_settings
 from small_models import Batch, Small, padded, settings
 from test_question_encoder import ASK, BAR, BATCH, SEPARATORS, STOP
 from text.batches import make_batch
@@ -128,7 +129,15 @@ def test_an_optimizer_begins_again():
 @pytest.mark.parametrize('values, message', [
     (dict(score='general'), '--score dot'), (dict(input_feeding=True), '--input-feeding'), (dict(copy=True), '--copy'),
     (dict(attention='local-m'), '--attention global'), (dict(attention_scale=True), '--attention-scale'),
-    (dict(encoder='dmn', linear_start=3), '--linear-start')], ids=str)
+    (dict(encoder='dmn', linear_start=3), '--linear-start'),
+    (dict(linear_start=9, epochs=9), 'more --epochs')], ids=str)
 def test_settings_that_do_not_fit(values, message):
     with pytest.raises(UserError, match=message):
         settings(**dict(dict(encoder='memory', score='dot'), **values))
+
+
+@pytest.mark.parametrize('given, linear', [
+    ({}, 15), (dict(epochs=32), 15), (dict(epochs=9), 4), (dict(epochs=1), 0), (dict(encoder='dmn'), 0),
+    (dict(epochs=9, linear_start=7), 7)], ids=str)
+def test_the_linear_start_of_stories_leaves_as_many_epochs_to_the_softmax(given, linear):
+    assert resolve_settings(dict(given, task='answer', format='babi')).linear_start == linear

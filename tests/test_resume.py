@@ -260,7 +260,7 @@ def test_a_sampled_softmax_draws_the_words_that_a_run_never_stopped_draws(cut, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('update', [3, 5, 6])     # the softmax begins with update 5, counted from 0
+@pytest.mark.parametrize('update', [3, 4, 5])     # the softmax begins with update 4, counted from 0
 def test_a_memory_network_cut_where_its_linear_start_ends_is_one_never_stopped(cut, tmp_path, update):
     story = '1 %s went to the %s.\n2 %s took the ball.\n3 Where is %s?\t%s\t1\n'
     people, places = ['Ann', 'Bob', 'Eve'], ['hall', 'park', 'shop', 'yard']
@@ -271,7 +271,7 @@ def test_a_memory_network_cut_where_its_linear_start_ends_is_one_never_stopped(c
                 (who, other), place = drawn.sample(people, 2), drawn.choice(places)
                 stream.write(story % (who, place, other, who, place))
     begin = ['--task', 'answer', '--format', 'babi', '--train', 'train', '--val', 'val', '--batch-size', '10',
-             '--epochs', '2', '--units', '8', '--embedding', '8', '--linear-start', '5', '--dropout', '0.1',
+             '--epochs', '2', '--units', '8', '--embedding', '8', '--linear-start', '1', '--dropout', '0.1',
              '--threads', '1', '--seed', '2']
     whole = run('train.py', '--run', 'whole', *begin, cwd=tmp_path)
     assert whole.code == 0, whole.stderr

@@ -34,7 +34,7 @@ def history(scores, **values):
     """The states after validations with these scores."""
     states = [first_state()]
     for score in scores:
-        states.append(after_validation(with_defaults(values), states[-1], score))
+        states.append(after_validation(with_defaults(values), states[-1], score, 1))
     return states[1:]
 
 
@@ -46,23 +46,24 @@ def test_the_best_is_the_lowest_perplexity_or_the_highest_score_and_of_equals_th
             (0., 0), (3., 0), (3., 1), (3., 2), (4., 0)]
 
 
-def test_a_linear_start_ends_with_its_updates_or_when_the_text_is_learned_or_learning_ends():
-    def end(*perplexities):
+def test_a_linear_start_ends_with_its_epochs_or_at_half_of_its_first_loss_or_when_learned_or_if_it_diverges():
+    def end(*perplexities):     # two validations in each of five epochs of 20 updates
         log = [dict(step=10 * number, train_perplexity=value) for number, value in enumerate(perplexities, 1)]
-        return schedule.end_of_linear_start(with_defaults(dict(linear_start=45)), log)
+        return schedule.end_of_linear_start(with_defaults(dict(linear_start=2)), log, 20)
 
-    assert end() == end(4., 3., 2.5, 2.4) == end(4., 3., 2.5, 2.4, 2.6) == end(4., 3., 3.) == 45
-    assert end(4., 1.04) == end(4., 1.04, 1.5, 1.03) == 20 and end(1.01) == 10
-    assert end(4., 3., 3.1) == end(4., 3., 3.1, 2.) == 30
-    assert schedule.end_of_linear_start(with_defaults({}), [dict(step=10, train_perplexity=1.)]) == 0
+    assert end() == end(4., 3., 2.5) == end(4., 3., 2.5, 2.4, 9.) == end(4., 3., 3.) == end(4., 3., 3.2) == 40
+    assert end(4., 1.99) == end(4., 1.99, 2.1, 1.5) == 20 and end(9., 4., 2.9) == 30    # half of log 9 is log 3
+    assert end(1.01) == end(1.04, 1.03) == 10 and end(1.09, 1.06, 1.04) == 30
+    assert end(4., 3., 3.31) == end(4., 3., 3.31, 2.) == 30 and end(3., 3.2, 3.31) == 30
+    assert schedule.end_of_linear_start(with_defaults({}), [dict(step=10, train_perplexity=1.)], 20) == 0
 
 
 def test_in_a_linear_start_the_last_validation_is_the_best():
     state, kept = first_state(), []
     for number, (score, perplexity) in enumerate([(5., 4.), (7., 3.), (9., 2.), (6., 1.9), (6.5, 1.8)], 1):
         row = dict(step=10 * number, train_perplexity=perplexity)
-        state = after_validation(with_defaults(dict(linear_start=30)),
-                                 state._replace(update=10 * number, log=state.log + [row]), score)
+        state = after_validation(with_defaults(dict(linear_start=3)),
+                                 state._replace(update=10 * number, log=state.log + [row]), score, 10)
         kept.append((state.best, state.since_best))
     assert kept == [(5., 0), (7., 0), (7., 1), (6., 0), (6., 1)]
 
@@ -149,7 +150,7 @@ def test_a_state_with_any_value_in_one_field_is_none_or_usable(field, value):
         kept = schedule.checkpoints_to_keep(chosen, state.kept + [dict(file='a', sha256='b', step=1, score=2.)])
         assert all(isinstance(one['file'], str) for one in kept)
         schedule.validation_due(chosen, state, 10), schedule.reason_to_stop(chosen, state)
-        after_validation(chosen, state, 3.)
+        after_validation(chosen, state, 3., 1)
         schedule.learning_rate(chosen, state.update, 5, state.rate_scale)
         assert sum(state.sums) is not None and 0 <= state.position <= 10
 

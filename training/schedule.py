@@ -24,7 +24,7 @@ METRICS = collections.OrderedDict([('perplexity', ('val_perplexity', False)), ('
                                    ('rouge-l', ('val_rouge_l', True)), ('exact-match', ('val_exact_match', True))])
 
 
-LEARNED = 1.05  # training perplexity that ends a linear start
+LEARNED, DIVERGED = 1.05, 1.1   # training perplexities that end a linear start, DIVERGED times the lowest one so far
 
 
 def first_state():
@@ -72,20 +72,23 @@ def learning_rate(settings, update, per_epoch, rate_scale=1.):
     return settings.learning_rate * warmup * decay
 
 
-def end_of_linear_start(settings, log):
-    """The update with which the softmax of a memory network begins.
+def end_of_linear_start(settings, log, per_epoch):
+    """The update with which the softmax of a memory network begins; `per_epoch`: updates in an epoch.
 
-    That is `--linear-start`, or the first validation before it at which the linear model has learned the text, or does
-    not learn any more: its weights would only grow, and the softmax of large scores has no slope to learn by.
+    That is after `--linear-start` epochs, or with the first validation before at which the training loss is below half
+    of its first value, or the linear model has learned the text, or diverges. A linear model that is trained to the end
+    relies on negative weights and on sums that no softmax gives, and its scores are large, where a softmax has no slope
+    to learn by. A plateau does not end it: the linear model often leaves one, and the softmax does not.
     """
-    before = math.inf
+    limit, lowest = settings.linear_start * per_epoch, math.inf
     for row in log:
-        if row['step'] >= settings.linear_start:
+        perplexity, enough = row['train_perplexity'], max(LEARNED, math.sqrt(log[0]['train_perplexity']))
+        if row['step'] >= limit:
             break
-        if row['train_perplexity'] < LEARNED or row['train_perplexity'] > before:
+        if perplexity < enough or perplexity > DIVERGED * lowest:
             return row['step']
-        before = row['train_perplexity']
-    return settings.linear_start
+        lowest = min(lowest, perplexity)
+    return limit
 
 
 def validation_due(settings, state, batches):
@@ -99,12 +102,12 @@ def is_better(settings, score, best):
     return best is None or (score > best if METRICS[settings.metric][1] else score < best)
 
 
-def after_validation(settings, state, score):
-    """The state after a validation with this score; `since_best` is 0 if it is the best.
+def after_validation(settings, state, score, per_epoch):
+    """The state after a validation with this score; `since_best` is 0 if it is the best. `per_epoch` as above.
 
     In a linear start the last one is: the softmax, with which it is scored, is not yet trained.
     """
-    if is_better(settings, score, state.best) or state.update < end_of_linear_start(settings, state.log):
+    if is_better(settings, score, state.best) or state.update < end_of_linear_start(settings, state.log, per_epoch):
         return state._replace(best=score, since_best=0, since_drop=0)
     state = state._replace(since_best=state.since_best + 1, since_drop=state.since_drop + 1)
     if settings.decay == 'plateau' and state.since_drop >= settings.decay_patience:

@@ -222,7 +222,7 @@ class Trainer(object):
         counts, source_counts = zip(*map(self._token_counts, group))
         own, results = workers.own(len(group)), np.zeros((len(group), 3))
         if self.settings.linear_start:
-            end = schedule.end_of_linear_start(self.settings, state.log)
+            end = schedule.end_of_linear_start(self.settings, state.log, self.updates_per_epoch)
             K.set_value(self.model.linear, int(state.update < end))
             if state.update == end:
                 self.optimizer.restart()    # its slots are those of another model
@@ -318,7 +318,7 @@ class Trainer(object):
         ended = state.position == self.batches
         self.state = schedule.after_validation(settings, state._replace(
             epoch=state.epoch + ended, position=0 if ended else state.position, validated=state.update, sums=[0.] * 4,
-            log=state.log + [row]), row[column])
+            log=state.log + [row]), row[column], self.updates_per_epoch)
         report('epoch %d%s: train perplexity %s, accuracy %.1f %%; validation perplexity %s, accuracy %.1f %%%s%s; '
                '%.0f words/s, %s in all, %s left' % (
                    row['epoch'], '' if ended else ', step %d' % state.update, shown(row['train_perplexity']),
