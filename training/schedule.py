@@ -82,10 +82,11 @@ def end_of_linear_start(settings, log, per_epoch):
     """
     limit, lowest = settings.linear_start * per_epoch, math.inf
     for row in log:
-        perplexity, enough = row['train_perplexity'], max(LEARNED, math.sqrt(log[0]['train_perplexity']))
         if row['step'] >= limit:
             break
-        if perplexity < enough or perplexity > DIVERGED * lowest:
+        perplexity = row['train_perplexity']
+        halved = perplexity * perplexity < log[0]['train_perplexity']   # 2 log x < log first
+        if halved or perplexity < LEARNED or perplexity > DIVERGED * lowest:
             return row['step']
         lowest = min(lowest, perplexity)
     return limit
