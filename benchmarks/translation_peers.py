@@ -26,6 +26,12 @@ def opened(path, mode='r'):
     return io.open(path, mode, encoding='utf-8')
 
 
+def is_shared(folder):
+    """Whether both sides have one vocabulary; the other programs then tie its embeddings as well."""
+    source, target = [opened(os.path.join(folder, 'vocab.' + side)).read() for side in SIDES]
+    return source == target
+
+
 # The tokens of the run
 
 def write_tokens(path, folder):
@@ -80,9 +86,10 @@ def nmt(folder, checkout, minutes):
 
     model.BaseModel.train, train.run_full_eval = timed, full_eval
     epoch = sum(1 for _ in opened(os.path.join(folder, 'train.source'))) // 64
+    shared = str(is_shared(folder)).lower()
 
     def run(name, updates, *more):
-        options = ['--src=source', '--tgt=target', '--share_vocab=true', '--out_dir=' + os.path.join(folder, name),
+        options = ['--src=source', '--tgt=target', '--share_vocab=' + shared, '--out_dir=' + os.path.join(folder, name),
                    '--encoder_type=bi', '--num_layers=2', '--num_units=256', '--attention=scaled_luong',
                    '--optimizer=adam', '--learning_rate=0.001', '--decay_scheme=luong234', '--dropout=0.3',
                    '--batch_size=64', '--src_max_len=100', '--tgt_max_len=60', '--num_train_steps=%d' % updates,
@@ -144,7 +151,7 @@ def joeynmt_config(kind, folder):
         testing=dict(beam_size=5, beam_alpha=1., batch_size=32, batch_type='sentence', max_output_length=60,
                      eval_metrics=[]),
         model=dict(initializer='xavier_uniform', bias_initializer='zeros', embed_initializer='xavier_uniform',
-                   tied_embeddings=True, tied_softmax=True, encoder=encoder, decoder=decoder))
+                   tied_embeddings=is_shared(folder), tied_softmax=True, encoder=encoder, decoder=decoder))
 
 
 def joeynmt(folder, minutes):
